@@ -1,0 +1,226 @@
+//! Chunks back to raw bytes, whole or in part.
+
+use std::ops::Range;
+
+use super::planes::{PlaneDecoder, StoredBlock};
+use super::xor_in_place;
+use crate::header::truncated;
+use crate::range::{RangePlan, plan_range};
+use crate::{ChunkHead, Codec, Error, Result};
+
+/// Decodes chunks. Owns its buffers and a zstd context, so keep one for each thread.
+pub struct Decoder {
+    planes: PlaneDecoder,
+    /// Whole elements of a block of which only a part is wanted.
+    partial: Vec<u8>,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder::new()
+    }
+}
+
+impl Decoder {
+    /// A new decoder.
+    pub fn new() -> Decoder {
+        Decoder {
+            planes: PlaneDecoder::new(),
+            partial: Vec::new(),
+        }
+    }
+
+    /// Decodes a whole chunk into `out`, which afterwards has exactly the raw bytes; a delta needs the raw bytes of
+    /// its base. Give a used buffer without clearing it: then nothing is zeroed first. After an error `out` is empty.
+    pub fn decode(&mut self, chunk: &[u8], base: Option<&[u8]>, out: &mut Vec<u8>) -> Result<()> {
+        let done = ChunkHead::parse(chunk).and_then(|head| {
+            check_complete(chunk, &head)?;
+            out.resize(head.raw_len as usize, 0);
+            self.decode_checked(chunk, base, head, out)
+        });
+        if done.is_err() {
+            out.clear();
+        }
+        done
+    }
+
+    /// The same into a buffer of exactly the raw length, which after an error holds anything.
+    pub fn decode_into(&mut self, chunk: &[u8], base: Option<&[u8]>, out: &mut [u8]) -> Result<()> {
+        let head = ChunkHead::parse(chunk)?;
+        if out.len() != head.raw_len as usize {
+            return Err(Error::OutputLength {
+                expected: head.raw_len as usize,
+                actual: out.len(),
+            });
+        }
+        check_complete(chunk, &head)?;
+        self.decode_checked(chunk, base, head, out)
+    }
+
+    fn decode_checked(
+        &mut self,
+        chunk: &[u8],
+        base: Option<&[u8]>,
+        head: ChunkHead,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let base = match head.base {
+            None => None,
+            Some(hash) => {
+                let base = base.ok_or(Error::BaseMissing(hash))?;
+                if base.len() != out.len() {
+                    return Err(Error::BaseLength {
+                        hash,
+                        expected: out.len(),
+                        actual: base.len(),
+                    });
+                }
+                Some(base)
+            }
+        };
+        let plan = plan_range(chunk, 0..head.raw_len)?;
+        let end = plan.fetch().end;
+        if chunk.len() < end {
+            return Err(truncated(end, chunk));
+        }
+        if chunk.len() > end {
+            return Err(Error::TrailingBytes {
+                expected: end,
+                actual: chunk.len(),
+            });
+        }
+        self.fill(&plan, &chunk[plan.fetch()], out)?;
+        if let Some(base) = base {
+            xor_in_place(out, base);
+        }
+        Ok(())
+    }
+
+    /// Decodes the raw bytes of a plan into `out`, which afterwards has exactly those. `fetched` is the part of the
+    /// chunk that [`RangePlan::fetch`] names. Of a delta these are the bytes to XOR with the same range of the base
+    /// (see [`crate::codec::xor_in_place`]). After an error `out` is empty.
+    pub fn decode_range(
+        &mut self,
+        plan: &RangePlan,
+        fetched: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let done = check_fetched(plan, fetched).and_then(|()| {
+            out.resize(plan.raw_range().len(), 0);
+            self.fill(plan, fetched, out)
+        });
+        if done.is_err() {
+            out.clear();
+        }
+        done
+    }
+
+    /// The same into a buffer of exactly the length of the range.
+    pub fn decode_range_into(
+        &mut self,
+        plan: &RangePlan,
+        fetched: &[u8],
+        out: &mut [u8],
+    ) -> Result<()> {
+        check_fetched(plan, fetched)?;
+        if out.len() != plan.raw_range().len() {
+            return Err(Error::OutputLength {
+                expected: plan.raw_range().len(),
+                actual: out.len(),
+            });
+        }
+        self.fill(plan, fetched, out)
+    }
+
+    /// Both lengths are checked.
+    fn fill(&mut self, plan: &RangePlan, fetched: &[u8], out: &mut [u8]) -> Result<()> {
+        let head = plan.head();
+        let range = plan.raw_range();
+        match head.codec {
+            Codec::Raw => out.copy_from_slice(fetched),
+            Codec::Constant => {
+                let width = usize::from(head.width);
+                let mut element = [0u8; 8];
+                element[..width].copy_from_slice(fetched);
+                // The range may begin inside an element.
+                element[..width].rotate_left(range.start % width);
+                fill_repeating(&element[..width], out);
+            }
+            Codec::Planes | Codec::Delta => self.fill_blocks(plan, fetched, out)?,
+        }
+        Ok(())
+    }
+
+    fn fill_blocks(&mut self, plan: &RangePlan, fetched: &[u8], out: &mut [u8]) -> Result<()> {
+        let (head, range) = (plan.head(), plan.raw_range());
+        let width = usize::from(head.width);
+        let (mut fetched, mut out) = (fetched, out);
+        for (block, entries) in plan.blocks() {
+            let stored: usize = entries.iter().map(|e| e.len).sum();
+            let (bytes, rest) = fetched
+                .split_at_checked(stored)
+                .ok_or_else(|| truncated(stored, fetched))?;
+            fetched = rest;
+            let block_len = head.block_len(block);
+            let block_start = block << head.block_log2;
+            let wanted = Range {
+                start: range.start.max(block_start) - block_start,
+                end: range.end.min(block_start + block_len) - block_start,
+            };
+            let (target, rest) = out.split_at_mut(wanted.len());
+            out = rest;
+            let elements = wanted.start / width * width..wanted.end.next_multiple_of(width);
+            let stored = StoredBlock {
+                number: block,
+                raw_len: block_len,
+                rotated: head.rotated,
+                entries,
+                bytes,
+            };
+            if elements == wanted {
+                self.planes.decode(&stored, wanted.start, target)?;
+            } else {
+                if self.partial.len() < elements.len() {
+                    self.partial.resize(elements.len(), 0);
+                }
+                let partial = &mut self.partial[..elements.len()];
+                self.planes.decode(&stored, elements.start, partial)?;
+                target.copy_from_slice(&partial[wanted.start - elements.start..][..wanted.len()]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Repeats `element` over `out` by doubling what is there.
+fn fill_repeating(element: &[u8], out: &mut [u8]) {
+    let mut filled = element.len().min(out.len());
+    out[..filled].copy_from_slice(&element[..filled]);
+    while filled < out.len() {
+        let more = filled.min(out.len() - filled);
+        out.copy_within(..more, filled);
+        filled += more;
+    }
+}
+
+/// Before a buffer is allocated: a chunk of planes has at least its index, a raw one all its bytes.
+fn check_complete(chunk: &[u8], head: &ChunkHead) -> Result<()> {
+    let needed = head.payload_offset
+        + match head.codec {
+            Codec::Raw => head.raw_len as usize,
+            Codec::Constant => usize::from(head.width),
+            Codec::Planes | Codec::Delta => head.index_bytes() + head.blocks(),
+        };
+    if chunk.len() < needed {
+        return Err(truncated(needed, chunk));
+    }
+    Ok(())
+}
+
+fn check_fetched(plan: &RangePlan, fetched: &[u8]) -> Result<()> {
+    let needed = plan.fetch().len();
+    if fetched.len() != needed {
+        return Err(truncated(needed, fetched));
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The name of a chunk: BLAKE3-256 of its raw bytes.
+
+use crate::{Error, Result};
+
+/// BLAKE3-256 of the raw bytes of a chunk. The order is that of the bytes, as SQL orders `bytea`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkHash(pub [u8; 32]);
+
+impl ChunkHash {
+    /// Bytes of a hash.
+    pub const LEN: usize = 32;
+
+    /// The hash of raw bytes.
+    pub fn of(raw: &[u8]) -> ChunkHash {
+        ChunkHash(*blake3::hash(raw).as_bytes())
+    }
+
+    /// Takes the 32 bytes of a stored hash.
+    pub fn from_slice(bytes: &[u8]) -> Result<ChunkHash> {
+        bytes
+            .try_into()
+            .map(ChunkHash)
+            .map_err(|_| Error::HashLength(bytes.len()))
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for ChunkHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl std::fmt::Debug for ChunkHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChunkHash({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_hash_of_nothing() {
+        assert_eq!(
+            ChunkHash::of(b"").to_string(),
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        );
+    }
+
+    #[test]
+    fn only_32_bytes_are_a_hash() {
+        let hash = ChunkHash::of(b"x");
+        assert_eq!(ChunkHash::from_slice(hash.as_bytes()), Ok(hash));
+        assert_eq!(ChunkHash::from_slice(&[0; 31]), Err(Error::HashLength(31)));
+    }
+}

@@ -1,0 +1,33 @@
+//! Pieces of stored tensors: how a tensor is cut, how a piece is encoded and named, and how it is kept.
+//!
+//! Nothing here knows PostgreSQL. A tensor is cut by a [`Grid`] into [`Piece`]s of about a mebibyte; each is encoded
+//! without loss by an [`Encoder`] and named by the [`ChunkHash`] of its raw bytes, so that a codec may change without
+//! changing an identity. A [`Decoder`] reads it back, whole or only the blocks that a slice touches. [`ChunkStore`] is
+//! the port through which a store keeps chunks, and [`Pipeline`] does the work on threads for an owner that alone may
+//! touch the database.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod buffers;
+pub mod codec;
+pub mod error;
+pub mod grid;
+pub mod hash;
+pub mod header;
+pub mod manifest;
+pub mod range;
+pub mod store;
+pub mod workers;
+
+pub use buffers::Buffers;
+pub use codec::{Codec, Decoder, Encoder};
+pub use error::{Error, Result};
+pub use grid::{DEFAULT_CHUNK_BYTES, Grid, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, Piece, grid};
+pub use hash::ChunkHash;
+pub use header::{ChunkHead, PREFIX_BYTES};
+pub use manifest::{ContentHasher, PieceInfo};
+pub use range::{RangePlan, block_index_len, plan_range};
+pub use store::{
+    ChunkStore, MAX_DELTA_DEPTH, MemoryStore, ReadError, read_chunk, read_chunk_with_depth,
+};
+pub use workers::{Pipeline, Workers};

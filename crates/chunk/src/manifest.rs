@@ -1,0 +1,62 @@
+//! What is recorded of a tensor's pieces, and the identity of the whole.
+
+use modelstore_tensor::stats::Stats;
+
+use crate::{ChunkHash, Piece};
+
+/// One piece of a stored tensor.
+#[derive(Clone, Debug)]
+pub struct PieceInfo {
+    /// Where it lies in the tensor.
+    pub piece: Piece,
+    /// The chunk that has its bytes.
+    pub hash: ChunkHash,
+    /// Its zone map; `None` for dtypes without numbers.
+    pub stats: Option<Stats>,
+}
+
+/// The identity of a tensor's content: BLAKE3-256 of its raw bytes, fed in order in pieces of any size. That of a
+/// tensor of one piece is the hash of its chunk, and however a tensor is cut, its identity stays.
+#[derive(Clone, Debug, Default)]
+pub struct ContentHasher {
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl ContentHasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> ContentHasher {
+        ContentHasher::default()
+    }
+
+    /// Takes the next raw bytes.
+    pub fn update(&mut self, raw: &[u8]) {
+        self.hasher.update(raw);
+        self.bytes += raw.len() as u64;
+    }
+
+    /// Raw bytes seen so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The identity of what has been seen.
+    pub fn finish(&self) -> ChunkHash {
+        ChunkHash(*self.hasher.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_do_not_change_the_identity() {
+        let raw: Vec<u8> = (0..100_000u32).map(|i| (i * 7) as u8).collect();
+        let mut hasher = ContentHasher::new();
+        assert_eq!(hasher.finish(), ChunkHash::of(&[]));
+        raw.chunks(999).for_each(|piece| hasher.update(piece));
+        assert_eq!(hasher.finish(), ChunkHash::of(&raw));
+        assert_eq!(hasher.bytes(), 100_000);
+    }
+}

@@ -1,0 +1,70 @@
+//! The fields of a `config.json` that matter here.
+
+use serde_json::Value;
+
+/// A configuration whose fields are absent unless they are of the right type and above zero.
+#[derive(Clone, Copy)]
+pub(super) struct Config<'a> {
+    /// The object itself, and the one that models of several parts keep for text.
+    objects: [Option<&'a Value>; 2],
+}
+
+impl<'a> Config<'a> {
+    pub(super) fn new(config: Option<&'a Value>) -> Config<'a> {
+        let text = config.and_then(|c| c.get("text_config"));
+        Config {
+            objects: [config, text],
+        }
+    }
+
+    fn get<T>(&self, names: &[&str], read: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
+        let objects = self.objects.iter().flatten();
+        objects
+            .flat_map(|object| names.iter().filter_map(|name| object.get(*name)))
+            .find_map(read)
+    }
+
+    fn size(&self, names: &[&str]) -> Option<u64> {
+        self.get(names, |v| v.as_u64().filter(|&n| n > 0))
+    }
+
+    pub(super) fn model_type(&self) -> Option<&'a str> {
+        self.get(&["model_type"], Value::as_str)
+    }
+
+    /// The type of the text part, which is more telling than the whole's.
+    pub(super) fn text_model_type(&self) -> Option<&'a str> {
+        self.objects[1]?.get("model_type")?.as_str()
+    }
+
+    pub(super) fn hidden_size(&self) -> Option<u64> {
+        self.size(&["hidden_size", "n_embd", "d_model", "dim"])
+    }
+
+    pub(super) fn vocab_size(&self) -> Option<u64> {
+        self.size(&["vocab_size"])
+    }
+
+    pub(super) fn intermediate_size(&self) -> Option<u64> {
+        self.size(&["intermediate_size", "n_inner", "d_ff", "hidden_dim"])
+    }
+
+    pub(super) fn max_positions(&self) -> Option<u64> {
+        self.size(&["max_position_embeddings", "n_positions", "n_ctx"])
+    }
+
+    pub(super) fn num_heads(&self) -> Option<u64> {
+        self.size(&["num_attention_heads", "n_head", "num_heads", "n_heads"])
+    }
+
+    /// Heads for keys and values: one where the configuration says that all queries share it.
+    pub(super) fn num_kv_heads(&self) -> Option<u64> {
+        let shared = self.get(&["multi_query"], Value::as_bool) == Some(true);
+        self.size(&["num_key_value_heads", "n_head_kv"])
+            .or(shared.then_some(1))
+    }
+
+    pub(super) fn head_dim(&self) -> Option<u64> {
+        self.size(&["head_dim", "d_kv"])
+    }
+}

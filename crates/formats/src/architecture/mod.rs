@@ -1,0 +1,118 @@
+//! What the tensors of a model are for: its layers, attention heads and embeddings.
+//!
+//! Everything is derived from names and shapes, and from the model's configuration (the `config.json` of Hugging Face)
+//! where there is one. Nothing is guessed: what these do not say stays empty. A model of an unknown family still has
+//! its layers, as long as names number them (`blocks.3.…`). Names and configuration come from strangers: counts are
+//! capped, and a field of the wrong type is as good as absent.
+
+mod config;
+mod family;
+mod heads;
+mod path;
+mod recognise;
+mod sizes;
+
+use modelstore_tensor::DType;
+
+pub use recognise::recognise;
+
+/// The most layers that are told apart; tensors of further ones belong to none.
+pub const MAX_LAYERS: usize = 65_536;
+
+/// The most attention heads of a whole model; with more, [`Architecture::heads`] is empty.
+pub const MAX_HEADS: u64 = 65_536;
+
+/// One tensor as a file lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightInfo<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions.
+    pub dims: &'a [u64],
+}
+
+/// What is known of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Architecture {
+    /// The family by the names of the tensors, `bert`, `gpt2` or `llama`, or the member of it that the configuration
+    /// names (`mistral`).
+    pub family: Option<String>,
+    /// The length of a token's vector between layers.
+    pub hidden_size: Option<u64>,
+    /// Rows of the token embedding.
+    pub vocab_size: Option<u64>,
+    /// The inner width of the feed-forward part.
+    pub intermediate_size: Option<u64>,
+    /// The longest input in tokens.
+    pub max_positions: Option<u64>,
+    /// Query heads in a layer.
+    pub num_heads: Option<u64>,
+    /// Key and value heads in a layer; fewer than query heads where these share them.
+    pub num_kv_heads: Option<u64>,
+    /// The length of a head's query.
+    pub head_dim: Option<u64>,
+    /// The layers by [`Layer::index`].
+    pub layers: Vec<Layer>,
+    /// The attention heads by layer and head.
+    pub heads: Vec<Head>,
+    /// The embeddings in the order of the weights.
+    pub embeddings: Vec<Embedding>,
+    /// What each weight is for, in the order of the weights.
+    pub weight_roles: Vec<WeightRole>,
+}
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The number in the name. Where a model has several stacks of layers, sorted by name, the numbers of each go on
+    /// after the last of the stack before, so that an index occurs once.
+    pub index: u32,
+    /// What the names of its tensors start with, such as `encoder.layer.0`.
+    pub name: String,
+    /// `transformer` for a layer with attention, else `block`.
+    pub kind: &'static str,
+    /// Elements of its tensors without buffers such as causal masks.
+    pub parameters: u64,
+}
+
+/// One attention head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The [`Layer::index`].
+    pub layer_index: u32,
+    /// The number in the layer.
+    pub head_index: u32,
+    /// `attention`.
+    pub kind: &'static str,
+    /// The key and value head it uses.
+    pub kv_head_index: u32,
+    /// The length of its query.
+    pub head_dim: u64,
+}
+
+/// One embedding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// `token`, `position` or `segment`.
+    pub kind: &'static str,
+    /// The place among the weights.
+    pub weight: usize,
+    /// Rows, one for each token, position or segment.
+    pub rows: u64,
+    /// The length of a row.
+    pub dim: u64,
+}
+
+/// What one weight is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeightRole {
+    /// The [`Layer::index`] of the layer it belongs to.
+    pub layer: Option<u32>,
+    /// Its part: one of `attention.query`, `attention.key`, `attention.value`, `attention.qkv`, `attention.output`,
+    /// `mlp.up`, `mlp.gate`, `mlp.gate_up`, `mlp.down`, `mlp.router`, `norm`, `embedding.token`, `embedding.position`,
+    /// `embedding.segment`, `lm_head`, `pooler`, `classifier`, or `buffer` for what is stored but not learnt. A bias is
+    /// of the part it is added to.
+    pub component: Option<&'static str>,
+}

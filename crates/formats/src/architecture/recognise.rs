@@ -1,0 +1,209 @@
+//! Putting the picture together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::config::Config;
+use super::family::Family;
+use super::heads::HeadCounts;
+use super::path::Path;
+use super::sizes::{Parts, Sizes};
+use super::{Architecture, Embedding, Head, Layer, MAX_HEADS, MAX_LAYERS, WeightInfo, WeightRole};
+
+/// Derives the architecture of a model from its weights and, if there is one, its configuration. Where the two
+/// contradict each other, shapes win.
+pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architecture {
+    let config = Config::new(config);
+    let paths: Vec<Path<'_>> = weights.iter().map(|w| Path::new(w.name)).collect();
+    let stacks = Stacks::new(&paths);
+    let (family, family_stacks) = Family::detect(&paths)
+        .map_or((None, BTreeSet::new()), |(family, stacks)| {
+            (Some(family), stacks)
+        });
+
+    let in_stack: Vec<bool> = paths
+        .iter()
+        .map(|p| p.layer.is_some_and(|l| family_stacks.contains(l.stack)))
+        .collect();
+    let components: Vec<Option<&'static str>> = paths
+        .iter()
+        .zip(&in_stack)
+        .map(|(path, &in_stack)| family.and_then(|f| f.component(path, in_stack)))
+        .collect();
+    let parts = Parts {
+        weights,
+        paths: &paths,
+        components: &components,
+        in_stack: &in_stack,
+    };
+    let sizes = Sizes::new(family, &parts, &config);
+    let counts = HeadCounts::new(family, &parts, &sizes, &config);
+
+    let weight_roles: Vec<WeightRole> = paths
+        .iter()
+        .zip(&components)
+        .map(|(path, &component)| WeightRole {
+            layer: stacks.index(path),
+            component,
+        })
+        .collect();
+    let (layers, attention) = layers(&parts, &weight_roles, family.is_some());
+    // Without a family, encoder and decoder of one configuration cannot be told apart.
+    let heads = if family.is_some() || stacks.first.len() == 1 {
+        heads(&attention, &counts)
+    } else {
+        Vec::new()
+    };
+    Architecture {
+        family: family.map(|f| {
+            let name = config.text_model_type().or(config.model_type());
+            f.name(name).to_owned()
+        }),
+        hidden_size: sizes.hidden,
+        vocab_size: sizes.vocab,
+        intermediate_size: sizes.intermediate,
+        max_positions: sizes.max_positions,
+        num_heads: counts.query,
+        num_kv_heads: counts.key_value,
+        head_dim: counts.dim,
+        layers,
+        heads,
+        embeddings: embeddings(weights, &components),
+        weight_roles,
+    }
+}
+
+/// The lists of layers in a model, and the index of the first layer of each.
+struct Stacks<'a> {
+    first: BTreeMap<&'a str, u32>,
+    /// The layers that are told apart.
+    known: BTreeSet<(&'a str, u32)>,
+}
+
+impl<'a> Stacks<'a> {
+    fn new(paths: &[Path<'a>]) -> Stacks<'a> {
+        let mut known = BTreeSet::new();
+        for layer in paths.iter().filter_map(|p| p.layer) {
+            if known.len() < MAX_LAYERS {
+                known.insert((layer.stack, layer.number));
+            }
+        }
+        let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
+        for &(stack, number) in &known {
+            let end = ends.entry(stack).or_default();
+            *end = (*end).max(number + 1);
+        }
+        let mut next = 0u32;
+        let mut first = BTreeMap::new();
+        for (stack, end) in ends {
+            // A number has at most 16 bits and a model at most 2^16 layers, so only the very last can be out of range.
+            let Some(after) = next.checked_add(end) else {
+                known.retain(|(s, _)| *s != stack);
+                continue;
+            };
+            first.insert(stack, next);
+            next = after;
+        }
+        Stacks { first, known }
+    }
+
+    fn index(&self, path: &Path<'_>) -> Option<u32> {
+        let layer = path.layer?;
+        if !self.known.contains(&(layer.stack, layer.number)) {
+            return None;
+        }
+        self.first.get(layer.stack)?.checked_add(layer.number)
+    }
+}
+
+/// The layers, and the indexes of those with attention.
+fn layers(parts: &Parts<'_>, roles: &[WeightRole], family_known: bool) -> (Vec<Layer>, Vec<u32>) {
+    let mut layers: BTreeMap<u32, Layer> = BTreeMap::new();
+    let mut attention = BTreeSet::new();
+    for (i, role) in roles.iter().enumerate() {
+        let path = &parts.paths[i];
+        let (Some(index), Some(found)) = (role.layer, path.layer) else {
+            continue;
+        };
+        let layer = layers.entry(index).or_insert_with(|| Layer {
+            index,
+            name: found.name.to_owned(),
+            kind: "block",
+            parameters: 0,
+        });
+        if role.component != Some("buffer") {
+            let elements = elements(parts.weights[i].dims);
+            layer.parameters = layer.parameters.saturating_add(elements);
+        }
+        if is_attention(path.module) {
+            layer.kind = "transformer";
+        }
+        let has_heads = match role.component {
+            Some(c) => matches!(c, "attention.query" | "attention.qkv"),
+            None => !family_known && is_attention(path.module),
+        };
+        if has_heads {
+            attention.insert(index);
+        }
+    }
+    (
+        layers.into_values().collect(),
+        attention.into_iter().collect(),
+    )
+}
+
+fn is_attention(module: &str) -> bool {
+    module.split('.').any(|part| {
+        let part = part.to_ascii_lowercase();
+        part.contains("attn") || part.contains("attention")
+    })
+}
+
+/// Elements of a tensor, at most what fits.
+fn elements(dims: &[u64]) -> u64 {
+    if dims.contains(&0) {
+        return 0;
+    }
+    dims.iter().fold(1, |product, &d| product.saturating_mul(d))
+}
+
+fn heads(layers: &[u32], counts: &HeadCounts) -> Vec<Head> {
+    let (Some(query), Some(key_value), Some(head_dim)) =
+        (counts.query, counts.key_value, counts.dim)
+    else {
+        return Vec::new();
+    };
+    let total = query.checked_mul(layers.len() as u64);
+    if total.is_none_or(|total| total > MAX_HEADS) {
+        return Vec::new();
+    }
+    let sharing = query / key_value.max(1);
+    let of_layer = |&layer_index: &u32| {
+        (0..query).map(move |head| Head {
+            layer_index,
+            head_index: head as u32,
+            kind: "attention",
+            kv_head_index: (head / sharing.max(1)) as u32,
+            head_dim,
+        })
+    };
+    layers.iter().flat_map(of_layer).collect()
+}
+
+fn embeddings(weights: &[WeightInfo<'_>], components: &[Option<&'static str>]) -> Vec<Embedding> {
+    let kind = |component: &'static str| component.strip_prefix("embedding.");
+    let found = weights.iter().zip(components).enumerate();
+    found
+        .filter_map(|(weight, (info, component))| {
+            let kind = component.and_then(kind)?;
+            let &[rows, dim] = info.dims else { return None };
+            Some(Embedding {
+                kind,
+                weight,
+                rows,
+                dim,
+            })
+        })
+        .collect()
+}

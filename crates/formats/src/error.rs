@@ -1,0 +1,451 @@
+//! What can be wrong with a model file.
+
+use modelstore_tensor::DType;
+
+use crate::safetensors::{MAX_HEADER_BYTES, MAX_NAME_BYTES, dtype};
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The kind of text an [`Error`] was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Document {
+    /// The JSON header at the start of a safetensors file.
+    SafetensorsHeader,
+    /// The `model.safetensors.index.json` of a model in several files.
+    SafetensorsIndex,
+}
+
+impl std::fmt::Display for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Document::SafetensorsHeader => "safetensors header",
+            Document::SafetensorsIndex => "safetensors index",
+        })
+    }
+}
+
+macro_rules! errors {
+    ($( $(#[doc = $doc:literal])+ $message:literal
+        $variant:ident $({ $( $(#[doc = $field_doc:literal])+ $field:ident : $type:ty ),+ $(,)? })? ; )*) => {
+        /// One variant for each way a file can be wrong. `Display` is a PostgreSQL primary message: lower case, no
+        /// full stop, the offending value named and cut to 64 characters. [`Error::detail`] adds what was expected.
+        #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        pub enum Error {
+            $( $(#[doc = $doc])+ #[error($message)]
+               $variant $({ $( $(#[doc = $field_doc])+ $field: $type ),+ })?, )*
+        }
+
+        /// An [`Error`] without its values, to map to an error code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind {
+            $( $(#[doc = $doc])+ $variant, )*
+        }
+
+        impl ErrorKind {
+            /// Every kind, so that a table over them can be tested for gaps.
+            pub const ALL: &'static [ErrorKind] = &[$( ErrorKind::$variant ),*];
+        }
+
+        impl Error {
+            /// Which way the file is wrong.
+            pub fn kind(&self) -> ErrorKind {
+                match self { $( Error::$variant { .. } => ErrorKind::$variant, )* }
+            }
+        }
+    };
+}
+
+errors! {
+    /// The file, or the part of it that was given, ends too early.
+    "safetensors file of {actual} bytes is truncated"
+    Truncated {
+        /// Bytes the file needs at least.
+        needed: u64,
+        /// Bytes there are.
+        actual: u64,
+    };
+
+    /// The header is longer than [`MAX_HEADER_BYTES`].
+    "{document} of {length} bytes is too long"
+    HeaderTooLong {
+        /// Where.
+        document: Document,
+        /// The length.
+        length: u64,
+    };
+
+    /// The JSON does not start with an opening brace.
+    "{document} does not start with \"{{\""
+    NotAnObject {
+        /// Where.
+        document: Document,
+    };
+
+    /// The text is not UTF-8.
+    "invalid UTF-8 at byte {offset} of {document}"
+    InvalidUtf8 {
+        /// Where.
+        document: Document,
+        /// The first wrong byte, from the start of the JSON.
+        offset: u64,
+    };
+
+    /// The text is not JSON.
+    "invalid JSON in {document}"
+    InvalidJson {
+        /// Where.
+        document: Document,
+        /// What the parser says, with line and column.
+        reason: String,
+    };
+
+    /// A value of another JSON type than the format has there.
+    "invalid value of key \"{key}\" in {document}"
+    WrongType {
+        /// Where.
+        document: Document,
+        /// The outermost key the value stands under.
+        key: String,
+        /// What the parser says, with line and column.
+        reason: String,
+    };
+
+    /// A key that occurs twice in one object; readers disagree on which one counts.
+    "duplicate key \"{key}\" in {document}"
+    DuplicateKey {
+        /// Where.
+        document: Document,
+        /// The key.
+        key: String,
+    };
+
+    /// A field of a tensor that the format does not have.
+    "unknown field \"{field}\" of tensor \"{tensor}\" in safetensors header"
+    UnknownField {
+        /// The tensor.
+        tensor: String,
+        /// The field.
+        field: String,
+    };
+
+    /// A field of a tensor that is not there.
+    "missing field \"{field}\" of tensor \"{tensor}\" in safetensors header"
+    MissingField {
+        /// The tensor.
+        tensor: String,
+        /// The field.
+        field: &'static str,
+    };
+
+    /// A key of the document that is not there.
+    "missing key \"{key}\" in {document}"
+    MissingKey {
+        /// Where.
+        document: Document,
+        /// The key.
+        key: &'static str,
+    };
+
+    /// A dtype name that safetensors does not have.
+    "unknown dtype \"{dtype}\" of tensor \"{tensor}\" in safetensors header"
+    UnknownDtype {
+        /// The tensor.
+        tensor: String,
+        /// The dtype as written.
+        dtype: String,
+    };
+
+    /// A dtype that cannot be written to a safetensors file.
+    "tensor \"{tensor}\" of dtype {dtype} cannot be written as safetensors"
+    UnsupportedDtype {
+        /// The tensor.
+        tensor: String,
+        /// The dtype.
+        dtype: DType,
+    };
+
+    /// A dimension or an offset that is negative, fractional or beyond 64 bits.
+    "invalid number {value} in field \"{field}\" of tensor \"{tensor}\""
+    InvalidNumber {
+        /// The tensor.
+        tensor: String,
+        /// The field.
+        field: &'static str,
+        /// The number.
+        value: String,
+    };
+
+    /// Too many dimensions, or more elements or bytes than fit.
+    "invalid shape of tensor \"{tensor}\": {source}"
+    InvalidShape {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        source: modelstore_tensor::Error,
+    };
+
+    /// Elements of less than a byte that do not fill the last byte.
+    "tensor \"{tensor}\" of shape {shape} and dtype {dtype} does not end on a whole byte"
+    PartialByte {
+        /// The tensor.
+        tensor: String,
+        /// The shape as text.
+        shape: String,
+        /// The dtype.
+        dtype: DType,
+    };
+
+    /// Offsets that are not a pair.
+    "offsets of tensor \"{tensor}\" are not two numbers"
+    OffsetCount {
+        /// The tensor.
+        tensor: String,
+    };
+
+    /// A tensor that ends before it starts.
+    "tensor \"{tensor}\" starts at byte {start} and ends at byte {end}"
+    OffsetOrder {
+        /// The tensor.
+        tensor: String,
+        /// Its start.
+        start: u64,
+        /// Its end.
+        end: u64,
+    };
+
+    /// An end that is beyond any file.
+    "end of tensor \"{tensor}\" is out of range"
+    OffsetOverflow {
+        /// The tensor.
+        tensor: String,
+    };
+
+    /// Offsets that enclose another number of bytes than shape and dtype ask for.
+    "tensor \"{tensor}\" of shape {shape} and dtype {dtype} needs {expected} bytes, not {actual}"
+    WrongLength {
+        /// The tensor.
+        tensor: String,
+        /// The shape as text.
+        shape: String,
+        /// The dtype.
+        dtype: DType,
+        /// Bytes the shape needs.
+        expected: u64,
+        /// Bytes between the offsets.
+        actual: u64,
+    };
+
+    /// Bytes before a tensor that belong to none.
+    "tensor \"{tensor}\" starts at byte {start} and leaves a hole after byte {expected}"
+    Hole {
+        /// The tensor after the hole.
+        tensor: String,
+        /// Its start.
+        start: u64,
+        /// The end of the tensor before.
+        expected: u64,
+    };
+
+    /// A tensor that shares bytes with the one before.
+    "tensor \"{tensor}\" starts at byte {start} and overlaps the one that ends at byte {expected}"
+    Overlap {
+        /// The second of the two.
+        tensor: String,
+        /// Its start.
+        start: u64,
+        /// The end of the tensor before.
+        expected: u64,
+    };
+
+    /// Bytes after the last tensor.
+    "safetensors file has {extra} bytes after the last tensor"
+    TrailingBytes {
+        /// How many.
+        extra: u64,
+    };
+
+    /// A tensor without a name.
+    "empty tensor name in {document}"
+    EmptyName {
+        /// Where.
+        document: Document,
+    };
+
+    /// A zero character, which a PostgreSQL text cannot hold.
+    "zero character in \"{text}\" of {document}"
+    NulCharacter {
+        /// Where.
+        document: Document,
+        /// The text, with the character escaped.
+        text: String,
+    };
+
+    /// A tensor name longer than [`MAX_NAME_BYTES`].
+    "tensor name \"{name}\" of {length} bytes is too long"
+    NameTooLong {
+        /// The start of the name.
+        name: String,
+        /// Its length.
+        length: u64,
+    };
+
+    /// A tensor to be written under the name that safetensors keeps for metadata.
+    "tensor name \"{name}\" is reserved"
+    ReservedName {
+        /// The name.
+        name: String,
+    };
+
+    /// A file name in an index that is not a plain name.
+    "invalid file name \"{file}\" of tensor \"{tensor}\" in safetensors index"
+    InvalidFileName {
+        /// The tensor.
+        tensor: String,
+        /// The file name.
+        file: String,
+    };
+
+    /// A file of the index that was not given.
+    "file \"{file}\" of the safetensors index is missing"
+    MissingFile {
+        /// The file.
+        file: String,
+    };
+
+    /// A file that the index does not name.
+    "file \"{file}\" is not in the safetensors index"
+    UnexpectedFile {
+        /// The file.
+        file: String,
+    };
+
+    /// A file given twice.
+    "file \"{file}\" of the safetensors index is given twice"
+    RepeatedFile {
+        /// The file.
+        file: String,
+    };
+
+    /// A tensor that is not in the file the index names.
+    "tensor \"{tensor}\" is missing from file \"{file}\""
+    MissingTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+    };
+
+    /// A tensor in a file that the index does not know.
+    "tensor \"{tensor}\" of file \"{file}\" is not in the safetensors index"
+    UnexpectedTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+    };
+
+    /// A tensor in another file than the index says.
+    "tensor \"{tensor}\" is in file \"{file}\", not in \"{expected}\""
+    MisplacedTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file it is in.
+        file: String,
+        /// The file of the index.
+        expected: String,
+    };
+}
+
+impl Error {
+    /// What was expected instead, as a sentence; `None` when the message says it all.
+    pub fn detail(&self) -> Option<String> {
+        Some(match self {
+            Error::Truncated { needed, .. } => {
+                format!("By its header the file has at least {needed} bytes.")
+            }
+            Error::HeaderTooLong { .. } => {
+                format!("At most {MAX_HEADER_BYTES} bytes are read.")
+            }
+            Error::NotAnObject { document } => {
+                format!("A {document} is a JSON object without anything before it.")
+            }
+            Error::InvalidJson { reason, .. } | Error::WrongType { reason, .. } => {
+                format!("The JSON parser says: {reason}.")
+            }
+            Error::DuplicateKey { .. } => "Each key occurs once in an object.".into(),
+            Error::UnknownField { .. } | Error::MissingField { .. } => {
+                "A tensor has exactly the fields dtype, shape and data_offsets.".into()
+            }
+            Error::UnknownDtype { .. } | Error::UnsupportedDtype { .. } => {
+                format!("The dtypes of safetensors are {}.", dtype::names())
+            }
+            Error::InvalidNumber { .. } => format!(
+                "Dimensions and offsets are whole numbers from 0 to {}.",
+                u64::MAX
+            ),
+            Error::InvalidShape { source, .. } => return source.detail(),
+            Error::PartialByte { dtype, .. } => format!(
+                "Elements of dtype {dtype} come in groups of {}.",
+                dtype.block_elements()
+            ),
+            Error::OffsetCount { .. } => "The offsets are the start and the end.".into(),
+            Error::OffsetOrder { .. } => "A tensor does not end before its start.".into(),
+            Error::OffsetOverflow { .. } => {
+                format!("A file has at most {} bytes.", i64::MAX)
+            }
+            Error::Hole { .. } | Error::Overlap { .. } | Error::TrailingBytes { .. } => {
+                "Tensors cover the data of the file from its first byte to its last, without gaps.".into()
+            }
+            Error::EmptyName { .. } => "Every tensor has a name.".into(),
+            Error::NulCharacter { .. } => "PostgreSQL text cannot hold the character U+0000.".into(),
+            Error::NameTooLong { .. } => {
+                format!("A tensor name has at most {MAX_NAME_BYTES} bytes.")
+            }
+            Error::ReservedName { .. } => "Safetensors keeps metadata under this key.".into(),
+            Error::InvalidFileName { .. } => {
+                "A shard is named without a directory: no \"/\", \"\\\", \"..\" or control character, and at most 255 bytes."
+                    .into()
+            }
+            Error::MissingTensor { .. }
+            | Error::UnexpectedTensor { .. }
+            | Error::MisplacedTensor { .. } => {
+                "Index and files name the same tensors, each in one file.".into()
+            }
+            Error::MissingFile { .. } | Error::UnexpectedFile { .. } | Error::RepeatedFile { .. } => {
+                "Each file of the index is given once, and no other.".into()
+            }
+            Error::InvalidUtf8 { .. } | Error::WrongLength { .. } | Error::MissingKey { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
+/// Text for a message: at most 64 characters, none of them a control character.
+pub(crate) fn shown(text: &str) -> String {
+    shorten(text, 64)
+}
+
+/// The same for a parser's reason, which carries values of the input in the middle.
+pub(crate) fn shown_reason(text: &str) -> String {
+    // The position stands at the end and is worth more than the rest of a long value.
+    let position = text.rfind(" at line ").unwrap_or(text.len());
+    let (reason, position) = text.split_at(position);
+    shorten(reason, 160) + position
+}
+
+fn shorten(text: &str, limit: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars().take(limit) {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

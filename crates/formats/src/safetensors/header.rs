@@ -1,0 +1,204 @@
+//! Reading a header without the data.
+//!
+//! What [`parse_header`] accepts fulfils:
+//!
+//! 1. names are distinct, not empty and free of zero characters, and have at most
+//!    [`MAX_NAME_BYTES`](super::MAX_NAME_BYTES) bytes;
+//! 2. each tensor's shape and dtype need exactly the bytes between its offsets;
+//! 3. the tensors, in the order given, cover the data from 0 without a hole or an overlap;
+//! 4. the last one ends where the file ends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use modelstore_tensor::{DType, Shape};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+
+use super::entry::{Entry, EntrySeed, check_name};
+use super::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY};
+use crate::error::{Document, Error, Result, shown};
+use crate::json::{Context, StringMap, parse_object};
+
+const DOCUMENT: Document = Document::SafetensorsHeader;
+
+/// What a safetensors file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The tensors by their place in the data; empty ones in one place as they are listed.
+    pub tensors: Vec<TensorEntry>,
+    /// The free text of the file, if it has any.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Where the data starts in the file.
+    pub data_offset: u64,
+}
+
+/// One tensor of a [`Header`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorEntry {
+    /// The name, distinct in the file.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions.
+    pub shape: Shape,
+    /// The first byte, from [`Header::data_offset`].
+    pub start: u64,
+    /// One past the last byte, from [`Header::data_offset`].
+    pub end: u64,
+}
+
+/// The length of the JSON, from the first [`LENGTH_BYTES`] bytes of a file of `file_len` bytes.
+///
+/// The JSON may be read and allocated afterwards: its length is below [`MAX_HEADER_BYTES`] and within the file.
+pub fn header_len(prefix: &[u8], file_len: u64) -> Result<u64> {
+    let available = file_len.min(prefix.len() as u64);
+    let Some(bytes) = prefix
+        .first_chunk::<8>()
+        .filter(|_| file_len >= LENGTH_BYTES)
+    else {
+        return Err(Error::Truncated {
+            needed: LENGTH_BYTES,
+            actual: available,
+        });
+    };
+    let length = u64::from_le_bytes(*bytes);
+    check_length(length, file_len)?;
+    Ok(length)
+}
+
+/// The header of a file of `file_len` bytes, from its JSON.
+pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header> {
+    let length = json.len() as u64;
+    check_length(length, file_len)?;
+    let data_offset = LENGTH_BYTES + length;
+    let (mut tensors, metadata) = parse_object(json, DOCUMENT, |context, parser| {
+        HeaderSeed(context).deserialize(parser)
+    })?;
+    check_distinct(&tensors)?;
+    // Empty tensors share their start with the next one, so the end counts as well; the sort is stable.
+    tensors.sort_by_key(|t| (t.start, t.end));
+    check_layout(&tensors, data_offset, file_len)?;
+    Ok(Header {
+        tensors,
+        metadata,
+        data_offset,
+    })
+}
+
+fn check_length(length: u64, file_len: u64) -> Result<()> {
+    if length > MAX_HEADER_BYTES {
+        return Err(Error::HeaderTooLong {
+            document: DOCUMENT,
+            length,
+        });
+    }
+    let needed = LENGTH_BYTES + length;
+    if needed > file_len {
+        return Err(Error::Truncated {
+            needed,
+            actual: file_len,
+        });
+    }
+    Ok(())
+}
+
+fn check_distinct(tensors: &[TensorEntry]) -> Result<()> {
+    let mut names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::DuplicateKey {
+            document: DOCUMENT,
+            key: shown(pair[0]),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: u64) -> Result<()> {
+    let mut expected = 0;
+    for t in tensors {
+        let (tensor, start) = (|| shown(&t.name), t.start);
+        if start > expected {
+            return Err(Error::Hole {
+                tensor: tensor(),
+                start,
+                expected,
+            });
+        }
+        if start < expected {
+            return Err(Error::Overlap {
+                tensor: tensor(),
+                start,
+                expected,
+            });
+        }
+        let end_in_file = data_offset.checked_add(t.end);
+        let Some(needed) = end_in_file.filter(|&e| e <= i64::MAX as u64) else {
+            return Err(Error::OffsetOverflow { tensor: tensor() });
+        };
+        if needed > file_len {
+            return Err(Error::Truncated {
+                needed,
+                actual: file_len,
+            });
+        }
+        expected = t.end;
+    }
+    match file_len - data_offset - expected {
+        0 => Ok(()),
+        extra => Err(Error::TrailingBytes { extra }),
+    }
+}
+
+struct HeaderSeed<'a>(&'a Context);
+
+type Parts = (Vec<TensorEntry>, Option<BTreeMap<String, String>>);
+
+impl<'de> DeserializeSeed<'de> for HeaderSeed<'_> {
+    type Value = Parts;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Parts, D::Error> {
+        d.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HeaderSeed<'_> {
+    type Value = Parts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts, A::Error> {
+        let context = self.0;
+        let (mut tensors, mut metadata) = (Vec::new(), None);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == METADATA_KEY {
+                let value = context.under(&name, map.next_value_seed(StringMap(context)))?;
+                if metadata.replace(value).is_some() {
+                    return Err(context.duplicate(&name));
+                }
+                continue;
+            }
+            check_name(DOCUMENT, &name).map_err(|e| context.fail(e))?;
+            let seed = EntrySeed {
+                context,
+                tensor: &name,
+            };
+            let Entry {
+                dtype,
+                shape,
+                start,
+                end,
+            } = context.under(&name, map.next_value_seed(seed))?;
+            tensors.push(TensorEntry {
+                name,
+                dtype,
+                shape,
+                start,
+                end,
+            });
+        }
+        Ok((tensors, metadata))
+    }
+}

@@ -1,0 +1,159 @@
+//! The index of a model in several safetensors files: which tensor is in which file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::entry::check_name;
+use crate::error::{Document, Error, Result, shown};
+use crate::json::{Context, StrictValue, StringMap, parse_object};
+
+const DOCUMENT: Document = Document::SafetensorsIndex;
+
+/// The longest file name, as most file systems have it.
+const MAX_FILE_NAME_BYTES: usize = 255;
+
+/// What a `model.safetensors.index.json` says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardIndex {
+    /// The file of each tensor. Files are plain names without a directory.
+    pub weight_map: BTreeMap<String, String>,
+    /// Whatever else is said of the model, mostly its size; null when there is nothing.
+    pub metadata: Value,
+}
+
+impl ShardIndex {
+    /// The files, sorted, each once.
+    pub fn files(&self) -> Vec<&str> {
+        let files: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
+        files.into_iter().collect()
+    }
+
+    /// Checks that `shards`, file names and the names of the tensors in them, are the files of this index: every
+    /// tensor is in its file, and there is no other file and no other tensor.
+    pub fn check(&self, shards: &[(String, Vec<String>)]) -> Result<()> {
+        let files: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
+        let mut given = BTreeSet::new();
+        for (file, _) in shards {
+            if !files.contains(file.as_str()) {
+                return Err(Error::UnexpectedFile { file: shown(file) });
+            }
+            if !given.insert(file.as_str()) {
+                return Err(Error::RepeatedFile { file: shown(file) });
+            }
+        }
+        if let Some(file) = files.difference(&given).next() {
+            return Err(Error::MissingFile { file: shown(file) });
+        }
+        let mut found = BTreeSet::new();
+        for (file, tensors) in shards {
+            for tensor in tensors {
+                match self.weight_map.get(tensor) {
+                    None => {
+                        return Err(Error::UnexpectedTensor {
+                            tensor: shown(tensor),
+                            file: shown(file),
+                        });
+                    }
+                    Some(expected) if expected != file => {
+                        return Err(Error::MisplacedTensor {
+                            tensor: shown(tensor),
+                            file: shown(file),
+                            expected: shown(expected),
+                        });
+                    }
+                    Some(_) => found.insert(tensor.as_str()),
+                };
+            }
+        }
+        match self
+            .weight_map
+            .iter()
+            .find(|(t, _)| !found.contains(t.as_str()))
+        {
+            Some((tensor, file)) => Err(Error::MissingTensor {
+                tensor: shown(tensor),
+                file: shown(file),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads an index. Keys beside `weight_map` and `metadata` are ignored, as other readers do.
+pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
+    let index = parse_object(json, DOCUMENT, |context, parser| {
+        IndexSeed(context).deserialize(parser)
+    })?;
+    for (tensor, file) in &index.weight_map {
+        check_name(DOCUMENT, tensor)?;
+        if !is_plain_file_name(file) {
+            return Err(Error::InvalidFileName {
+                tensor: shown(tensor),
+                file: shown(file),
+            });
+        }
+    }
+    Ok(index)
+}
+
+/// Whether a name stays in its directory wherever it is joined to one.
+fn is_plain_file_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_FILE_NAME_BYTES
+        && name != "."
+        && !name.contains("..")
+        && !name.contains(|c: char| matches!(c, '/' | '\\' | ':') || c.is_control())
+}
+
+struct IndexSeed<'a>(&'a Context);
+
+impl<'de> DeserializeSeed<'de> for IndexSeed<'_> {
+    type Value = ShardIndex;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<ShardIndex, D::Error> {
+        d.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for IndexSeed<'_> {
+    type Value = ShardIndex;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with weight_map and metadata")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ShardIndex, A::Error> {
+        let context = self.0;
+        let (mut weight_map, mut metadata) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            let repeated = match key.as_str() {
+                "weight_map" => weight_map
+                    .replace(context.under(&key, map.next_value_seed(StringMap(context)))?)
+                    .is_some(),
+                "metadata" => metadata
+                    .replace(context.under(&key, map.next_value_seed(StrictValue(context)))?)
+                    .is_some(),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    false
+                }
+            };
+            if repeated {
+                return Err(context.duplicate(&key));
+            }
+        }
+        let Some(weight_map) = weight_map else {
+            return Err(context.fail(Error::MissingKey {
+                document: DOCUMENT,
+                key: "weight_map",
+            }));
+        };
+        Ok(ShardIndex {
+            weight_map,
+            metadata: metadata.unwrap_or(Value::Null),
+        })
+    }
+}

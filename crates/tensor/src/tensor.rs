@@ -1,0 +1,66 @@
+//! An owned tensor: dtype, shape and bytes that fit together.
+
+use crate::{DType, Result, Shape, TensorView};
+
+/// What [`TensorView`] borrows, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Shape,
+    data: Vec<u8>,
+}
+
+impl Tensor {
+    /// Puts the three together, checking the length.
+    pub fn new(dtype: DType, shape: Shape, data: Vec<u8>) -> Result<Tensor> {
+        shape.check_len(dtype, data.len())?;
+        Ok(Tensor { dtype, shape, data })
+    }
+
+    /// Borrows it.
+    pub fn view(&self) -> TensorView<'_> {
+        TensorView::trusted(self.dtype, self.shape.clone(), &self.data)
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The elements' bytes.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The elements' bytes, without a copy.
+    pub fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    #[test]
+    fn the_length_is_checked() {
+        let shape = Shape::new(&[3]).expect("a shape");
+        let tensor = Tensor::new(DType::I16, shape.clone(), vec![1, 0, 2, 0, 3, 0]).expect("fits");
+        assert_eq!(tensor.view().data(), tensor.data());
+        assert_eq!(
+            Tensor::new(DType::I16, shape, vec![0; 5]),
+            Err(Error::WrongLength {
+                shape: "(3)".into(),
+                dtype: DType::I16,
+                expected: 6,
+                actual: 5
+            })
+        );
+    }
+}

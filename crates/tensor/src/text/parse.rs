@@ -1,0 +1,270 @@
+//! Reading the text form: one pass, no recursion, memory in proportion to the text.
+
+use super::cursor::{Cursor, shorten};
+use crate::convert::with_element;
+use crate::element::{Element, TokenError};
+use crate::{DType, Error, Result, Shape, Tensor};
+
+const A_VALUE: &str = "an element or an opening bracket";
+const A_SEPARATOR: &str = "a comma or a closing bracket";
+const A_HEX_PAYLOAD: &str = "\\x and two hexadecimal digits for each byte";
+
+/// Reads a tensor.
+pub fn parse(text: &str) -> Result<Tensor> {
+    let mut cursor = Cursor { text, at: 0 };
+    if cursor.peek().is_none() {
+        return Err(Error::EmptyText);
+    }
+    let (dtype, stated) = prefix(&mut cursor)?;
+    let (shape, data) = if cursor.peek() == Some(b'\\') {
+        hexadecimal(&mut cursor, dtype, stated)?
+    } else {
+        with_element!(dtype, E => elements::<E>(&mut cursor, stated)?, _ => {
+            return Err(cursor.unexpected(A_HEX_PAYLOAD));
+        })
+    };
+    if cursor.peek().is_some() {
+        let (found, position) = cursor.token();
+        return Err(Error::TrailingText { found, position });
+    }
+    Tensor::new(dtype, shape, data)
+}
+
+/// What stands before the colon: dtype and perhaps shape.
+fn prefix(cursor: &mut Cursor<'_>) -> Result<(DType, Option<Shape>)> {
+    let starts_with_word = cursor.peek().is_some_and(|b| b.is_ascii_alphabetic());
+    if !starts_with_word || !cursor.text.contains(':') {
+        return Ok((DType::F32, None));
+    }
+    let name = cursor.word();
+    let dtype = DType::from_name(name)?;
+    let mut stated = None;
+    if cursor.take(b'(') {
+        stated = Some(dimensions(cursor)?);
+    }
+    if !cursor.take(b':') {
+        return Err(cursor.unexpected("a colon after the dtype"));
+    }
+    Ok((dtype, stated))
+}
+
+fn dimensions(cursor: &mut Cursor<'_>) -> Result<Shape> {
+    let mut dims = Vec::new();
+    if cursor.take(b')') {
+        return Shape::new(&dims);
+    }
+    loop {
+        if dims.len() == Shape::MAX_RANK {
+            return Err(Error::RankTooLarge(Shape::MAX_RANK + 1));
+        }
+        if !cursor.peek().is_some_and(|b| b.is_ascii_digit()) {
+            return Err(cursor.unexpected("a dimension"));
+        }
+        let position = cursor.position();
+        let word = cursor.number();
+        dims.push(word.parse().map_err(|_| Error::DimensionOutOfRange {
+            token: shorten(word),
+            position,
+        })?);
+        if cursor.take(b')') {
+            return Shape::new(&dims);
+        }
+        if !cursor.take(b',') {
+            return Err(cursor.unexpected("a comma or a closing parenthesis"));
+        }
+    }
+}
+
+fn hexadecimal(
+    cursor: &mut Cursor<'_>,
+    dtype: DType,
+    stated: Option<Shape>,
+) -> Result<(Shape, Vec<u8>)> {
+    let shape = stated.ok_or(Error::ShapeRequired { dtype })?;
+    let expected = shape.byte_len(dtype)?;
+    let Some(digits) = cursor.rest().strip_prefix("\\x") else {
+        return Err(cursor.unexpected(A_HEX_PAYLOAD));
+    };
+    cursor.at += 2;
+    let bytes = digits.as_bytes();
+    let count = bytes.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    if count % 2 != 0 {
+        cursor.at += count;
+        return Err(cursor.unexpected(A_HEX_PAYLOAD));
+    }
+    // The text has the digits, so the memory is bounded by it.
+    let actual = count as u64 / 2;
+    if actual != expected {
+        return Err(Error::WrongLength {
+            shape: shape.to_string(),
+            dtype,
+            expected,
+            actual,
+        });
+    }
+    let (pairs, _) = bytes[..count].as_chunks::<2>();
+    let data = pairs
+        .iter()
+        .map(|&[high, low]| digit(high) << 4 | digit(low))
+        .collect();
+    cursor.at += count;
+    Ok((shape, data))
+}
+
+/// The value of a hexadecimal digit.
+fn digit(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => byte - b'0',
+        _ => (byte | 0x20) - b'a' + 10,
+    }
+}
+
+/// The brackets seen so far.
+#[derive(Default)]
+struct Nesting {
+    /// Open brackets.
+    depth: usize,
+    /// Items of each open bracket.
+    counts: [u64; Shape::MAX_RANK],
+    /// Items of closed brackets of each depth; they must all agree.
+    lengths: [Option<u64>; Shape::MAX_RANK],
+    /// Brackets around elements, once one was seen.
+    rank: Option<usize>,
+}
+
+fn elements<E: Element>(
+    cursor: &mut Cursor<'_>,
+    stated: Option<Shape>,
+) -> Result<(Shape, Vec<u8>)> {
+    let mut data = Vec::new();
+    let mut nesting = Nesting::default();
+    loop {
+        // A value is due here.
+        match cursor.peek() {
+            Some(b'[') => {
+                nesting.open(cursor)?;
+                if cursor.peek() != Some(b']') {
+                    continue;
+                }
+                nesting.element(cursor)?;
+                nesting.close(cursor)?;
+            }
+            Some(b',' | b']' | b'\\') | None => return Err(cursor.unexpected(A_VALUE)),
+            Some(_) => {
+                nesting.element(cursor)?;
+                let token = cursor.element();
+                let value = E::parse(token).map_err(|e| invalid::<E>(e, token, cursor))?;
+                cursor.at += token.len();
+                value.store(&mut data);
+                nesting.count();
+            }
+        }
+        // A comma or the ends of brackets follow it.
+        loop {
+            if nesting.depth == 0 {
+                return Ok((nesting.shape(stated)?, data));
+            }
+            match cursor.peek() {
+                Some(b',') => {
+                    cursor.at += 1;
+                    break;
+                }
+                Some(b']') => nesting.close(cursor)?,
+                _ => return Err(cursor.unexpected(A_SEPARATOR)),
+            }
+        }
+    }
+}
+
+impl Nesting {
+    fn open(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        if self.depth == Shape::MAX_RANK {
+            return Err(Error::TextTooDeep {
+                position: cursor.position(),
+            });
+        }
+        if let Some(expected) = self.rank.filter(|&rank| self.depth >= rank) {
+            return Err(self.uneven(cursor, expected));
+        }
+        self.counts[self.depth] = 0;
+        self.depth += 1;
+        cursor.at += 1;
+        Ok(())
+    }
+
+    /// Elements, or the place where an empty bracket has none, must all be equally deep.
+    #[inline]
+    fn element(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        match *self.rank.get_or_insert(self.depth) {
+            rank if rank == self.depth => Ok(()),
+            expected => Err(self.uneven(cursor, expected)),
+        }
+    }
+
+    fn close(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        self.depth -= 1;
+        let actual = self.counts[self.depth];
+        let expected = *self.lengths[self.depth].get_or_insert(actual);
+        if actual != expected {
+            return Err(Error::RaggedBrackets {
+                position: cursor.position(),
+                expected,
+                actual,
+            });
+        }
+        cursor.at += 1;
+        self.count();
+        Ok(())
+    }
+
+    /// One more item of the bracket around.
+    #[inline]
+    fn count(&mut self) {
+        if let Some(outer) = self.depth.checked_sub(1) {
+            self.counts[outer] += 1;
+        }
+    }
+
+    fn uneven(&self, cursor: &mut Cursor<'_>, expected: usize) -> Error {
+        let (found, position) = cursor.token();
+        Error::UnevenNesting {
+            found,
+            position,
+            expected,
+            actual: self.depth,
+        }
+    }
+
+    /// The shape of the brackets; with no elements, `[]` stands for any stated one.
+    fn shape(&self, stated: Option<Shape>) -> Result<Shape> {
+        let lengths = self.lengths[..self.rank.unwrap_or(0)].iter();
+        let dims: Vec<u64> = lengths.map(|n| n.unwrap_or(0)).collect();
+        let shape = Shape::new(&dims)?;
+        match stated {
+            None => Ok(shape),
+            Some(stated) if stated == shape => Ok(shape),
+            Some(stated) if dims == [0] && stated.elements() == 0 => Ok(stated),
+            Some(stated) => Err(Error::StatedShape {
+                stated: stated.to_string(),
+                actual: shape.to_string(),
+            }),
+        }
+    }
+}
+
+#[cold]
+fn invalid<E: Element>(error: TokenError, token: &str, cursor: &Cursor<'_>) -> Error {
+    let (token, dtype, position) = (shorten(token), E::DTYPE, cursor.position());
+    match error {
+        TokenError::Invalid => Error::InvalidElement {
+            token,
+            dtype,
+            position,
+        },
+        TokenError::OutOfRange => Error::ElementOutOfRange {
+            token,
+            dtype,
+            position,
+        },
+    }
+}

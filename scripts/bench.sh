@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Benchmarks: of the crates without a server (criterion), then of the server (bench/run.py, on one of its own).
+#
+#   scripts/bench.sh [crates|server] [ARGUMENT…]
+. "$(dirname "$0")/lib.sh"
+
+cd "$ROOT"
+what=${1:-all}
+shift || true
+if [ "$what" != server ]; then cargo bench --workspace --exclude pg_modelstore "$@"; fi
+if [ "$what" != crates ] && [ -f bench/run.py ]; then
+  export SERVER=bench
+  scripts/server.sh start
+  "$VENV/bin/python" bench/run.py --url "$(scripts/server.sh url postgres)" "$@"
+  scripts/server.sh stop
+fi

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Writes docs/api.md from the comments of the installed extension.
+#
+#   scripts/docs.sh [--check]    --check: exit code 1 when it is out of date
+. "$(dirname "$0")/lib.sh"
+
+"$ROOT/scripts/server.sh" start
+"$VENV/bin/python" "$ROOT/scripts/api_docs.py" "$("$ROOT/scripts/server.sh" url postgres)" "$@"

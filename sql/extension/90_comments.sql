@@ -1,0 +1,148 @@
+-- COMMENT ON every object of the extension; docs/api.md is made from these.
+-- What it takes and gives, in which unit and shape, and the SQLSTATE of each error a caller may want to catch.
+
+-- types
+
+COMMENT ON TYPE tensor IS 'One tensor in one value: dtype, shape of rank 0 to 32, elements in row-major order, at most 512 MB. Text: bf16:[[1,2],[3,4]]; without a dtype in front, f32. Type modifier: an optional dtype, then dimensions, of which ''*'' or -1 is any: tensor(f32,''*'',768).';
+COMMENT ON TYPE tensor_chunk IS 'One encoded piece of a stored tensor: codec, element width, raw length, payload. Text is \x and hexadecimal digits; binary is the stored form.';
+
+-- stores
+
+COMMENT ON FUNCTION create_store(text) IS 'Makes the tables and views of a store in the schema of this name, owned by the caller, and returns the name. 42P06 when there is one already, 42602 or 42939 for a name that no store may have.';
+COMMENT ON FUNCTION upgrade_store(text) IS 'Brings the tables of a store (NULL: the current one) to the version of this library and returns that version; does nothing when they have it. 0A000 when they are newer, 3F000 when there is no such store.';
+COMMENT ON FUNCTION drop_store(text, boolean) IS 'Drops a store and its schema and returns the name. 2BP01 while it holds models, unless cascade is true; 3F000 when there is no such store.';
+COMMENT ON FUNCTION store_version(text) IS 'Version of the tables of a store (NULL: the current one). 3F000 when there is no such store.';
+COMMENT ON FUNCTION stores() IS 'One row a store in this database: its name, the owner of its tables, whether modelstore.store names it.';
+
+-- registry
+
+COMMENT ON FUNCTION register_model(text, text, uuid, text, jsonb, jsonb, text) IS 'Adds a model without weights and returns its model_id; the imports do this themselves. 23505 when name and version are taken, 42704 for an unknown parent, 22023 when one of them is empty.';
+COMMENT ON FUNCTION find_model(text, text) IS 'The model_id for a name and an alias or a version, the alias first; without one, the version made last. 42704 when there is none.';
+COMMENT ON FUNCTION delete_model(uuid) IS 'Removes a model, its files, layers and aliases, and returns the number of its weights. Tensors and chunks that nothing else uses stay until gc(). 42704 when there is no such model.';
+COMMENT ON FUNCTION set_alias(text, text, text) IS 'Points an alias of a model at one of its versions, whether the alias is new or moves, and returns the model_id it points at. 42704 when there is no such version, 22023 for an empty alias.';
+COMMENT ON FUNCTION drop_alias(text, text) IS 'Removes an alias of a model; false when there was none.';
+COMMENT ON FUNCTION lineage(uuid) IS 'A model at depth 0, then its parent, and so on up to the root, with how each was made. 42704 when there is no such model.';
+COMMENT ON FUNCTION calculate_model_parameters(uuid) IS 'Elements of all weights, of the trainable and of the frozen ones, and bytes of all; weights that are one parameter count once. Zeros for a model without weights, 42704 when there is no such model.';
+
+-- import
+
+COMMENT ON FUNCTION import_safetensors(text, text, bytea, jsonb, uuid, jsonb) IS 'Imports the bytes of a safetensors file as a new model. Returns the model_id, counts of weights, parameters and raw bytes, chunks and encoded bytes that are new, and raw bytes the store had. config is the model''s config.json; weights that differ from the parent''s may be stored as differences to them. 23505 when name and version are taken; each way the file can be wrong has an SQLSTATE of its own.';
+COMMENT ON FUNCTION import_safetensors(text, text, oid, jsonb, uuid, jsonb) IS 'The same from a large object, which stays as it is.';
+COMMENT ON FUNCTION import_safetensors_file(text, text, text, jsonb, uuid, jsonb) IS 'The same from a file of the server, by its absolute path, or from the index.json of a sharded model with the shards beside it. 42501 without pg_read_server_files, 58P01 when the file is not there.';
+COMMENT ON FUNCTION add_safetensors(uuid, text, bytea) IS 'Adds one more file to a model: a shard, or with a name that ends in .index.json the index, which is checked against the shards that are there. Returns the same as import_safetensors, for this file. 23505 for a file or a weight that the model has, 42602 for a name with a folder, 42704 when there is no such model.';
+COMMENT ON FUNCTION add_safetensors(uuid, text, oid) IS 'The same from a large object, which stays as it is.';
+COMMENT ON FUNCTION add_safetensors_upload(uuid, text, uuid) IS 'The same from an upload, which is over afterwards.';
+
+-- export
+
+COMMENT ON FUNCTION export_safetensors(uuid, text) IS 'The parts of a file of a model in order, byte for byte as it was imported; without a name, the only file. In a select list they stream. Each chunk is checked against its hash, the whole against the file''s at the end: XX001. 42P08 when the model has several files and none is named, 42704 when it has none.';
+COMMENT ON FUNCTION export_safetensors_large_object(uuid, text) IS 'Writes the same to a new large object and returns its OID.';
+COMMENT ON FUNCTION export_safetensors_file(uuid, text, text) IS 'Writes the same to a new file of the server, by its absolute path, and returns its size in bytes. 42501 without pg_write_server_files, 58P02 when the file exists.';
+
+-- upload
+
+COMMENT ON FUNCTION begin_upload(bigint) IS 'Begins an upload, to which any session may append, and returns its id. With a size in bytes, appending more and finishing with less are refused.';
+COMMENT ON FUNCTION append_upload(uuid, bytea, bigint) IS 'Appends a part of any size and returns the number of bytes received. With at_offset, 55000 unless the part begins exactly there, so that nothing is appended twice. 22023 beyond the size announced, 42704 when there is no such upload.';
+COMMENT ON FUNCTION upload_offset(uuid) IS 'Bytes an upload has received: where to resume. 42704 when there is no such upload.';
+COMMENT ON FUNCTION abort_upload(uuid) IS 'Forgets an upload and its parts and returns the number of bytes it had received. 42704 when there is no such upload.';
+COMMENT ON FUNCTION finish_upload(uuid, text, text, jsonb, uuid, jsonb) IS 'Imports what an upload has received, as import_safetensors does, and forgets the upload. 55000 when it has less than the size announced; after an error the upload is still there.';
+COMMENT ON VIEW upload IS 'COPY modelstore.upload FROM STDIN (FORMAT binary) appends the data of each row to its upload. Reading it gives no rows.';
+COMMENT ON COLUMN upload.upload_id IS 'The upload, from begin_upload.';
+COMMENT ON COLUMN upload.data IS 'The next part.';
+COMMENT ON TRIGGER upload_append ON upload IS 'Appends each inserted row to its upload.';
+COMMENT ON FUNCTION upload_append() IS 'Trigger function of the view upload. 23502 for a NULL.';
+
+-- tensors in the store
+
+COMMENT ON FUNCTION get_tensor(uuid, text) IS 'A weight of a model as one value, decoded and checked against its hashes. 54000 above 512 MB, 42704 when there is no such model or weight, XX001 when a chunk is missing or is not what its hash says.';
+COMMENT ON FUNCTION get_tensor_slice(uuid, text, text) IS 'A slice of a weight, in numpy''s notation (''0:10, :''), from the blocks that hold it; these are not checked against the hash of their chunk. 22023 for a malformed slice or a step below 1, 2202E for an index or a number of dimensions that the weight does not have, 42704 when there is no such model or weight.';
+COMMENT ON FUNCTION reconstruct_tensor(uuid) IS 'A stored tensor by its tensor_id as one value, decoded and checked as by get_tensor. 42704 when there is no such tensor.';
+COMMENT ON FUNCTION embedding(uuid, text, bigint[]) IS 'Rows of an embedding of a model (kind token, position or segment), one for each id in the order given: a tensor of shape (ids, dim). 2202E for an id it does not have, 22004 for a NULL, 42704 when the model has no embedding of this kind.';
+COMMENT ON FUNCTION diff_models(uuid, uuid) IS 'One row a weight of either model: same, changed, added or removed from the first to the second. For a changed one of the same shape the L2 norm and the largest magnitude of the difference and the cosine of the two; in bytes, the raw size of chunks that both have. 42704 when there is no such model.';
+COMMENT ON FUNCTION find_weights_with(text, uuid) IS 'Weights of a model, or of all, that hold NaN (nan) or infinities (inf), whose elements are all equal (constant), or that have rows of nothing but zeros (dead_rows), with the number of such elements or rows. Only the last decodes anything. 22023 for another word.';
+
+-- maintenance
+
+COMMENT ON FUNCTION verify_model(uuid) IS 'Decodes all chunks of a model and compares chunks, tensors and files with their hashes. One row a problem, none when all is well. 42704 when there is no such model.';
+COMMENT ON FUNCTION verify_store() IS 'The same for every tensor and chunk of the store, and whether its tables agree with each other.';
+COMMENT ON FUNCTION space_report() IS 'One row a model, in bytes: raw size of its weights; stored size of the chunks it uses, of those that only it uses, of those that others use too, of those stored as a difference; raw less stored.';
+COMMENT ON FUNCTION gc(boolean) IS 'Removes tensors that nothing refers to, then chunks that no tensor and no difference needs, and returns how many and their raw and stored bytes; with dry_run, only counts them. Runs beside imports and leaves alone what they have locked.';
+
+-- values
+
+COMMENT ON FUNCTION dtype(tensor) IS 'Name of the element type, for example bf16. Reads only the head of the value.';
+COMMENT ON FUNCTION shape(tensor) IS 'Dimensions, outermost first; empty for a scalar. Reads only the head of the value.';
+COMMENT ON FUNCTION ndim(tensor) IS 'Number of dimensions. Reads only the head of the value.';
+COMMENT ON FUNCTION numel(tensor) IS 'Number of elements. Reads only the head of the value.';
+COMMENT ON FUNCTION nbytes(tensor) IS 'Bytes of the elements. Reads only the head of the value.';
+COMMENT ON FUNCTION slice(tensor, text) IS 'A slice in numpy''s notation (''0:10, :'', ''..., -1'', ''::2''): negative indices count from the end, bounds of ranges are clamped. Reads from the first to the last byte it needs. 22023 for a malformed slice or a step below 1, 2202E for an index or a number of dimensions that the tensor does not have.';
+COMMENT ON FUNCTION reshape(tensor, bigint[]) IS 'The same elements with other dimensions. 22000 when their product is another.';
+COMMENT ON FUNCTION astype(tensor, text) IS 'The tensor in another dtype, as numpy''s astype: floats round to nearest even, quantised types are dequantised. 22003 for a number that an integer type does not have, 42846 to or from a dtype without arithmetic and to a quantised one, 42704 for an unknown dtype.';
+COMMENT ON FUNCTION tobytes(tensor) IS 'The elements alone: little-endian, row-major.';
+COMMENT ON FUNCTION frombuffer(bytea, text, bigint[]) IS 'A tensor of this dtype and shape from the bytes of its elements. 22000 when their number is another, 42704 for an unknown dtype.';
+COMMENT ON FUNCTION norm(tensor) IS 'Euclidean norm; 0 of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION l1_norm(tensor) IS 'Sum of the magnitudes; 0 of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION linf_norm(tensor) IS 'Largest magnitude; 0 of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION sum(tensor) IS 'Sum of the elements, in double precision; 0 of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION mean(tensor) IS 'Mean of the elements; NULL of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION std(tensor) IS 'Standard deviation of the elements as a population; NULL of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION min(tensor) IS 'Smallest element; NULL of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+COMMENT ON FUNCTION max(tensor) IS 'Largest element; NULL of no elements, NaN if an element is. 0A000 for a dtype without arithmetic.';
+
+COMMENT ON FUNCTION codec(tensor_chunk) IS 'How a chunk is encoded: raw, constant, planes or delta. Reads only the head of the value.';
+COMMENT ON FUNCTION raw_size(tensor_chunk) IS 'Bytes that a chunk decodes to. Reads only the head of the value.';
+COMMENT ON FUNCTION stored_size(tensor_chunk) IS 'Bytes of the chunk as it is encoded. Reads none of it.';
+COMMENT ON FUNCTION base_hash(tensor_chunk) IS 'BLAKE3-256 of the chunk that a delta is a difference to; NULL for another codec. Reads only the head of the value.';
+COMMENT ON FUNCTION decode(tensor_chunk) IS 'The raw bytes of a chunk. 22023 for a delta, whose base only the store has.';
+
+-- tensor operators
+
+COMMENT ON OPERATOR = (tensor, tensor) IS 'Equal in dtype, shape and bits: NaN equals the same NaN, 0 differs from -0.';
+COMMENT ON OPERATOR <> (tensor, tensor) IS 'Different in dtype, shape or bits.';
+COMMENT ON OPERATOR CLASS tensor_hash_ops USING hash IS 'Hashing of tensors by dtype, shape and bits, for hash indexes, joins and GROUP BY.';
+COMMENT ON OPERATOR FAMILY tensor_hash_ops USING hash IS 'Hashing of tensors by dtype, shape and bits.';
+
+-- tensor casts
+
+COMMENT ON CAST (tensor AS tensor) IS 'Enforces the type modifier, such as tensor(f32,768), on assignment. 22000 when dtype or shape is another.';
+COMMENT ON CAST (real[] AS tensor) IS 'An f32 tensor with the dimensions of the array; the empty array is of shape (0). 22004 for an array with a NULL.';
+COMMENT ON CAST (double precision[] AS tensor) IS 'An f64 tensor with the dimensions of the array. 22004 for an array with a NULL.';
+COMMENT ON CAST (integer[] AS tensor) IS 'An i32 tensor with the dimensions of the array. 22004 for an array with a NULL.';
+COMMENT ON CAST (bigint[] AS tensor) IS 'An i64 tensor with the dimensions of the array. 22004 for an array with a NULL.';
+COMMENT ON CAST (jsonb AS tensor) IS 'Nested lists of numbers as f32, or an object with "dtype", "shape" and "data". 22P02 for anything else.';
+COMMENT ON CAST (bytea AS tensor) IS 'The binary form with its header, as the cast to bytea gives it. 22P03 when it is not one.';
+COMMENT ON CAST (tensor AS real[]) IS 'The elements as real, converted as by astype. 54000 above 6 dimensions.';
+COMMENT ON CAST (tensor AS double precision[]) IS 'The elements as double precision, converted as by astype. 54000 above 6 dimensions.';
+COMMENT ON CAST (tensor AS integer[]) IS 'The elements as integer, converted as by astype. 54000 above 6 dimensions, 22003 for a number out of range.';
+COMMENT ON CAST (tensor AS bigint[]) IS 'The elements as bigint, converted as by astype. 54000 above 6 dimensions, 22003 for a number out of range.';
+COMMENT ON CAST (tensor AS jsonb) IS 'An object with "dtype", "shape" and "data"; what JSON numbers cannot say, such as NaN, is a string.';
+COMMENT ON CAST (tensor AS bytea) IS 'The binary form with its header, as in docs/formats.md; tobytes gives the elements alone.';
+
+-- functions behind types, casts and operators
+
+COMMENT ON FUNCTION tensor_in(cstring, oid, integer) IS 'Reads the text form of tensor.';
+COMMENT ON FUNCTION tensor_out(tensor) IS 'Writes the text form of tensor.';
+COMMENT ON FUNCTION tensor_recv(internal, oid, integer) IS 'Reads the binary form of tensor.';
+COMMENT ON FUNCTION tensor_send(tensor) IS 'Writes the binary form of tensor.';
+COMMENT ON FUNCTION tensor_typmod_in(cstring[]) IS 'Reads the type modifier of tensor.';
+COMMENT ON FUNCTION tensor_typmod_out(integer) IS 'Writes the type modifier of tensor.';
+COMMENT ON FUNCTION tensor_enforce_typmod(tensor, integer, boolean) IS 'The cast from tensor to tensor.';
+COMMENT ON FUNCTION tensor_chunk_in(cstring, oid, integer) IS 'Reads the text form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_chunk_out(tensor_chunk) IS 'Writes the text form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_chunk_recv(internal, oid, integer) IS 'Reads the binary form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_chunk_send(tensor_chunk) IS 'Writes the binary form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_from_real(real[]) IS 'The cast from real[] to tensor.';
+COMMENT ON FUNCTION tensor_from_double(double precision[]) IS 'The cast from double precision[] to tensor.';
+COMMENT ON FUNCTION tensor_from_integer(integer[]) IS 'The cast from integer[] to tensor.';
+COMMENT ON FUNCTION tensor_from_bigint(bigint[]) IS 'The cast from bigint[] to tensor.';
+COMMENT ON FUNCTION tensor_from_jsonb(jsonb) IS 'The cast from jsonb to tensor.';
+COMMENT ON FUNCTION tensor_from_bytea(bytea) IS 'The cast from bytea to tensor.';
+COMMENT ON FUNCTION tensor_to_real(tensor) IS 'The cast from tensor to real[].';
+COMMENT ON FUNCTION tensor_to_double(tensor) IS 'The cast from tensor to double precision[].';
+COMMENT ON FUNCTION tensor_to_integer(tensor) IS 'The cast from tensor to integer[].';
+COMMENT ON FUNCTION tensor_to_bigint(tensor) IS 'The cast from tensor to bigint[].';
+COMMENT ON FUNCTION tensor_to_jsonb(tensor) IS 'The cast from tensor to jsonb.';
+COMMENT ON FUNCTION tensor_to_bytea(tensor) IS 'The cast from tensor to bytea.';
+COMMENT ON FUNCTION tensor_eq(tensor, tensor) IS 'The operator = of tensor.';
+COMMENT ON FUNCTION tensor_ne(tensor, tensor) IS 'The operator <> of tensor.';
+COMMENT ON FUNCTION tensor_hash(tensor) IS 'Hash of a tensor, equal for equal tensors.';

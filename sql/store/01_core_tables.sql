@@ -1,0 +1,106 @@
+-- Module 1, core: the registry of models, their files, layers and heads.
+CREATE TABLE @store@.models (
+    model_id uuid PRIMARY KEY,
+    model_name text NOT NULL CHECK (model_name <> ''),
+    version text NOT NULL CHECK (version <> ''),
+    parent_model_id uuid REFERENCES @store@.models ON DELETE SET NULL,
+    derivation text,
+    architecture text,
+    config jsonb,
+    metadata jsonb,
+    status text NOT NULL DEFAULT 'ready' CHECK (status IN ('registered', 'ready', 'archived')),
+    content_hash bytea CHECK (octet_length(content_hash) = 32),
+    hidden_size bigint,
+    vocab_size bigint,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by name NOT NULL DEFAULT current_user,
+    UNIQUE (model_name, version),
+    CHECK (parent_model_id <> model_id)
+);
+CREATE INDEX models_parent_model_id_idx ON @store@.models (parent_model_id);
+COMMENT ON TABLE @store@.models IS 'One row for each version of a model.';
+COMMENT ON COLUMN @store@.models.model_id IS 'Key, a UUID of version 7.';
+COMMENT ON COLUMN @store@.models.model_name IS 'Name, shared by the versions of a model.';
+COMMENT ON COLUMN @store@.models.version IS 'Version, unique within the name.';
+COMMENT ON COLUMN @store@.models.parent_model_id IS 'The model this one was made from.';
+COMMENT ON COLUMN @store@.models.derivation IS 'How it was made from its parent, for example fine-tune or merge.';
+COMMENT ON COLUMN @store@.models.architecture IS 'Family recognised from the config or the names of the weights, for example bert, gpt2, llama.';
+COMMENT ON COLUMN @store@.models.config IS 'The model''s config.json.';
+COMMENT ON COLUMN @store@.models.metadata IS 'Anything else its users want to keep.';
+COMMENT ON COLUMN @store@.models.status IS 'registered (no weights yet), ready, or archived.';
+COMMENT ON COLUMN @store@.models.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of all weights: equal for equal weights whatever file they came in.';
+COMMENT ON COLUMN @store@.models.hidden_size IS 'Width of the hidden states, from the shapes or the config.';
+COMMENT ON COLUMN @store@.models.vocab_size IS 'Rows of the token embedding.';
+COMMENT ON COLUMN @store@.models.created_at IS 'When the row was made.';
+COMMENT ON COLUMN @store@.models.created_by IS 'Role that made it.';
+
+CREATE TABLE @store@.model_aliases (
+    model_name text NOT NULL,
+    alias text NOT NULL CHECK (alias <> ''),
+    model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (model_name, alias)
+);
+CREATE INDEX model_aliases_model_id_idx ON @store@.model_aliases (model_id);
+COMMENT ON TABLE @store@.model_aliases IS 'Names such as production or staging that point at one version and move in one statement.';
+COMMENT ON COLUMN @store@.model_aliases.model_name IS 'Model the alias belongs to.';
+COMMENT ON COLUMN @store@.model_aliases.alias IS 'The alias.';
+COMMENT ON COLUMN @store@.model_aliases.model_id IS 'The version it points at.';
+COMMENT ON COLUMN @store@.model_aliases.updated_at IS 'When it last moved.';
+
+CREATE TABLE @store@.model_files (
+    model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
+    file_name text NOT NULL CHECK (file_name <> ''),
+    format text NOT NULL CHECK (format IN ('safetensors', 'safetensors_index')),
+    header bytea NOT NULL,
+    file_bytes bigint NOT NULL CHECK (file_bytes >= 0),
+    sha256 bytea NOT NULL CHECK (octet_length(sha256) = 32),
+    blake3 bytea NOT NULL CHECK (octet_length(blake3) = 32),
+    imported_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (model_id, file_name)
+);
+ALTER TABLE @store@.model_files ALTER COLUMN header SET STORAGE EXTERNAL;
+COMMENT ON TABLE @store@.model_files IS 'The files a model was imported from: what is needed to give them back byte for byte.';
+COMMENT ON COLUMN @store@.model_files.model_id IS 'The model.';
+COMMENT ON COLUMN @store@.model_files.file_name IS 'Name of the file, without a folder.';
+COMMENT ON COLUMN @store@.model_files.format IS 'safetensors, or safetensors_index for the index.json of a sharded model.';
+COMMENT ON COLUMN @store@.model_files.header IS 'The bytes in front of the tensor data (length and JSON) exactly as they were; all of an index.';
+COMMENT ON COLUMN @store@.model_files.file_bytes IS 'Size of the file in bytes.';
+COMMENT ON COLUMN @store@.model_files.sha256 IS 'SHA-256 of the file.';
+COMMENT ON COLUMN @store@.model_files.blake3 IS 'BLAKE3-256 of the file.';
+COMMENT ON COLUMN @store@.model_files.imported_at IS 'When it was imported.';
+
+CREATE TABLE @store@.transformer_layers (
+    model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
+    layer_index integer NOT NULL CHECK (layer_index >= 0),
+    layer_name text NOT NULL,
+    layer_type text NOT NULL,
+    parameter_count bigint NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (model_id, layer_name),
+    PRIMARY KEY (model_id, layer_index)
+);
+COMMENT ON TABLE @store@.transformer_layers IS 'Layers of a model, recognised from the names of its weights.';
+COMMENT ON COLUMN @store@.transformer_layers.model_id IS 'The model.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_index IS 'Place in the stack, from 0.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_name IS 'Prefix its weights share.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_type IS 'What kind of layer, for example transformer.';
+COMMENT ON COLUMN @store@.transformer_layers.parameter_count IS 'Elements of its weights.';
+
+CREATE TABLE @store@.attention_heads (
+    model_id uuid NOT NULL,
+    layer_index integer NOT NULL,
+    head_index integer NOT NULL CHECK (head_index >= 0),
+    head_type text NOT NULL,
+    kv_head_index integer,
+    head_dim integer,
+    UNIQUE NULLS NOT DISTINCT (model_id, layer_index, head_type, head_index),
+    PRIMARY KEY (model_id, layer_index, head_index),
+    FOREIGN KEY (model_id, layer_index) REFERENCES @store@.transformer_layers ON DELETE CASCADE
+);
+COMMENT ON TABLE @store@.attention_heads IS 'Attention heads of each layer, where the config or the shapes say how many there are.';
+COMMENT ON COLUMN @store@.attention_heads.model_id IS 'The model.';
+COMMENT ON COLUMN @store@.attention_heads.layer_index IS 'The layer.';
+COMMENT ON COLUMN @store@.attention_heads.head_index IS 'The query head, from 0.';
+COMMENT ON COLUMN @store@.attention_heads.head_type IS 'What kind of head, for example attention.';
+COMMENT ON COLUMN @store@.attention_heads.kv_head_index IS 'The key and value head it reads, which grouped-query attention shares.';
+COMMENT ON COLUMN @store@.attention_heads.head_dim IS 'Width of the head.';

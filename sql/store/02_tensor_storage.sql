@@ -1,0 +1,145 @@
+-- Module 2, tensor storage: content-addressed chunks and tensors, and the weights that name them.
+CREATE TABLE @store@.tensor_chunks (
+    chunk_hash bytea PRIMARY KEY CHECK (octet_length(chunk_hash) = 32),
+    chunk modelstore.tensor_chunk NOT NULL,
+    raw_bytes integer NOT NULL CHECK (raw_bytes > 0),
+    stored_bytes integer NOT NULL CHECK (stored_bytes > 0),
+    base_hash bytea REFERENCES @store@.tensor_chunks,
+    delta_depth smallint NOT NULL DEFAULT 0 CHECK (delta_depth BETWEEN 0 AND 4),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((base_hash IS NULL) = (delta_depth = 0))
+);
+ALTER TABLE @store@.tensor_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
+CREATE INDEX tensor_chunks_base_hash_idx ON @store@.tensor_chunks (base_hash) WHERE base_hash IS NOT NULL;
+COMMENT ON TABLE @store@.tensor_chunks IS 'Each distinct piece of tensor data once. Rows are inserted and collected, never updated.';
+COMMENT ON COLUMN @store@.tensor_chunks.chunk_hash IS 'BLAKE3-256 of the raw bytes.';
+COMMENT ON COLUMN @store@.tensor_chunks.chunk IS 'The encoded bytes.';
+COMMENT ON COLUMN @store@.tensor_chunks.raw_bytes IS 'Size before encoding.';
+COMMENT ON COLUMN @store@.tensor_chunks.stored_bytes IS 'Size after encoding.';
+COMMENT ON COLUMN @store@.tensor_chunks.base_hash IS 'For a delta, the chunk it is a difference to.';
+COMMENT ON COLUMN @store@.tensor_chunks.delta_depth IS 'Deltas between this chunk and one that stands by itself, at most 4.';
+COMMENT ON COLUMN @store@.tensor_chunks.created_at IS 'When it was stored.';
+
+CREATE TABLE @store@.tensor_metadata (
+    tensor_id uuid PRIMARY KEY,
+    content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
+    dtype text NOT NULL,
+    shape bigint[] NOT NULL CHECK (array_position(shape, NULL) IS NULL),
+    element_count bigint NOT NULL CHECK (element_count >= 0),
+    raw_bytes bigint NOT NULL CHECK (raw_bytes >= 0),
+    chunk_count integer NOT NULL CHECK (chunk_count >= 0),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE NULLS NOT DISTINCT (content_hash, dtype, shape)
+);
+COMMENT ON TABLE @store@.tensor_metadata IS 'Each distinct tensor once, however many weights of however many models it is.';
+COMMENT ON COLUMN @store@.tensor_metadata.tensor_id IS 'Key, a UUID of version 7.';
+COMMENT ON COLUMN @store@.tensor_metadata.content_hash IS 'BLAKE3-256 of the raw little-endian bytes.';
+COMMENT ON COLUMN @store@.tensor_metadata.dtype IS 'Element type, for example f32 or bf16.';
+COMMENT ON COLUMN @store@.tensor_metadata.shape IS 'Dimensions, outermost first; empty for a scalar.';
+COMMENT ON COLUMN @store@.tensor_metadata.element_count IS 'Product of the dimensions.';
+COMMENT ON COLUMN @store@.tensor_metadata.raw_bytes IS 'Size of the elements.';
+COMMENT ON COLUMN @store@.tensor_metadata.chunk_count IS 'Rows it has in tensor_data.';
+COMMENT ON COLUMN @store@.tensor_metadata.created_at IS 'When it was stored.';
+
+CREATE TABLE @store@.tensor_data (
+    tensor_id uuid NOT NULL REFERENCES @store@.tensor_metadata ON DELETE CASCADE,
+    chunk_index integer NOT NULL CHECK (chunk_index >= 0),
+    chunk_hash bytea NOT NULL REFERENCES @store@.tensor_chunks,
+    first_element bigint NOT NULL CHECK (first_element >= 0),
+    element_count bigint NOT NULL CHECK (element_count > 0),
+    value_min double precision,
+    value_max double precision,
+    value_sum double precision,
+    value_sum_squares double precision,
+    abs_max double precision,
+    zero_count bigint,
+    nan_count bigint,
+    inf_count bigint,
+    PRIMARY KEY (tensor_id, chunk_index)
+);
+CREATE INDEX tensor_data_chunk_hash_idx ON @store@.tensor_data (chunk_hash);
+COMMENT ON TABLE @store@.tensor_data IS 'The pieces of each tensor in order, each with its zone map: figures that answer questions without decoding.';
+COMMENT ON COLUMN @store@.tensor_data.tensor_id IS 'The tensor.';
+COMMENT ON COLUMN @store@.tensor_data.chunk_index IS 'Place of the piece, from 0.';
+COMMENT ON COLUMN @store@.tensor_data.chunk_hash IS 'The chunk that holds it.';
+COMMENT ON COLUMN @store@.tensor_data.first_element IS 'Row-major index of its first element.';
+COMMENT ON COLUMN @store@.tensor_data.element_count IS 'Elements in it.';
+COMMENT ON COLUMN @store@.tensor_data.value_min IS 'Smallest element that is not NaN; NULL where the dtype has no numbers.';
+COMMENT ON COLUMN @store@.tensor_data.value_max IS 'Largest element that is not NaN.';
+COMMENT ON COLUMN @store@.tensor_data.value_sum IS 'Sum of the elements that are not NaN.';
+COMMENT ON COLUMN @store@.tensor_data.value_sum_squares IS 'Sum of their squares.';
+COMMENT ON COLUMN @store@.tensor_data.abs_max IS 'Largest magnitude.';
+COMMENT ON COLUMN @store@.tensor_data.zero_count IS 'Elements equal to zero.';
+COMMENT ON COLUMN @store@.tensor_data.nan_count IS 'Elements that are NaN.';
+COMMENT ON COLUMN @store@.tensor_data.inf_count IS 'Elements that are infinite.';
+
+CREATE TABLE @store@.model_weights (
+    model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
+    weight_name text NOT NULL CHECK (weight_name <> ''),
+    tensor_id uuid NOT NULL REFERENCES @store@.tensor_metadata,
+    layer_index integer,
+    component text,
+    trainable boolean NOT NULL DEFAULT true,
+    tied_to text,
+    gradient_tensor_id uuid REFERENCES @store@.tensor_metadata,
+    file_name text,
+    file_offset bigint,
+    PRIMARY KEY (model_id, weight_name),
+    FOREIGN KEY (model_id, layer_index) REFERENCES @store@.transformer_layers,
+    FOREIGN KEY (model_id, file_name) REFERENCES @store@.model_files,
+    FOREIGN KEY (model_id, tied_to) REFERENCES @store@.model_weights (model_id, weight_name) DEFERRABLE INITIALLY DEFERRED,
+    CHECK ((file_name IS NULL) = (file_offset IS NULL))
+);
+CREATE INDEX model_weights_tensor_id_idx ON @store@.model_weights (tensor_id);
+CREATE INDEX model_weights_gradient_tensor_id_idx ON @store@.model_weights (gradient_tensor_id) WHERE gradient_tensor_id IS NOT NULL;
+COMMENT ON TABLE @store@.model_weights IS 'The weights of each model by name.';
+COMMENT ON COLUMN @store@.model_weights.model_id IS 'The model.';
+COMMENT ON COLUMN @store@.model_weights.weight_name IS 'Name as in the file.';
+COMMENT ON COLUMN @store@.model_weights.tensor_id IS 'The tensor that is its value.';
+COMMENT ON COLUMN @store@.model_weights.layer_index IS 'Layer it belongs to, if any.';
+COMMENT ON COLUMN @store@.model_weights.component IS 'What it is in the architecture, for example attention.query or norm.';
+COMMENT ON COLUMN @store@.model_weights.trainable IS 'Whether training changes it; integer buffers and frozen weights are not trainable.';
+COMMENT ON COLUMN @store@.model_weights.tied_to IS 'The weight it is one parameter with: same tensor, not constant, listed before it.';
+COMMENT ON COLUMN @store@.model_weights.gradient_tensor_id IS 'Its gradient, if kept.';
+COMMENT ON COLUMN @store@.model_weights.file_name IS 'File it was imported from.';
+COMMENT ON COLUMN @store@.model_weights.file_offset IS 'Where its data begin in that file''s data part.';
+
+CREATE TABLE @store@.embeddings (
+    model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
+    kind text NOT NULL CHECK (kind IN ('token', 'position', 'segment')),
+    weight_name text NOT NULL,
+    row_count bigint NOT NULL,
+    dim bigint NOT NULL,
+    PRIMARY KEY (model_id, kind),
+    FOREIGN KEY (model_id, weight_name) REFERENCES @store@.model_weights ON DELETE CASCADE
+);
+COMMENT ON TABLE @store@.embeddings IS 'Which weight is the token, position and segment embedding of a model.';
+COMMENT ON COLUMN @store@.embeddings.model_id IS 'The model.';
+COMMENT ON COLUMN @store@.embeddings.kind IS 'token, position or segment.';
+COMMENT ON COLUMN @store@.embeddings.weight_name IS 'The weight.';
+COMMENT ON COLUMN @store@.embeddings.row_count IS 'Ids it has a row for.';
+COMMENT ON COLUMN @store@.embeddings.dim IS 'Width of a row.';
+
+CREATE TABLE @store@.uploads (
+    upload_id uuid PRIMARY KEY,
+    expected_bytes bigint CHECK (expected_bytes >= 0),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by name NOT NULL DEFAULT current_user
+);
+COMMENT ON TABLE @store@.uploads IS 'Uploads that are not finished.';
+COMMENT ON COLUMN @store@.uploads.upload_id IS 'Key, a UUID of version 7.';
+COMMENT ON COLUMN @store@.uploads.expected_bytes IS 'Size announced, if any.';
+COMMENT ON COLUMN @store@.uploads.created_at IS 'When it began.';
+COMMENT ON COLUMN @store@.uploads.created_by IS 'Role that began it.';
+
+CREATE TABLE @store@.upload_parts (
+    upload_id uuid NOT NULL REFERENCES @store@.uploads ON DELETE CASCADE,
+    part_offset bigint NOT NULL CHECK (part_offset >= 0),
+    data bytea NOT NULL CHECK (octet_length(data) > 0),
+    PRIMARY KEY (upload_id, part_offset)
+);
+ALTER TABLE @store@.upload_parts ALTER COLUMN data SET STORAGE EXTERNAL;
+COMMENT ON TABLE @store@.upload_parts IS 'Bytes of unfinished uploads, in parts as they came.';
+COMMENT ON COLUMN @store@.upload_parts.upload_id IS 'The upload.';
+COMMENT ON COLUMN @store@.upload_parts.part_offset IS 'Where the part begins in the file.';
+COMMENT ON COLUMN @store@.upload_parts.data IS 'The bytes.';

@@ -1,0 +1,107 @@
+//! Worker threads of this session: made on first use, kept for the next, never touching the database.
+//!
+//! Every signal is blocked in them, because PostgreSQL's handlers belong on the main thread. An ERROR (cancel
+//! included) unwinds through the pipeline, which waits for its jobs; a terminated session exits without unwinding, so
+//! a callback of the exit waits instead.
+#![allow(unsafe_code)]
+
+use crate::error::Result;
+use modelstore_chunk::{Pipeline, Workers};
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Jobs that run now, in all pipelines.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+/// Set when the session exits: jobs that have not started do not start.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Pools by number of threads. They live as long as the session, so that a result that streams across calls can
+    /// borrow its pool.
+    static POOLS: RefCell<HashMap<usize, &'static Workers>> = RefCell::new(HashMap::new());
+    static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A pipeline whose jobs share states such as encoders.
+pub fn pipeline<S, J, R>(
+    make: impl Fn() -> S + Send + Sync + 'static,
+    run: impl Fn(&mut S, J) -> R + Send + Sync + 'static,
+) -> Result<Pipeline<'static, J, R>>
+where
+    S: Send + 'static,
+    J: Send + 'static,
+    R: Send + 'static,
+{
+    Ok(Pipeline::with_state(workers()?, make, move |state, job| {
+        let _running = Running::enter();
+        run(state, job)
+    }))
+}
+
+/// Waits for the next result of a pipeline, answering cancel and terminate meanwhile.
+pub fn next<J, R>(pipeline: &mut Pipeline<'static, J, R>) -> Result<Option<R>>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+{
+    pipeline.next(&mut || {
+        pgrx::check_for_interrupts!();
+        Ok(())
+    })
+}
+
+fn workers() -> Result<&'static Workers> {
+    let threads = crate::settings::threads();
+    if let Some(workers) = POOLS.with_borrow(|pools| pools.get(&threads).copied()) {
+        return Ok(workers);
+    }
+    if !EXIT_CALLBACK.replace(true) {
+        // SAFETY: main thread; the callback is a static function.
+        unsafe { pg_sys::on_proc_exit(Some(wait_for_jobs), pg_sys::Datum::from(0)) }
+    }
+    let workers: &'static Workers = Box::leak(Box::new(Workers::new(threads, block_signals)?));
+    POOLS.with_borrow_mut(|pools| pools.insert(threads, workers));
+    Ok(workers)
+}
+
+fn block_signals() {
+    // SAFETY: the set lives on this stack; blocking signals in a thread of our own affects nobody else.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
+}
+
+/// Counts a job while it runs.
+struct Running;
+
+impl Running {
+    fn enter() -> Running {
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        let running = Running;
+        // Counted first, so that the exit either sees the job or the job sees the exit. The panic becomes the job's
+        // error, which nobody will read.
+        assert!(!EXITING.load(Ordering::SeqCst), "the session is exiting");
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A job takes milliseconds; the limit only guards against a bug that would keep the session from ever ending.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn wait_for_jobs(_code: i32, _argument: pg_sys::Datum) {
+    EXITING.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    while RUNNING.load(Ordering::SeqCst) > 0 && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}

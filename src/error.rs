@@ -1,0 +1,239 @@
+//! From the errors of the pure crates to what PostgreSQL reports: the one table of SQLSTATEs.
+
+use modelstore_chunk as chunk;
+use modelstore_formats as formats;
+use modelstore_tensor as tensor;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, function_name};
+
+pub use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
+
+/// Result of the glue.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub struct Failure {
+    code: Code,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A primary message in PostgreSQL's style: lower case, no full stop, the offending value named.
+    pub fn new(code: Code, message: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
+    }
+
+    /// What was expected, as a sentence.
+    pub fn detail(mut self, detail: impl Into<String>) -> Failure {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// A statement to run.
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts words in front of the message, to say which object it is about.
+    pub fn about(mut self, object: &str) -> Failure {
+        self.message = format!("{object}: {}", self.message);
+        self
+    }
+
+    /// The primary message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Raises the error; destructors on the stack run first.
+    pub fn raise(self) -> ! {
+        let mut report = ErrorReport::new(self.code, self.message, function_name!());
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+}
+
+/// The boundary of every SQL function: a result becomes a value or an ERROR.
+pub fn or_raise<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(failure) => failure.raise(),
+    }
+}
+
+/// A message at level INFO.
+pub fn info(message: &str) {
+    ErrorReport::new(
+        Code::ERRCODE_SUCCESSFUL_COMPLETION,
+        message.to_owned(),
+        function_name!(),
+    )
+    .report(PgLogLevel::INFO);
+}
+
+impl From<pgrx::spi::Error> for Failure {
+    fn from(e: pgrx::spi::Error) -> Failure {
+        Failure::new(Code::ERRCODE_INTERNAL_ERROR, format!("query failed: {e}"))
+    }
+}
+
+/// What the server's message has beside its SQLSTATE comes from the pure crate's error.
+fn from_pure(code: Code, message: String, detail: Option<String>) -> Failure {
+    Failure {
+        code,
+        message,
+        detail,
+        hint: None,
+    }
+}
+
+impl From<tensor::Error> for Failure {
+    fn from(e: tensor::Error) -> Failure {
+        from_pure(tensor_code(&e), e.to_string(), e.detail())
+    }
+}
+
+fn tensor_code(e: &tensor::Error) -> Code {
+    use tensor::Error as E;
+    match e {
+        E::UnknownDType(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+        E::UnknownDTypeCode(_)
+        | E::TruncatedHeader { .. }
+        | E::UnknownVersion(_)
+        | E::UnknownFlags(_)
+        | E::TruncatedPayload { .. }
+        | E::TrailingBytes { .. } => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+        E::RankTooLarge(_) | E::TooLarge { .. } | E::TextTooDeep { .. } | E::TypmodTooLong(_) => {
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+        }
+        E::NegativeDimension(_)
+        | E::InvalidTypmodWord(_)
+        | E::InvalidTypmod(_)
+        | E::SliceSyntax { .. }
+        | E::SliceEllipsis
+        | E::SliceStep(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        E::PartialBlock { .. }
+        | E::WrongLength { .. }
+        | E::TypmodMismatch { .. }
+        | E::SelectionShape { .. } => Code::ERRCODE_DATA_EXCEPTION,
+        E::EmptyText
+        | E::UnterminatedText { .. }
+        | E::UnexpectedToken { .. }
+        | E::TrailingText { .. }
+        | E::RaggedBrackets { .. }
+        | E::UnevenNesting { .. }
+        | E::StatedShape { .. }
+        | E::ShapeRequired { .. }
+        | E::InvalidElement { .. } => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        E::ElementOutOfRange { .. } | E::DimensionOutOfRange { .. } | E::CastOutOfRange { .. } => {
+            Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
+        }
+        E::SliceRank { .. } | E::SliceIndex { .. } => Code::ERRCODE_ARRAY_ELEMENT_ERROR,
+        E::SliceUnsupported(_) | E::SlicePartialBlock { .. } | E::NotNumeric(_) => {
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED
+        }
+        E::CastRefused { .. } => Code::ERRCODE_CANNOT_COERCE,
+        _ => Code::ERRCODE_DATA_EXCEPTION,
+    }
+}
+
+impl From<chunk::Error> for Failure {
+    fn from(e: chunk::Error) -> Failure {
+        if let chunk::Error::Tensor(e) = e {
+            return e.into();
+        }
+        from_pure(chunk_code(&e), e.to_string(), e.detail())
+    }
+}
+
+fn chunk_code(e: &chunk::Error) -> Code {
+    use chunk::Error as E;
+    match e {
+        E::Truncated { .. }
+        | E::TrailingBytes { .. }
+        | E::Version(_)
+        | E::Codec(_)
+        | E::Width(_)
+        | E::Flags(_)
+        | E::RawLength(_)
+        | E::BlockSize(_)
+        | E::IndexEntry { .. }
+        | E::Plane { .. } => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+        E::ChunkSize(_) | E::Range { .. } | E::OutputLength { .. } | E::BaseMissing(_) => {
+            Code::ERRCODE_INVALID_PARAMETER_VALUE
+        }
+        E::TooManyPieces { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        E::HashLength(_)
+        | E::BaseLength { .. }
+        | E::Missing(_)
+        | E::HashMismatch { .. }
+        | E::DeltaTooDeep(_)
+        | E::DeltaCycle(_) => Code::ERRCODE_DATA_CORRUPTED,
+        E::Threads { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
+        E::WorkerPanic(_) => Code::ERRCODE_INTERNAL_ERROR,
+        _ => Code::ERRCODE_DATA_EXCEPTION,
+    }
+}
+
+impl From<formats::Error> for Failure {
+    fn from(e: formats::Error) -> Failure {
+        from_pure(format_code(e.kind()), e.to_string(), e.detail())
+    }
+}
+
+/// Each way a file can be wrong has an SQLSTATE of its own, the standard one that comes nearest, so that a client can
+/// tell them apart without reading messages.
+fn format_code(kind: formats::ErrorKind) -> Code {
+    use formats::ErrorKind as K;
+    match kind {
+        K::Truncated => Code::ERRCODE_STRING_DATA_LENGTH_MISMATCH,
+        K::HeaderTooLong => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        K::NotAnObject => Code::ERRCODE_SQL_JSON_OBJECT_NOT_FOUND,
+        K::InvalidUtf8 => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+        K::InvalidJson => Code::ERRCODE_INVALID_JSON_TEXT,
+        K::WrongType => Code::ERRCODE_DATATYPE_MISMATCH,
+        K::DuplicateKey => Code::ERRCODE_DUPLICATE_JSON_OBJECT_KEY_VALUE,
+        K::UnknownField => Code::ERRCODE_UNDEFINED_COLUMN,
+        K::MissingField => Code::ERRCODE_SQL_JSON_MEMBER_NOT_FOUND,
+        K::MissingKey => Code::ERRCODE_UNDEFINED_PARAMETER,
+        K::UnknownDtype => Code::ERRCODE_UNDEFINED_OBJECT,
+        K::UnsupportedDtype => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+        K::InvalidNumber => Code::ERRCODE_NON_NUMERIC_SQL_JSON_ITEM,
+        K::InvalidShape => Code::ERRCODE_ARRAY_ELEMENT_ERROR,
+        K::PartialByte => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        K::OffsetCount => Code::ERRCODE_TOO_MANY_JSON_ARRAY_ELEMENTS,
+        K::OffsetOrder => Code::ERRCODE_SUBSTRING_ERROR,
+        K::OffsetOverflow => Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+        K::WrongLength => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+        K::Hole => Code::ERRCODE_BAD_COPY_FILE_FORMAT,
+        K::Overlap => Code::ERRCODE_EXCLUSION_VIOLATION,
+        K::TrailingBytes => Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+        K::EmptyName => Code::ERRCODE_ZERO_LENGTH_CHARACTER_STRING,
+        K::NulCharacter => Code::ERRCODE_UNTRANSLATABLE_CHARACTER,
+        K::NameTooLong => Code::ERRCODE_NAME_TOO_LONG,
+        K::ReservedName => Code::ERRCODE_RESERVED_NAME,
+        K::InvalidFileName => Code::ERRCODE_INVALID_NAME,
+        K::MissingFile => Code::ERRCODE_UNDEFINED_FILE,
+        K::UnexpectedFile => Code::ERRCODE_DUPLICATE_FILE,
+        K::RepeatedFile => Code::ERRCODE_DUPLICATE_OBJECT,
+        K::MissingTensor => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+        K::UnexpectedTensor => Code::ERRCODE_CHECK_VIOLATION,
+        K::MisplacedTensor => Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+        _ => Code::ERRCODE_DATA_EXCEPTION,
+    }
+}

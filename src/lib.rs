@@ -1,0 +1,54 @@
+//! pg_modelstore: machine-learning models inside PostgreSQL.
+//!
+//! This crate is the PostgreSQL side only: datum wrappers, the SQL surface, SPI, settings and errors. What can
+//! be said without a server stands in `crates/`.
+
+pgrx::pg_module_magic!(name, version);
+
+mod allocator;
+mod background;
+mod error;
+mod registry;
+mod safetensors;
+mod settings;
+mod source;
+mod store;
+mod tensor;
+mod tensor_chunk;
+mod tensor_storage;
+mod varlena;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod in_server_tests;
+
+pgrx::extension_sql_file!(
+    "../sql/extension/00_shell_types.sql",
+    name = "shell_types",
+    bootstrap
+);
+pgrx::extension_sql_file!(
+    "../sql/extension/90_comments.sql",
+    name = "comments",
+    finalize
+);
+
+/// Runs once when a backend loads the library.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("an error must unwind to abort the transaction: build with panic = \"unwind\"");
+
+/// What `cargo pgrx test` wants to know; the project's own runner does not use it.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing to set up.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// No settings beyond the defaults.
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

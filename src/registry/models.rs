@@ -1,0 +1,162 @@
+//! Registering, finding and deleting models.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::store::Store;
+use crate::store::arguments::{
+    from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
+};
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What is said of a model when it is made.
+#[derive(Default)]
+pub struct NewModel<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub parent: Option<Uuid>,
+    pub derivation: Option<&'a str>,
+    pub architecture: Option<&'a str>,
+    pub config: Option<&'a Value>,
+    pub metadata: Option<&'a Value>,
+    pub status: &'a str,
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn register_model(
+    name: &str,
+    version: &str,
+    parent: default!(Option<SqlUuid>, "NULL"),
+    architecture: default!(Option<&str>, "NULL"),
+    config: default!(Option<pgrx::JsonB>, "NULL"),
+    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+    derivation: default!(Option<&str>, "NULL"),
+) -> SqlUuid {
+    or_raise((|| {
+        let model = NewModel {
+            name,
+            version,
+            parent: parent.map(from_sql_uuid),
+            derivation,
+            architecture,
+            config: config.as_ref().map(|j| &j.0),
+            metadata: metadata.as_ref().map(|j| &j.0),
+            status: "registered",
+        };
+        insert(&Store::current()?, &model).map(to_sql_uuid)
+    })())
+}
+
+/// Adds the row of a model; a name and version that are taken, or an unknown parent, are errors.
+pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
+    if let Some(parent) = model.parent {
+        require(store, parent)?;
+    }
+    if model.name.is_empty() || model.version.is_empty() {
+        return Err(Failure::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            "model name and version must not be empty",
+        ));
+    }
+    let id = Uuid::now_v7();
+    let inserted = store.execute(
+        "INSERT INTO @store@.models (model_id, model_name, version, parent_model_id, derivation, architecture, config, metadata, status)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (model_name, version) DO NOTHING",
+        &[
+            uuid(id),
+            text(model.name),
+            text(model.version),
+            maybe_uuid(model.parent),
+            maybe_text(model.derivation),
+            maybe_text(model.architecture),
+            maybe_jsonb(model.config),
+            maybe_jsonb(model.metadata),
+            text(model.status),
+        ],
+    )?;
+    if inserted == 0 {
+        return Err(Failure::new(
+            Code::ERRCODE_UNIQUE_VIOLATION,
+            format!(
+                "model \"{}\" version \"{}\" already exists",
+                model.name, model.version
+            ),
+        )
+        .detail("A name and version are given once.")
+        .hint(format!(
+            "SELECT modelstore.find_model({}, {});",
+            pgrx::spi::quote_literal(model.name),
+            pgrx::spi::quote_literal(model.version)
+        )));
+    }
+    Ok(id)
+}
+
+/// An error unless the model exists.
+pub fn require(store: &Store, model: Uuid) -> Result<()> {
+    match store.row(
+        "SELECT 1 FROM @store@.models WHERE model_id = $1",
+        &[uuid(model)],
+        |_| Ok(()),
+    )? {
+        Some(()) => Ok(()),
+        None => Err(Failure::new(
+            Code::ERRCODE_UNDEFINED_OBJECT,
+            format!("model {model} does not exist"),
+        )
+        .detail(format!("Store \"{}\" has no such model.", store.name()))
+        .hint(store.sql("SELECT model_id, model_name, version FROM @store@.models;"))),
+    }
+}
+
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn find_model(name: &str, version_or_alias: default!(&str, "'latest'")) -> SqlUuid {
+    or_raise(find(name, version_or_alias).map(to_sql_uuid))
+}
+
+/// An alias first, then a version; `latest` is the newest version unless an alias says otherwise.
+fn find(name: &str, version: &str) -> Result<Uuid> {
+    let store = Store::current()?;
+    let arguments = || [text(name), text(version)];
+    let found = store.row(
+        "SELECT model_id FROM (
+             SELECT model_id, 1 AS preference FROM @store@.model_aliases WHERE model_name = $1 AND alias = $2
+             UNION ALL
+             SELECT model_id, 2 FROM @store@.models WHERE model_name = $1 AND version = $2
+             UNION ALL
+             (SELECT model_id, 3 FROM @store@.models WHERE model_name = $1 AND $2 = 'latest'
+              ORDER BY created_at DESC, model_id DESC LIMIT 1)
+         ) candidates ORDER BY preference LIMIT 1",
+        &arguments(),
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    found.map(from_sql_uuid).ok_or_else(|| {
+        Failure::new(
+            Code::ERRCODE_UNDEFINED_OBJECT,
+            format!("model \"{name}\" has no version or alias \"{version}\""),
+        )
+        .hint(store.sql("SELECT model_name, version FROM @store@.models;"))
+    })
+}
+
+#[pg_extern(volatile, strict, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn delete_model(model_id: SqlUuid) -> i64 {
+    or_raise((|| {
+        let (store, id) = (Store::current()?, from_sql_uuid(model_id));
+        require(&store, id)?;
+        let weights = store.execute(
+            "DELETE FROM @store@.model_weights WHERE model_id = $1",
+            &[uuid(id)],
+        )?;
+        store.execute(
+            "DELETE FROM @store@.models WHERE model_id = $1",
+            &[uuid(id)],
+        )?;
+        Ok(weights as i64)
+    })())
+}

@@ -1,0 +1,96 @@
+//! The SQL functions that export.
+
+use crate::error::{Failure, Result, or_raise};
+use crate::safetensors::export::Export;
+use crate::source::large_object::LargeObject;
+use crate::source::server_file::{Access, io_failure, require_absolute, require_privilege};
+use crate::store::Store;
+use crate::store::arguments::from_sql_uuid;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// The parts of the file in order. In a select list they stream; in FROM, PostgreSQL collects them first.
+#[pg_extern(stable, parallel_restricted, cost = 10000)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_safetensors(
+    model_id: SqlUuid,
+    file_name: default!(Option<&str>, "NULL"),
+) -> SetOfIterator<'static, Vec<u8>> {
+    let mut export = or_raise(begin(model_id, file_name));
+    SetOfIterator::new(std::iter::from_fn(move || or_raise(export.next())))
+}
+
+/// Writes the file to a new large object and returns its OID.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_safetensors_large_object(
+    model_id: SqlUuid,
+    file_name: default!(Option<&str>, "NULL"),
+) -> pg_sys::Oid {
+    or_raise((|| {
+        let mut export = begin(model_id, file_name)?;
+        let mut object = LargeObject::create()?;
+        drain(&mut export, |part| object.append(part))?;
+        Ok(object.oid())
+    })())
+}
+
+/// Writes the file to a new file of the server, for roles that may, and returns its size.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_safetensors_file(
+    model_id: SqlUuid,
+    path: &str,
+    file_name: default!(Option<&str>, "NULL"),
+) -> i64 {
+    or_raise(to_file(model_id, Path::new(path), file_name))
+}
+
+fn to_file(model_id: SqlUuid, path: &Path, file_name: Option<&str>) -> Result<i64> {
+    require_privilege(Access::Write)?;
+    require_absolute(path)?;
+    let mut export = begin(model_id, file_name)?;
+    // Never over an existing file: the server's own are among those it could reach.
+    let mut file = File::create_new(path).map_err(|e| io_failure("create", path, &e))?;
+    let mut half_written = RemoveOnDrop(Some(path));
+    let mut bytes = 0;
+    drain(&mut export, |part| {
+        bytes += part.len() as i64;
+        file.write_all(part)
+            .map_err(|e| io_failure("write", path, &e))
+    })?;
+    file.sync_all().map_err(|e| io_failure("write", path, &e))?;
+    half_written.0 = None;
+    Ok(bytes)
+}
+
+/// Removes the file unless told that it is complete: an error or a cancel leaves nothing half done.
+struct RemoveOnDrop<'a>(Option<&'a Path>);
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // Nothing better can be done here than to try.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+fn begin(model_id: SqlUuid, file_name: Option<&str>) -> Result<Export> {
+    Export::begin(&Store::current()?, from_sql_uuid(model_id), file_name)
+}
+
+fn drain(
+    export: &mut Export,
+    mut each: impl FnMut(&[u8]) -> std::result::Result<(), Failure>,
+) -> Result<()> {
+    while let Some(part) = export.next()? {
+        each(&part)?;
+        export.recycle(part);
+        pgrx::check_for_interrupts!();
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! The SQL functions that import.
+
+use crate::error::{Result, or_raise};
+use crate::registry::models::NewModel;
+use crate::safetensors::import::{Imported, import};
+use crate::safetensors::shards;
+use crate::source::Source;
+use crate::source::bytes::{Bytea, ByteaSource};
+use crate::source::large_object::LargeObject;
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, to_sql_uuid};
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use std::path::Path;
+
+/// What every import returns, as one row. pgrx reads the columns from each signature, so they stand there as well.
+pub type ImportedRow = TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+>;
+
+/// The file name a model has when its bytes came without one.
+pub const DEFAULT_FILE_NAME: &str = "model.safetensors";
+
+#[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_bytea(
+    name: &str,
+    version: &str,
+    data: Bytea<'_>,
+    config: default!(Option<pgrx::JsonB>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise(import_as(
+        &mut ByteaSource::new(data),
+        name,
+        version,
+        config,
+        parent,
+        metadata,
+    ))
+}
+
+#[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_large_object(
+    name: &str,
+    version: &str,
+    data: pg_sys::Oid,
+    config: default!(Option<pgrx::JsonB>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        import_as(
+            &mut LargeObject::open(data)?,
+            name,
+            version,
+            config,
+            parent,
+            metadata,
+        )
+    })())
+}
+
+/// A safetensors file of the server, or the index.json of a sharded model whose shards lie beside it.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_file(
+    name: &str,
+    version: &str,
+    path: &str,
+    config: default!(Option<pgrx::JsonB>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let store = Store::current()?;
+        let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref());
+        row(shards::import_path(&store, &model, Path::new(path))?)
+    })())
+}
+
+/// Adds one more file to a model: a shard, or with a name that ends in `.index.json` the index that ties them together.
+#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_safetensors_bytea(
+    model_id: SqlUuid,
+    file_name: &str,
+    data: Bytea<'_>,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise(add(model_id, file_name, &mut ByteaSource::new(data)))
+}
+
+#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_safetensors_large_object(
+    model_id: SqlUuid,
+    file_name: &str,
+    data: pg_sys::Oid,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| add(model_id, file_name, &mut LargeObject::open(data)?))())
+}
+
+#[pg_extern(volatile, parallel_unsafe, strict)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_safetensors_upload(
+    model_id: SqlUuid,
+    file_name: &str,
+    upload_id: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise(crate::safetensors::upload::consume(
+        from_sql_uuid(upload_id),
+        |parts| add(model_id, file_name, parts),
+    ))
+}
+
+fn add(model_id: SqlUuid, file_name: &str, source: &mut dyn Source) -> Result<ImportedRow> {
+    row(shards::add_file(
+        &Store::current()?,
+        from_sql_uuid(model_id),
+        file_name,
+        source,
+    )?)
+}
+
+/// Imports a source as the only file of a new model.
+pub fn import_as(
+    source: &mut dyn Source,
+    name: &str,
+    version: &str,
+    config: Option<pgrx::JsonB>,
+    parent: Option<SqlUuid>,
+    metadata: Option<pgrx::JsonB>,
+) -> Result<ImportedRow> {
+    let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref());
+    row(import(
+        &Store::current()?,
+        &model,
+        DEFAULT_FILE_NAME,
+        source,
+    )?)
+}
+
+fn new_model<'a>(
+    name: &'a str,
+    version: &'a str,
+    config: Option<&'a pgrx::JsonB>,
+    parent: Option<SqlUuid>,
+    metadata: Option<&'a pgrx::JsonB>,
+) -> NewModel<'a> {
+    NewModel {
+        name,
+        version,
+        parent: parent.map(from_sql_uuid),
+        config: config.map(|j| &j.0),
+        metadata: metadata.map(|j| &j.0),
+        status: "ready",
+        ..NewModel::default()
+    }
+}
+
+fn row(imported: Imported) -> Result<ImportedRow> {
+    Ok(TableIterator::once((
+        to_sql_uuid(imported.model),
+        imported.weights as i64,
+        imported.parameters as i64,
+        imported.raw_bytes as i64,
+        imported.new_chunks as i64,
+        imported.new_bytes as i64,
+        imported.reused_bytes as i64,
+    )))
+}

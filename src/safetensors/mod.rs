@@ -1,0 +1,9 @@
+//! safetensors files in and out: bytea, large object, server file, resumable upload.
+
+pub mod export;
+pub mod export_sql;
+pub mod files;
+pub mod import;
+pub mod import_sql;
+pub mod shards;
+pub mod upload;

@@ -1,0 +1,120 @@
+//! Models of several safetensors files: shards and the index.json that ties them together.
+
+use crate::error::{Code, Failure, Result};
+use crate::registry::architecture;
+use crate::registry::models::{self, NewModel};
+use crate::safetensors::files::{self, FileHashes};
+use crate::safetensors::import::{Imported, import, import_file};
+use crate::source::Source;
+use crate::source::server_file::ServerFile;
+use crate::store::Store;
+use crate::store::arguments::uuid;
+use modelstore_formats::safetensors::{ShardIndex, parse_index};
+use std::collections::BTreeMap;
+use std::path::Path;
+use uuid::Uuid;
+
+const INDEX_SUFFIX: &str = ".index.json";
+
+/// An index is JSON about names; this is far above any real one.
+const MAX_INDEX_BYTES: u64 = 256 << 20;
+
+/// Imports a file of the server; an index.json brings in the shards beside it.
+pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<Imported> {
+    let mut source = ServerFile::open(path)?;
+    let file_name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    if !file_name.ends_with(INDEX_SUFFIX) {
+        return import(store, model, &file_name, &mut source);
+    }
+    let (bytes, index) = read_index(&mut source)?;
+    let id = models::insert(store, model)?;
+    let mut total = Imported {
+        model: id,
+        ..Imported::default()
+    };
+    for shard in index.files() {
+        let mut source = ServerFile::open(&path.with_file_name(shard))?;
+        total.add(
+            &import_file(store, id, shard, &mut source)
+                .map_err(|e| e.about(&format!("shard \"{shard}\"")))?,
+        );
+    }
+    record_index(store, id, &file_name, &bytes, &index)?;
+    architecture::describe(store, id)?;
+    Ok(total)
+}
+
+/// Adds a shard, or the index, to a model that exists.
+pub fn add_file(
+    store: &Store,
+    model: Uuid,
+    file_name: &str,
+    source: &mut dyn Source,
+) -> Result<Imported> {
+    models::require(store, model)?;
+    let imported = if file_name.ends_with(INDEX_SUFFIX) {
+        let (bytes, index) = read_index(source)?;
+        record_index(store, model, file_name, &bytes, &index)?;
+        Imported {
+            model,
+            ..Imported::default()
+        }
+    } else {
+        import_file(store, model, file_name, source)?
+    };
+    architecture::describe(store, model)?;
+    store.execute(
+        "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
+        &[uuid(model)],
+    )?;
+    Ok(imported)
+}
+
+fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {
+    if source.len() > MAX_INDEX_BYTES {
+        return Err(Failure::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("safetensors index of {} bytes is too large", source.len()),
+        )
+        .detail(format!("An index has at most {MAX_INDEX_BYTES} bytes.")));
+    }
+    let mut bytes = Vec::new();
+    source.read_at(0, source.len() as usize, &mut bytes)?;
+    let index = parse_index(&bytes)?;
+    Ok((bytes, index))
+}
+
+/// Checks that each weight is in the shard the index says, and keeps the index as it is.
+fn record_index(
+    store: &Store,
+    model: Uuid,
+    file_name: &str,
+    bytes: &[u8],
+    index: &ShardIndex,
+) -> Result<()> {
+    let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    store.query(
+        "SELECT file_name, weight_name FROM @store@.model_weights WHERE model_id = $1 AND file_name IS NOT NULL",
+        &[uuid(model)],
+        |row| {
+            shards.entry(row.get(1)?).or_default().push(row.get(2)?);
+            Ok(())
+        },
+    )?;
+    let shards: Vec<_> = shards.into_iter().collect();
+    index.check(&shards)?;
+    let mut hashes = FileHashes::new();
+    hashes.update(bytes);
+    files::record(
+        store,
+        model,
+        file_name,
+        "safetensors_index",
+        bytes,
+        bytes.len() as u64,
+        hashes,
+    )
+}

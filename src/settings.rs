@@ -1,0 +1,65 @@
+//! The settings of the extension, each read through one function that returns the right Rust type.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::CString;
+
+static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"store"));
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(2);
+static CHUNK_KILOBYTES: GucSetting<i32> = GucSetting::<i32>::new(1024);
+
+/// Defines every setting and reserves the prefix.
+pub fn define() {
+    GucRegistry::define_string_guc(
+        c"modelstore.store",
+        c"Schema of the store that functions act on.",
+        c"A store is made by modelstore.create_store(name). Functions quote the name and find their tables in it whatever search_path says. Default: store.",
+        &STORE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"modelstore.threads",
+        c"Worker threads that hash, encode and decode chunks for one session.",
+        c"Workers never touch the database; the session's own process reads and writes. Raise it where imports or exports wait for the processor, lower it where many sessions work at once. Default: 2.",
+        &THREADS,
+        1,
+        64,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"modelstore.chunk_size",
+        c"Raw size of the chunks that new tensors are cut into.",
+        c"Larger chunks mean fewer rows, smaller ones finer deduplication. Tensors already stored keep their chunks. Default: 1MB.",
+        &CHUNK_KILOBYTES,
+        256,
+        4096,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
+    reserve_prefix();
+}
+
+#[allow(unsafe_code)]
+fn reserve_prefix() {
+    // SAFETY: called from _PG_init on the main thread with a constant C string.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"modelstore".as_ptr()) }
+}
+
+/// `modelstore.store`: the schema of the current store, not quoted.
+pub fn store() -> String {
+    STORE
+        .get()
+        .map(|s| s.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// `modelstore.threads`.
+pub fn threads() -> usize {
+    usize::try_from(THREADS.get()).unwrap_or(1).max(1)
+}
+
+/// `modelstore.chunk_size` in bytes.
+pub fn chunk_bytes() -> u64 {
+    u64::try_from(CHUNK_KILOBYTES.get()).unwrap_or(1024) * 1024
+}

@@ -1,0 +1,124 @@
+//! A file on the server as a source, for roles that may read server files.
+
+use crate::error::{Code, Failure, Result};
+use crate::source::Source;
+use pgrx::pg_sys;
+use std::fs::File;
+use std::io::Error;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// An open server file.
+pub struct ServerFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+/// What is about to be done with a server file; decides the role that is needed.
+#[derive(Clone, Copy)]
+pub enum Access {
+    /// pg_read_server_files
+    Read,
+    /// pg_write_server_files
+    Write,
+}
+
+/// 42501 unless the current user may access server files this way, as COPY has it.
+pub fn require_privilege(access: Access) -> Result<()> {
+    let (role, name, verb) = match access {
+        Access::Read => (
+            pg_sys::ROLE_PG_READ_SERVER_FILES,
+            "pg_read_server_files",
+            "read",
+        ),
+        Access::Write => (
+            pg_sys::ROLE_PG_WRITE_SERVER_FILES,
+            "pg_write_server_files",
+            "write",
+        ),
+    };
+    if has_role(role) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("permission denied to {verb} a server file"),
+    )
+    .detail(format!(
+        "Only roles with privileges of the \"{name}\" role may {verb} files on the server."
+    ))
+    .hint("SELECT modelstore.begin_upload();"))
+}
+
+#[allow(unsafe_code)]
+fn has_role(role: u32) -> bool {
+    // SAFETY: catalogue look-up on the main thread.
+    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(role)) }
+}
+
+/// As COPY: a relative path would depend on the server's working directory.
+pub fn require_absolute(path: &Path) -> Result<()> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ERRCODE_INVALID_NAME,
+        format!(
+            "relative path not allowed for a server file: \"{}\"",
+            path.display()
+        ),
+    )
+    .detail("The path is one of the server's, from the root."))
+}
+
+impl ServerFile {
+    /// Opens a regular file for reading.
+    pub fn open(path: &Path) -> Result<ServerFile> {
+        require_privilege(Access::Read)?;
+        require_absolute(path)?;
+        let failed = |e| io_failure("open", path, &e);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Failure::new(
+                Code::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a regular file", path.display()),
+            ));
+        }
+        Ok(ServerFile {
+            file,
+            path: path.to_owned(),
+            len: metadata.len(),
+        })
+    }
+}
+
+impl Source for ServerFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        out.resize(len, 0);
+        self.file
+            .read_exact_at(out, offset)
+            .map_err(|e| io_failure("read", &self.path, &e))
+    }
+}
+
+/// An operating system error with the SQLSTATE that COPY would give it.
+pub fn io_failure(verb: &str, path: &Path, error: &Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::NotFound => Code::ERRCODE_UNDEFINED_FILE,
+        std::io::ErrorKind::AlreadyExists => Code::ERRCODE_DUPLICATE_FILE,
+        std::io::ErrorKind::PermissionDenied => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        std::io::ErrorKind::StorageFull => Code::ERRCODE_DISK_FULL,
+        _ => Code::ERRCODE_IO_ERROR,
+    };
+    Failure::new(
+        code,
+        format!("could not {verb} file \"{}\": {error}", path.display()),
+    )
+}

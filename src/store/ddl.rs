@@ -1,0 +1,212 @@
+//! Making, upgrading, listing and dropping stores.
+//!
+//! The tables belong to the caller, as with PostGIS' CreateTopology: they dump, restore and shard like any other,
+//! and dropping the extension refuses while they exist.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::store::Store;
+use crate::store::query;
+use pgrx::prelude::*;
+
+/// Version of the tables that this library makes and expects.
+pub const STORE_VERSION: i32 = 1;
+
+/// DDL of a new store, in order; one file a module.
+const MODULES: &[&str] = &[
+    include_str!("../../sql/store/00_store.sql"),
+    include_str!("../../sql/store/01_core_tables.sql"),
+    include_str!("../../sql/store/02_tensor_storage.sql"),
+    include_str!("../../sql/store/03_views.sql"),
+];
+
+/// What leads from version `i + 1` to `i + 2`; empty until there is a second version.
+const UPGRADES: &[&str] = &[];
+
+#[pg_extern(volatile, strict, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn create_store(name: default!(&str, "'store'")) -> String {
+    or_raise(create(name))
+}
+
+fn create(name: &str) -> Result<String> {
+    check_name(name)?;
+    let store = Store::named(name);
+    if store.exists() {
+        return Err(Failure::new(
+            Code::ERRCODE_DUPLICATE_SCHEMA,
+            format!("store \"{name}\" already exists"),
+        )
+        .hint(format!(
+            "SELECT * FROM modelstore.stores() WHERE store = {};",
+            pgrx::spi::quote_literal(name)
+        )));
+    }
+    run(&store, "CREATE SCHEMA IF NOT EXISTS @store@")?;
+    for module in MODULES {
+        run(&store, module)?;
+    }
+    record_version(&store, STORE_VERSION)?;
+    Ok(name.to_owned())
+}
+
+/// Schema names as PostgreSQL has them: not cut silently, not the system's.
+fn check_name(name: &str) -> Result<()> {
+    let limit = pg_sys::NAMEDATALEN as usize - 1;
+    if name.is_empty() || name.len() > limit {
+        return Err(Failure::new(
+            Code::ERRCODE_INVALID_NAME,
+            format!("invalid store name \"{name}\""),
+        )
+        .detail(format!(
+            "A store's name is a schema name of 1 to {limit} bytes."
+        )));
+    }
+    if name == "modelstore" {
+        return Err(Failure::new(
+            Code::ERRCODE_RESERVED_NAME,
+            format!("store name \"{name}\" is reserved"),
+        )
+        .detail("The schema modelstore holds the extension's own types and functions.")
+        .hint("SELECT modelstore.create_store('store');"));
+    }
+    Ok(())
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn upgrade_store(name: default!(Option<&str>, "NULL")) -> i32 {
+    or_raise(upgrade(name))
+}
+
+fn upgrade(name: Option<&str>) -> Result<i32> {
+    let store = find(name)?;
+    let have = version_of(&store)?;
+    if have > STORE_VERSION {
+        return Err(newer(&store, have));
+    }
+    for (i, step) in UPGRADES
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(have - 1).unwrap_or(0))
+    {
+        run(&store, step)?;
+        record_version(&store, i as i32 + 2)?;
+    }
+    version_of(&store)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn drop_store(name: &str, cascade: default!(bool, false)) -> String {
+    or_raise(drop(name, cascade))
+}
+
+fn drop(name: &str, cascade: bool) -> Result<String> {
+    let store = find(Some(name))?;
+    let models: i64 = store
+        .row("SELECT count(*) FROM @store@.models", &[], |row| row.get(1))?
+        .unwrap_or(0);
+    if models > 0 && !cascade {
+        return Err(Failure::new(
+            Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop store \"{name}\" because it holds {models} models"),
+        )
+        .hint(format!(
+            "SELECT modelstore.drop_store({}, cascade => true);",
+            pgrx::spi::quote_literal(name)
+        )));
+    }
+    // CASCADE reaches the store's own tables; the check above is what protects the data.
+    run(&store, "DROP SCHEMA @store@ CASCADE")?;
+    Ok(name.to_owned())
+}
+
+#[pg_extern(stable, parallel_safe)]
+#[search_path(pg_catalog, pg_temp)]
+fn store_version(name: default!(Option<&str>, "NULL")) -> i32 {
+    or_raise(find(name).and_then(|store| version_of(&store)))
+}
+
+#[pg_extern(stable, parallel_safe)]
+#[search_path(pg_catalog, pg_temp)]
+fn stores() -> TableIterator<
+    'static,
+    (
+        name!(store, String),
+        name!(owner, String),
+        name!(is_current, bool),
+    ),
+> {
+    let current = crate::settings::store();
+    let rows = or_raise(query::rows(
+        "SELECT n.nspname::text, pg_get_userbyid(c.relowner)::text
+         FROM pg_class c
+         JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'chunk' AND NOT a.attisdropped
+         JOIN pg_type t ON t.oid = a.atttypid AND t.typname = 'tensor_chunk'
+         JOIN pg_namespace tn ON tn.oid = t.typnamespace AND tn.nspname = 'modelstore'
+         WHERE c.relname = 'tensor_chunks' AND c.relkind IN ('r', 'p')
+         ORDER BY 1",
+        &[],
+        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),
+    ));
+    TableIterator::new(rows.into_iter().map(move |(store, owner)| {
+        let is_current = store == current;
+        (store, owner, is_current)
+    }))
+}
+
+fn find(name: Option<&str>) -> Result<Store> {
+    match name {
+        None => Store::current(),
+        Some(name) => {
+            let store = Store::named(name);
+            if store.exists() {
+                Ok(store)
+            } else {
+                Err(Failure::new(
+                    Code::ERRCODE_INVALID_SCHEMA_NAME,
+                    format!("store \"{name}\" does not exist"),
+                )
+                .hint("SELECT * FROM modelstore.stores();"))
+            }
+        }
+    }
+}
+
+fn version_of(store: &Store) -> Result<i32> {
+    store
+        .row(
+            "SELECT coalesce(max(version), 0) FROM @store@.store_version",
+            &[],
+            |row| row.get(1),
+        )
+        .map(Option::unwrap_or_default)
+}
+
+fn newer(store: &Store, version: i32) -> Failure {
+    Failure::new(
+        Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!(
+            "store \"{}\" has version {version}, newer than this library's {STORE_VERSION}",
+            store.name()
+        ),
+    )
+    .hint("ALTER EXTENSION pg_modelstore UPDATE;")
+}
+
+fn record_version(store: &Store, version: i32) -> Result<()> {
+    store.execute(
+        "INSERT INTO @store@.store_version (version, extension_version) VALUES ($1, $2)",
+        &[
+            version.into(),
+            crate::store::arguments::text(env!("CARGO_PKG_VERSION")),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Statements without parameters, several at once: DDL.
+fn run(store: &Store, template: &str) -> Result<()> {
+    Ok(Spi::run(&store.sql(template))?)
+}

@@ -1,0 +1,199 @@
+//! Statements on a store's tables: prepared once per session and store, parameters never built into the text.
+
+use crate::error::{Code, Failure, Result};
+use crate::store::Store;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::{self, PgOid};
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Plans kept; above this all are dropped, which only a session that visits very many stores sees.
+const MAX_PLANS: usize = 512;
+
+thread_local! {
+    static PLANS: RefCell<HashMap<(String, bool), Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
+}
+
+/// One row of a result.
+pub struct Row<'a>(SpiHeapTupleData<'a>);
+
+impl Row<'_> {
+    /// Column `n`, from 1; an error when it is NULL.
+    pub fn get<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<T> {
+        self.opt(n)?.ok_or_else(|| {
+            Failure::new(
+                Code::ERRCODE_DATA_CORRUPTED,
+                format!("unexpected null in column {n} of a store's table"),
+            )
+        })
+    }
+
+    /// Column `n`, from 1, or `None` when it is NULL.
+    pub fn opt<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<Option<T>> {
+        Ok(self.0.get::<T>(n)?)
+    }
+
+    /// The datum of column `n`, for values that are read in pieces while the query's memory lives.
+    pub fn datum(&self, n: usize) -> Result<Option<pg_sys::Datum>> {
+        Ok(self.0.get::<RawDatum>(n)?.map(|raw| raw.0))
+    }
+}
+
+/// A datum of any type, as it is.
+struct RawDatum(pg_sys::Datum);
+
+#[allow(unsafe_code)]
+impl FromDatum for RawDatum {
+    // SAFETY: nothing is read through the datum here.
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null { None } else { Some(RawDatum(datum)) }
+    }
+}
+
+impl IntoDatum for RawDatum {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(self.0)
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::InvalidOid
+    }
+
+    fn is_compatible_with(_: pg_sys::Oid) -> bool {
+        true
+    }
+}
+
+/// Runs a query and hands each row to `each`.
+pub fn query(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+    mut each: impl FnMut(&Row<'_>) -> Result<()>,
+) -> Result<()> {
+    Spi::connect(|client| {
+        let plan = plan(sql, false, arguments, |types| {
+            Ok(client.prepare(sql, types)?.keep())
+        })?;
+        for row in client.select(plan.as_ref(), None, arguments)? {
+            each(&Row(row))?;
+        }
+        Ok(())
+    })
+}
+
+/// The rows of a query, each made into a value.
+pub fn rows<T>(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+    mut make: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    query(sql, arguments, |row| {
+        rows.push(make(row)?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Runs a statement that writes, with a new snapshot, and makes a value of each row it returns.
+pub fn write<T>(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+    mut make: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect_mut(|client| {
+        let plan = plan(sql, true, arguments, |types| {
+            Ok(client.prepare_mut(sql, types)?.keep())
+        })?;
+        client
+            .update(plan.as_ref(), None, arguments)?
+            .map(|row| make(&Row(row)))
+            .collect()
+    })
+}
+
+/// Runs a statement that writes and returns how many rows it touched.
+pub fn execute(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
+    Spi::connect_mut(|client| {
+        let plan = plan(sql, true, arguments, |types| {
+            Ok(client.prepare_mut(sql, types)?.keep())
+        })?;
+        Ok(client.update(plan.as_ref(), None, arguments)?.len())
+    })
+}
+
+/// The same on the tables of a store: `@store@` in the statement stands for its schema.
+impl Store {
+    /// See [`query`].
+    pub fn query(
+        &self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        query(&self.sql(template), arguments, each)
+    }
+
+    /// See [`rows`].
+    pub fn rows<T>(
+        &self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        make: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        rows(&self.sql(template), arguments, make)
+    }
+
+    /// The only row of a query, or `None`.
+    pub fn row<T>(
+        &self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        make: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.rows(template, arguments, make)?.pop())
+    }
+
+    /// See [`write`].
+    pub fn write<T>(
+        &self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        make: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        write(&self.sql(template), arguments, make)
+    }
+
+    /// See [`execute`].
+    pub fn execute(&self, template: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
+        execute(&self.sql(template), arguments)
+    }
+}
+
+fn plan(
+    sql: &str,
+    writes: bool,
+    arguments: &[DatumWithOid<'_>],
+    prepare: impl FnOnce(&[PgOid]) -> Result<OwnedPreparedStatement>,
+) -> Result<Rc<OwnedPreparedStatement>> {
+    let key = (sql.to_owned(), writes);
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).cloned()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = arguments.iter().map(|a| PgOid::from(a.oid())).collect();
+    let plan = Rc::new(prepare(&types)?);
+    PLANS.with_borrow_mut(|plans| {
+        if plans.len() >= MAX_PLANS {
+            plans.clear();
+        }
+        plans.insert(key, Rc::clone(&plan));
+    });
+    Ok(plan)
+}

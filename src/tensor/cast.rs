@@ -1,0 +1,185 @@
+//! Casts between `tensor` and the arrays, bytes and JSON of SQL.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::tensor::array::{
+    self, BigintArray, BigintArrayOut, DoubleArray, DoubleArrayOut, IntegerArray, IntegerArrayOut,
+    RealArray, RealArrayOut,
+};
+use crate::tensor::datum::{TensorIn, TensorOut};
+use crate::varlena::Building;
+use modelstore_tensor::{DType, TensorView, convert, layout, text};
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+
+/// The two functions of an array type: the array's dimensions are the tensor's, its elements keep their bits.
+macro_rules! array_casts {
+    ($( $from:ident($arg:ident), $to:ident($result:ident), $dtype:ident, $oid:ident; )*) => {
+        $(
+            #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+            fn $from(elements: $arg<'_>) -> TensorOut {
+                or_raise(from_array(elements.0.bytes(), DType::$dtype))
+            }
+
+            #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+            fn $to(tensor: TensorIn<'_>) -> $result {
+                $result(or_raise(to_array(&tensor, DType::$dtype, pg_sys::$oid)))
+            }
+        )*
+    };
+}
+
+array_casts! {
+    tensor_from_real(RealArray), tensor_to_real(RealArrayOut), F32, FLOAT4OID;
+    tensor_from_double(DoubleArray), tensor_to_double(DoubleArrayOut), F64, FLOAT8OID;
+    tensor_from_integer(IntegerArray), tensor_to_integer(IntegerArrayOut), I32, INT4OID;
+    tensor_from_bigint(BigintArray), tensor_to_bigint(BigintArrayOut), I64, INT8OID;
+}
+
+fn from_array(array: &[u8], dtype: DType) -> Result<TensorOut> {
+    let (shape, data) = array::read(array, dtype.element_bytes().unwrap_or(1))?;
+    TensorOut::from_view(&TensorView::new(dtype, shape, data)?)
+}
+
+fn to_array(tensor: &TensorIn<'_>, dtype: DType, element_type: pg_sys::Oid) -> Result<Building> {
+    let view = tensor.view()?;
+    if view.dtype() == dtype {
+        return array::build(view.shape(), element_type, view.data());
+    }
+    let cast = convert::cast(&view, dtype)?;
+    array::build(cast.shape(), element_type, cast.data())
+}
+
+/// The whole value, header included: what `tensor_send` gives. `tobytes` gives the elements alone.
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tensor_to_bytea(tensor: TensorIn<'_>) -> Vec<u8> {
+    tensor.0.bytes().to_vec()
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tensor_from_bytea(bytes: &[u8]) -> TensorOut {
+    or_raise((|| {
+        layout::read(bytes)?;
+        Ok(TensorOut(Building::from_parts(&[bytes])?))
+    })())
+}
+
+/// `{"dtype": "f32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}`; what JSON numbers cannot say (NaN, infinities,
+/// opaque bytes) is a string, so the way back is lossless.
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tensor_to_jsonb(tensor: TensorIn<'_>) -> pgrx::JsonB {
+    or_raise((|| {
+        let view = tensor.view()?;
+        let mut printed = String::new();
+        text::format(&view, &mut printed)
+            .map_err(|_| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "could not print tensor"))?;
+        let data = printed
+            .split_once(':')
+            .map_or(printed.as_str(), |(_, data)| data);
+        let data: Value = serde_json::from_str(&quote_words(data)).map_err(|e| {
+            Failure::new(
+                Code::ERRCODE_INTERNAL_ERROR,
+                format!("could not convert tensor to json: {e}"),
+            )
+        })?;
+        Ok(pgrx::JsonB(
+            json!({ "dtype": view.dtype().name(), "shape": view.shape().dims(), "data": data }),
+        ))
+    })())
+}
+
+/// An object as `tensor_to_jsonb` makes it, or nested lists of numbers, which are read as f32.
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tensor_from_jsonb(json: pgrx::JsonB) -> TensorOut {
+    or_raise((|| {
+        let syntax = |what: &str| {
+            Failure::new(Code::ERRCODE_INVALID_TEXT_REPRESENTATION, format!("cannot cast jsonb to tensor: {what}"))
+                .detail("Expected nested lists of numbers, or an object with \"dtype\", \"shape\" and \"data\".")
+        };
+        let text = match &json.0 {
+            Value::Object(object) => {
+                let member = |name: &str| {
+                    object
+                        .get(name)
+                        .ok_or_else(|| syntax(&format!("member \"{name}\" is missing")))
+                };
+                let dtype = member("dtype")?
+                    .as_str()
+                    .ok_or_else(|| syntax("member \"dtype\" is not a string"))?;
+                let shape = member("shape")?.to_string();
+                let shape = shape.trim_start_matches('[').trim_end_matches(']');
+                // A scalar has no dimensions to name.
+                let shape = if shape.is_empty() {
+                    String::new()
+                } else {
+                    format!("({shape})")
+                };
+                format!(
+                    "{dtype}{shape}:{}",
+                    member("data")?
+                        .to_string()
+                        .replace('"', "")
+                        .replace("\\\\", "\\")
+                )
+            }
+            list @ Value::Array(_) => list.to_string().replace('"', ""),
+            other => {
+                return Err(syntax(&format!(
+                    "{} is not a list or an object",
+                    kind(other)
+                )));
+            }
+        };
+        TensorOut::from_tensor(&text::parse(&text)?)
+    })())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        _ => "the value",
+    }
+}
+
+/// Quotes the words of the text form that are no JSON: NaN, nan(0x…), Infinity, hex data.
+fn quote_words(data: &str) -> String {
+    let mut out = String::with_capacity(data.len());
+    for token in data.split_inclusive([',', '[', ']']) {
+        let (word, end) =
+            token.split_at(token.len() - usize::from(token.ends_with([',', '[', ']'])));
+        if word.is_empty()
+            || matches!(word, "true" | "false")
+            || serde_json::from_str::<serde_json::Number>(word).is_ok()
+        {
+            out.push_str(word);
+        } else {
+            out.push('"');
+            out.push_str(&word.replace('\\', "\\\\"));
+            out.push('"');
+        }
+        out.push_str(end);
+    }
+    out
+}
+
+pgrx::extension_sql_file!(
+    "../../sql/extension/20_tensor_casts.sql",
+    name = "tensor_casts",
+    requires = [
+        tensor_enforce_typmod,
+        tensor_from_real,
+        tensor_from_double,
+        tensor_from_integer,
+        tensor_from_bigint,
+        tensor_from_jsonb,
+        tensor_from_bytea,
+        tensor_to_real,
+        tensor_to_double,
+        tensor_to_integer,
+        tensor_to_bigint,
+        tensor_to_jsonb,
+        tensor_to_bytea
+    ]
+);

@@ -1,0 +1,133 @@
+//! Text, binary and type-modifier functions of `tensor`.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
+use crate::varlena::Building;
+use modelstore_tensor::typmod::Typmod;
+use modelstore_tensor::{DType, Shape, layout, text};
+use pgrx::datum::Internal;
+use pgrx::prelude::*;
+use std::ffi::{CStr, CString};
+
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_in(input: &CStr, _type: pg_sys::Oid, typmod: i32) -> TensorOut {
+    or_raise(parse(input, typmod))
+}
+
+fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
+    let input = input.to_str().map_err(|_| {
+        Failure::new(
+            Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            "invalid input syntax for type tensor: not UTF-8",
+        )
+    })?;
+    let tensor = text::parse(input)?;
+    enforce(typmod, tensor.dtype(), tensor.shape())?;
+    TensorOut::from_tensor(&tensor)
+}
+
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_out(tensor: TensorIn<'_>) -> CString {
+    or_raise(print(&tensor))
+}
+
+fn print(tensor: &TensorIn<'_>) -> Result<CString> {
+    let view = tensor.view()?;
+    let mut out = String::with_capacity(view.data().len().min(1 << 20) + 64);
+    text::format(&view, &mut out)
+        .map_err(|_| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "could not print tensor"))?;
+    CString::new(out).map_err(|_| {
+        Failure::new(
+            Code::ERRCODE_INTERNAL_ERROR,
+            "tensor text contains a zero byte",
+        )
+    })
+}
+
+/// The binary form is the stored form: see docs/formats.md.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_recv(mut message: Internal, _type: pg_sys::Oid, typmod: i32) -> TensorOut {
+    or_raise(receive(&mut message, |bytes| {
+        let view = layout::read(bytes)?;
+        enforce(typmod, view.dtype(), view.shape())?;
+        Ok(TensorOut(Building::from_parts(&[bytes])?))
+    }))
+}
+
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_send(tensor: TensorIn<'_>) -> Vec<u8> {
+    tensor.0.bytes().to_vec()
+}
+
+/// Hands the rest of a binary message to `read` and marks it consumed.
+#[allow(unsafe_code)]
+pub fn receive<T>(message: &mut Internal, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+    // SAFETY: PostgreSQL passes a StringInfo to every receive function; cursor <= len and data holds len bytes.
+    let bytes = unsafe {
+        let Some(buffer) = message.get_mut::<pg_sys::StringInfoData>() else {
+            return Err(Failure::new(
+                Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+                "empty binary message",
+            ));
+        };
+        let start = usize::try_from(buffer.cursor).unwrap_or(0);
+        let len = usize::try_from(buffer.len).unwrap_or(0);
+        buffer.cursor = buffer.len;
+        std::slice::from_raw_parts(
+            buffer.data.cast::<u8>().cast_const().add(start),
+            len.saturating_sub(start),
+        )
+    };
+    read(bytes)
+}
+
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_typmod_in(words: Array<'_, &CStr>) -> i32 {
+    or_raise(typmod_in(&words))
+}
+
+fn typmod_in(words: &Array<'_, &CStr>) -> Result<i32> {
+    let words: Vec<String> = words
+        .iter()
+        .flatten()
+        .map(|w| w.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Ok(Typmod::parse(&words)?.pack()?)
+}
+
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_typmod_out(typmod: i32) -> CString {
+    let text = or_raise(Typmod::unpack(typmod).map_err(Failure::from)).to_string();
+    CString::new(text).unwrap_or_default()
+}
+
+/// Returns the tensor unchanged when it fits the modifier, by its head alone.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, _explicit: bool) -> TensorOut {
+    or_raise((|| {
+        let head = tensor.head()?;
+        enforce(typmod, head.dtype, &head.shape)?;
+        Ok(TensorOut(Building::from_parts(&[tensor
+            .0
+            .whole()
+            .bytes()])?))
+    })())
+}
+
+fn enforce(typmod: i32, dtype: DType, shape: &Shape) -> Result<()> {
+    Ok(Typmod::unpack(typmod)?.check(dtype, shape)?)
+}
+
+pgrx::extension_sql_file!(
+    "../../sql/extension/10_tensor_type.sql",
+    name = "tensor_type",
+    requires = [
+        tensor_in,
+        tensor_out,
+        tensor_recv,
+        tensor_send,
+        tensor_typmod_in,
+        tensor_typmod_out
+    ]
+);

@@ -1,0 +1,126 @@
+//! What a tensor is made of, and pieces of it: dtype, shape, slices, the raw bytes.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
+use modelstore_tensor::layout::Head;
+use modelstore_tensor::{DType, Shape, TensorView, convert, slice};
+use pgrx::prelude::*;
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn dtype(tensor: TensorRef<'_>) -> &'static str {
+    or_raise(tensor.head()).dtype.name()
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn shape(tensor: TensorRef<'_>) -> Vec<i64> {
+    dims(&or_raise(tensor.head()).shape)
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn ndim(tensor: TensorRef<'_>) -> i32 {
+    or_raise(tensor.head()).shape.rank() as i32
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn numel(tensor: TensorRef<'_>) -> i64 {
+    or_raise(tensor.head()).shape.elements() as i64
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn nbytes(tensor: TensorRef<'_>) -> i64 {
+    (tensor.0.len() - or_raise(tensor.head()).payload_offset) as i64
+}
+
+/// Shapes as SQL has them. Dimensions are below 2^63 by `Shape`'s invariant.
+pub fn dims(shape: &Shape) -> Vec<i64> {
+    shape.dims().iter().map(|&d| d as i64).collect()
+}
+
+#[pg_extern(name = "slice", immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn slice_tensor(tensor: TensorRef<'_>, slice: &str) -> TensorOut {
+    or_raise(take_slice(&tensor, slice))
+}
+
+/// Reads from the first to the last byte the slice touches and gathers from those.
+fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
+    let Head {
+        dtype,
+        shape,
+        payload_offset,
+    } = tensor.head()?;
+    let selection = slice::parse(text)?.resolve(&shape)?;
+    let Some((first, end)) = selection.bounds() else {
+        return TensorOut::zeroed(dtype, &selection.shape);
+    };
+    let first_byte = group_bytes(dtype, first)?;
+    let bytes = group_bytes(dtype, end)? - first_byte;
+    let piece = tensor.0.slice(payload_offset + first_byte, bytes);
+    let mut out = TensorOut::zeroed(dtype, &selection.shape)?;
+    let mut rest = out.elements_mut(selection.shape.rank());
+    for (start, count) in selection.runs() {
+        let from = group_bytes(dtype, start)? - first_byte;
+        let len = group_bytes(dtype, count)?;
+        let source = piece.bytes().get(from..from + len).ok_or_else(|| {
+            Failure::new(
+                Code::ERRCODE_DATA_CORRUPTED,
+                "stored tensor is shorter than its shape",
+            )
+        })?;
+        let (here, after) = rest.split_at_mut(len);
+        here.copy_from_slice(source);
+        rest = after;
+    }
+    Ok(out)
+}
+
+/// Bytes of `elements` elements, which must end on a whole group of a sub-byte or block type.
+pub fn group_bytes(dtype: DType, elements: u64) -> Result<usize> {
+    dtype
+        .byte_len(elements)
+        .and_then(|b| usize::try_from(b).ok())
+        .ok_or_else(|| {
+            Failure::new(
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("slice cuts a group of dtype {dtype}"),
+            )
+            .detail(format!(
+                "Elements of dtype {dtype} come in groups of {}.",
+                dtype.block_elements()
+            ))
+        })
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn reshape(tensor: TensorIn<'_>, shape: Vec<i64>) -> TensorOut {
+    or_raise((|| {
+        let view = tensor.view()?;
+        TensorOut::from_view(&TensorView::new(
+            view.dtype(),
+            Shape::from_i64(&shape)?,
+            view.data(),
+        )?)
+    })())
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn astype(tensor: TensorIn<'_>, dtype: &str) -> TensorOut {
+    or_raise((|| {
+        TensorOut::from_tensor(&convert::cast(&tensor.view()?, DType::from_name(dtype)?)?)
+    })())
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tobytes(tensor: TensorIn<'_>) -> Vec<u8> {
+    or_raise(tensor.view()).data().to_vec()
+}
+
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn frombuffer(buffer: &[u8], dtype: &str, shape: Vec<i64>) -> TensorOut {
+    or_raise((|| {
+        TensorOut::from_view(&TensorView::new(
+            DType::from_name(dtype)?,
+            Shape::from_i64(&shape)?,
+            buffer,
+        )?)
+    })())
+}

@@ -1,0 +1,31 @@
+//! How an encoded chunk enters and leaves Rust: its bytes after the length word are `modelstore_chunk::header`
+//! and the payload.
+
+use crate::error::{Code, Failure, Result};
+use crate::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
+use modelstore_chunk::{ChunkHead, PREFIX_BYTES};
+
+/// A whole chunk.
+pub struct ChunkIn<'a>(pub Detoasted<'a>);
+
+/// A chunk of which only the head or some blocks are wanted.
+pub struct ChunkRef<'a>(pub Toasted<'a>);
+
+/// A result.
+pub struct ChunkOut(pub Building);
+
+varlena_argument!(ChunkIn, Detoasted, "tensor_chunk");
+varlena_argument!(ChunkRef, Toasted, "tensor_chunk");
+varlena_result!(ChunkOut, "tensor_chunk", c"tensor_chunk");
+
+impl ChunkRef<'_> {
+    /// Codec, width and raw length, from the first piece of the value.
+    pub fn head(&self) -> Result<ChunkHead> {
+        ChunkHead::parse(self.0.slice(0, PREFIX_BYTES).bytes()).map_err(|e| {
+            Failure::new(
+                Code::ERRCODE_DATA_CORRUPTED,
+                format!("stored chunk is corrupted: {e}"),
+            )
+        })
+    }
+}

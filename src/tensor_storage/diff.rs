@@ -1,0 +1,186 @@
+//! Comparing two models weight by weight.
+
+use crate::error::{Result, or_raise};
+use crate::registry::models;
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, uuid};
+use crate::tensor_storage::locate::{self, StoredTensor};
+use crate::tensor_storage::stream::ChunkStream;
+use modelstore_tensor::TensorView;
+use modelstore_tensor::{DType, Shape, convert};
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+type Difference = (
+    String,
+    &'static str,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    i64,
+);
+
+/// One row a weight of either model: same, changed, added or removed; for changed weights of equal shape the L2 norm and
+/// the largest magnitude of the difference and the cosine of the two; raw bytes in chunks that both use.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn diff_models(
+    a: SqlUuid,
+    b: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(weight_name, String),
+        name!(status, &'static str),
+        name!(l2, Option<f64>),
+        name!(max_abs, Option<f64>),
+        name!(cosine, Option<f64>),
+        name!(shared_bytes, i64),
+    ),
+> {
+    TableIterator::new(or_raise(diff(from_sql_uuid(a), from_sql_uuid(b))))
+}
+
+fn diff(a: Uuid, b: Uuid) -> Result<Vec<Difference>> {
+    let store = Store::current()?;
+    models::require(&store, a)?;
+    models::require(&store, b)?;
+    let pairs = store.rows(
+        "SELECT coalesce(x.weight_name, y.weight_name), x.tensor_id, y.tensor_id,
+                coalesce((SELECT sum(c.raw_bytes)
+                          FROM (SELECT chunk_hash FROM @store@.tensor_data WHERE tensor_id = x.tensor_id
+                                INTERSECT
+                                SELECT chunk_hash FROM @store@.tensor_data WHERE tensor_id = y.tensor_id) both_have
+                          JOIN @store@.tensor_chunks c USING (chunk_hash)), 0)::bigint
+         FROM (SELECT weight_name, tensor_id FROM @store@.model_weights WHERE model_id = $1) x
+         FULL JOIN (SELECT weight_name, tensor_id FROM @store@.model_weights WHERE model_id = $2) y USING (weight_name)
+         ORDER BY 1",
+        &[uuid(a), uuid(b)],
+        |row| {
+            let id = |n| row.opt::<SqlUuid>(n).map(|id| id.map(from_sql_uuid));
+            Ok((row.get::<String>(1)?, id(2)?, id(3)?, row.get::<i64>(4)?))
+        },
+    )?;
+    pairs
+        .into_iter()
+        .map(|(name, x, y, shared)| match (x, y) {
+            (Some(x), Some(y)) if x == y => Ok((name, "same", Some(0.0), Some(0.0), None, shared)),
+            (Some(x), Some(y)) => {
+                let (x, y) = (locate::tensor(&store, x)?, locate::tensor(&store, y)?);
+                let moments = compare(&store, &x, &y)?;
+                Ok((
+                    name,
+                    "changed",
+                    moments.as_ref().map(|m| m.squares.sqrt()),
+                    moments.as_ref().map(|m| m.max_abs),
+                    moments.as_ref().and_then(Moments::cosine),
+                    shared,
+                ))
+            }
+            (None, _) => Ok((name, "added", None, None, None, 0)),
+            (_, None) => Ok((name, "removed", None, None, None, 0)),
+        })
+        .collect()
+}
+
+/// Sums over two tensors, element by element.
+#[derive(Default)]
+struct Moments {
+    squares: f64,
+    max_abs: f64,
+    dot: f64,
+    xx: f64,
+    yy: f64,
+}
+
+impl Moments {
+    fn cosine(&self) -> Option<f64> {
+        let scale = (self.xx * self.yy).sqrt();
+        (scale > 0.0).then(|| (self.dot / scale).clamp(-1.0, 1.0))
+    }
+
+    fn add(&mut self, x: f64, y: f64) {
+        let d = y - x;
+        self.squares += d * d;
+        // f64::max would drop a NaN; the largest difference of something with a NaN in it is NaN.
+        self.max_abs = if d.is_nan() || self.max_abs.is_nan() {
+            f64::NAN
+        } else {
+            self.max_abs.max(d.abs())
+        };
+        self.dot += x * y;
+        self.xx += x * x;
+        self.yy += y * y;
+    }
+}
+
+/// `None` when the shapes differ or a dtype has no numbers. Tensors of other dtypes may be cut elsewhere, so elements are
+/// matched by position, not chunk by chunk.
+fn compare(store: &Store, x: &StoredTensor, y: &StoredTensor) -> Result<Option<Moments>> {
+    if x.shape != y.shape || !x.dtype.is_numeric() || !y.dtype.is_numeric() {
+        return Ok(None);
+    }
+    let (mut xs, mut ys) = (Numbers::new(store, x)?, Numbers::new(store, y)?);
+    let mut moments = Moments::default();
+    loop {
+        let n = xs.fill()?.min(ys.fill()?);
+        if n == 0 {
+            return Ok(Some(moments));
+        }
+        for (&a, &b) in xs.take(n).iter().zip(ys.take(n)) {
+            moments.add(a, b);
+        }
+        xs.drop_front(n);
+        ys.drop_front(n);
+        pgrx::check_for_interrupts!();
+    }
+}
+
+/// The elements of a stored tensor as numbers, a chunk at a time.
+struct Numbers {
+    stream: ChunkStream,
+    dtype: DType,
+    numbers: Vec<f64>,
+    used: usize,
+}
+
+impl Numbers {
+    fn new(store: &Store, tensor: &StoredTensor) -> Result<Numbers> {
+        let pieces = locate::all_pieces(store, tensor)?;
+        let stream = ChunkStream::of_tensor(store, tensor, pieces)?;
+        Ok(Numbers {
+            stream,
+            dtype: tensor.dtype,
+            numbers: Vec::new(),
+            used: 0,
+        })
+    }
+
+    /// Numbers ready, after reading the next chunk if there are none; 0 at the end.
+    fn fill(&mut self) -> Result<usize> {
+        while self.used == self.numbers.len() {
+            let Some(raw) = self.stream.next()? else {
+                return Ok(0);
+            };
+            let elements =
+                raw.len() as u64 / self.dtype.block_bytes() * self.dtype.block_elements();
+            self.numbers = convert::to_f64_vec(&TensorView::new(
+                self.dtype,
+                Shape::new(&[elements])?,
+                &raw,
+            )?)?;
+            self.used = 0;
+            self.stream.recycle(raw);
+        }
+        Ok(self.numbers.len() - self.used)
+    }
+
+    fn take(&self, n: usize) -> &[f64] {
+        &self.numbers[self.used..self.used + n]
+    }
+
+    fn drop_front(&mut self, n: usize) {
+        self.used += n;
+    }
+}

@@ -1,0 +1,116 @@
+//! Weights with something wrong in them, from the zone maps where those say enough.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, maybe_uuid};
+use crate::tensor::shape::group_bytes;
+use crate::tensor_storage::locate;
+use crate::tensor_storage::stream::ChunkStream;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+type Found = (SqlUuid, String, i64);
+
+/// Weights that hold NaN (`nan`) or infinities (`inf`), whose elements are all equal (`constant`), or that have rows of
+/// nothing but zeros (`dead_rows`); with how many such elements or rows.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn find_weights_with(
+    what: &str,
+    model_id: default!(Option<SqlUuid>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weight_name, String),
+        name!(count, i64),
+    ),
+> {
+    TableIterator::new(or_raise(find(what, model_id.map(from_sql_uuid))))
+}
+
+fn find(what: &str, model: Option<Uuid>) -> Result<Vec<Found>> {
+    let store = Store::current()?;
+    let (having, counted) = match what {
+        "nan" => ("sum(d.nan_count) > 0", "sum(d.nan_count)"),
+        "inf" => ("sum(d.inf_count) > 0", "sum(d.inf_count)"),
+        "constant" => (
+            "min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0",
+            "sum(d.element_count)",
+        ),
+        "dead_rows" => return dead_rows(&store, model),
+        other => {
+            return Err(Failure::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("cannot find weights with \"{other}\""),
+            )
+            .detail("Expected nan, inf, constant or dead_rows.")
+            .hint("SELECT * FROM modelstore.find_weights_with('nan');"));
+        }
+    };
+    store.rows(
+        &format!(
+            "SELECT w.model_id, w.weight_name, ({counted})::bigint
+             FROM @store@.model_weights w JOIN @store@.tensor_data d USING (tensor_id)
+             WHERE $1 IS NULL OR w.model_id = $1
+             GROUP BY w.model_id, w.weight_name HAVING {having} ORDER BY 1, 2"
+        ),
+        &[maybe_uuid(model)],
+        |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)),
+    )
+}
+
+/// Only tensors with at least a row's worth of zeros are decoded.
+fn dead_rows(store: &Store, model: Option<Uuid>) -> Result<Vec<Found>> {
+    let candidates = store.rows(
+        "SELECT w.model_id, w.weight_name, t.tensor_id
+         FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+         WHERE ($1 IS NULL OR w.model_id = $1) AND cardinality(t.shape) >= 2 AND t.element_count > 0
+           AND (SELECT sum(d.zero_count) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id) >= t.element_count / t.shape[1]
+         ORDER BY 1, 2",
+        &[maybe_uuid(model)],
+        |row| Ok((row.get::<SqlUuid>(1)?, row.get::<String>(2)?, from_sql_uuid(row.get(3)?))),
+    )?;
+    let mut found = Vec::new();
+    for (model, name, id) in candidates {
+        let count = dead_rows_of(store, id)?;
+        if count > 0 {
+            found.push((model, name, count));
+        }
+    }
+    Ok(found)
+}
+
+/// Rows whose elements all equal zero; a row may go over the end of a chunk.
+fn dead_rows_of(store: &Store, id: Uuid) -> Result<i64> {
+    let tensor = locate::tensor(store, id)?;
+    let element = tensor.dtype.element_bytes().unwrap_or(1);
+    let sign = tensor.dtype.kind() == modelstore_tensor::dtype::Kind::Float;
+    let row_bytes = group_bytes(tensor.dtype, tensor.shape.row_elements())?;
+    let mut stream = ChunkStream::of_tensor(store, &tensor, locate::all_pieces(store, &tensor)?)?;
+    let (mut dead, mut at, mut live) = (0, 0, false);
+    while let Some(raw) = stream.next()? {
+        let mut rest = raw.as_slice();
+        while !rest.is_empty() {
+            let (here, after) = rest.split_at(rest.len().min(row_bytes - at));
+            live |= here.chunks_exact(element).any(|e| !is_zero(e, sign));
+            at += here.len();
+            rest = after;
+            if at == row_bytes {
+                dead += i64::from(!live);
+                (at, live) = (0, false);
+            }
+        }
+        stream.recycle(raw);
+    }
+    Ok(dead)
+}
+
+/// Zero of either sign: all bits clear but, for floats, the topmost.
+fn is_zero(element: &[u8], signed: bool) -> bool {
+    match element.split_last() {
+        Some((top, low)) => low.iter().all(|&b| b == 0) && (*top == 0 || signed && *top == 0x80),
+        None => true,
+    }
+}

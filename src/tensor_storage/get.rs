@@ -1,0 +1,142 @@
+//! Tensors and slices of tensors as values.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::store::Store;
+use crate::store::arguments::from_sql_uuid;
+use crate::tensor::datum::{MAX_VALUE_BYTES, TensorOut};
+use crate::tensor::shape::group_bytes;
+use crate::tensor_storage::locate::{self, StoredTensor};
+use crate::tensor_storage::partial::PartialReader;
+use crate::tensor_storage::stream::ChunkStream;
+use modelstore_tensor::slice;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+
+#[pg_extern(stable, strict, parallel_restricted, cost = 10000, requires = ["tensor_type"])]
+#[search_path(pg_catalog, pg_temp)]
+fn get_tensor(model_id: SqlUuid, name: &str) -> TensorOut {
+    or_raise((|| {
+        let store = Store::current()?;
+        whole(
+            &store,
+            &locate::weight(&store, from_sql_uuid(model_id), name)?,
+        )
+    })())
+}
+
+#[pg_extern(stable, strict, parallel_restricted, cost = 10000, requires = ["tensor_type"])]
+#[search_path(pg_catalog, pg_temp)]
+fn reconstruct_tensor(tensor_id: SqlUuid) -> TensorOut {
+    or_raise((|| {
+        let store = Store::current()?;
+        whole(&store, &locate::tensor(&store, from_sql_uuid(tensor_id))?)
+    })())
+}
+
+/// Decodes every chunk straight into the value; each is checked against its hash.
+fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
+    if tensor.raw_bytes > MAX_VALUE_BYTES {
+        let name = pgrx::spi::quote_literal(&tensor.label);
+        return Err(Failure::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!(
+                "tensor \"{}\" of {} bytes is too large for one value",
+                tensor.label, tensor.raw_bytes
+            ),
+        )
+        .detail(format!("A value holds at most {MAX_VALUE_BYTES} bytes."))
+        .hint(format!(
+            "SELECT modelstore.get_tensor_slice(model_id, {name}, '0:10');"
+        )));
+    }
+    let mut stream = ChunkStream::of_tensor(store, tensor, locate::all_pieces(store, tensor)?)?;
+    let mut out = TensorOut::zeroed(tensor.dtype, &tensor.shape)?;
+    let mut rest = out.elements_mut(tensor.shape.rank());
+    while let Some(raw) = stream.next()? {
+        if raw.len() > rest.len() {
+            return Err(wrong_length(tensor));
+        }
+        let (here, after) = rest.split_at_mut(raw.len());
+        here.copy_from_slice(&raw);
+        rest = after;
+        stream.recycle(raw);
+    }
+    if rest.is_empty() {
+        Ok(out)
+    } else {
+        Err(wrong_length(tensor))
+    }
+}
+
+fn wrong_length(tensor: &StoredTensor) -> Failure {
+    Failure::new(
+        Code::ERRCODE_DATA_CORRUPTED,
+        format!(
+            "chunks of tensor \"{}\" do not have the {} bytes of its shape",
+            tensor.label, tensor.raw_bytes
+        ),
+    )
+}
+
+#[pg_extern(stable, strict, parallel_restricted, cost = 1000, requires = ["tensor_type"])]
+#[search_path(pg_catalog, pg_temp)]
+fn get_tensor_slice(model_id: SqlUuid, name: &str, slice: &str) -> TensorOut {
+    or_raise((|| {
+        let store = Store::current()?;
+        take(
+            &store,
+            &locate::weight(&store, from_sql_uuid(model_id), name)?,
+            slice,
+        )
+    })())
+}
+
+/// Reads, of each piece the slice touches, from the first to the last element it wants there.
+fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
+    let selection = slice::parse(text)?.resolve(&tensor.shape)?;
+    let mut out = TensorOut::zeroed(tensor.dtype, &selection.shape)?;
+    let Some((first, end)) = selection.bounds() else {
+        return Ok(out);
+    };
+    let pieces = locate::pieces(store, tensor, first, end)?;
+    let mut reader = PartialReader::new(store, tensor);
+    let mut rest = out.elements_mut(selection.shape.rank());
+    let mut runs = selection.runs().peekable();
+    // What is left of a run that goes on in the next piece.
+    let mut carried: Option<(u64, u64)> = None;
+    for piece in &pieces {
+        let piece_end = piece.first_element + piece.element_count;
+        let mut wanted = Vec::new();
+        while let Some((start, count)) = carried
+            .take()
+            .or_else(|| runs.next_if(|run| run.0 < piece_end))
+        {
+            let here = count.min(piece_end.saturating_sub(start));
+            if here > 0 {
+                wanted.push((start, here));
+            }
+            if here < count {
+                carried = Some((start + here, count - here));
+                break;
+            }
+        }
+        let (Some(head), Some(tail)) = (wanted.first(), wanted.last()) else {
+            continue;
+        };
+        let base = head.0;
+        let raw = reader.elements(piece, base..tail.0 + tail.1)?;
+        for (start, count) in wanted {
+            let from = group_bytes(tensor.dtype, start - base)?;
+            let len = group_bytes(tensor.dtype, count)?;
+            let (here, after) = rest.split_at_mut(len);
+            here.copy_from_slice(&raw[from..from + len]);
+            rest = after;
+        }
+        pgrx::check_for_interrupts!();
+    }
+    if rest.is_empty() {
+        Ok(out)
+    } else {
+        Err(wrong_length(tensor))
+    }
+}

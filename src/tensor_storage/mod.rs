@@ -1,0 +1,12 @@
+//! Module 2, tensor storage: tensors to chunks and back.
+
+pub mod diff;
+pub mod embedding;
+pub mod find;
+pub mod get;
+pub mod locate;
+pub mod partial;
+pub mod progress;
+pub mod stream;
+pub mod verify;
+pub mod write;

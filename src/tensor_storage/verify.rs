@@ -1,0 +1,289 @@
+//! Decoding everything and comparing it with its hashes.
+
+use crate::error::{Code, Failure, Result, info, or_raise};
+use crate::registry::models;
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, maybe_text, to_sql_uuid, uuid};
+use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
+use crate::tensor_storage::stream::ChunkStream;
+use modelstore_chunk::{ChunkHash, ContentHasher};
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+/// One row a problem; none when all is well.
+type Problem = (String, Option<SqlUuid>, Option<Vec<u8>>, String);
+
+/// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_model(
+    model_id: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    TableIterator::new(or_raise(model(from_sql_uuid(model_id))))
+}
+
+/// The same for every tensor of the store, with what ties its tables together.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_store() -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    TableIterator::new(or_raise(store()))
+}
+
+/// What was looked at, and what was found.
+struct Verifier<'a> {
+    store: &'a Store,
+    problems: Vec<Problem>,
+    tensors: u64,
+    chunks: u64,
+    bytes: u64,
+}
+
+fn model(model: Uuid) -> Result<Vec<Problem>> {
+    let store = Store::current()?;
+    models::require(&store, model)?;
+    let mut verifier = Verifier::new(&store);
+    let files = store.rows(
+        "SELECT file_name, header, file_bytes, blake3 FROM @store@.model_files
+         WHERE model_id = $1 AND format = 'safetensors' ORDER BY file_name",
+        &[uuid(model)],
+        |row| {
+            Ok((
+                row.get::<String>(1)?,
+                row.get::<Vec<u8>>(2)?,
+                row.get::<i64>(3)?,
+                row.get::<Vec<u8>>(4)?,
+            ))
+        },
+    )?;
+    for (file_name, header, file_bytes, blake3) in files {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&header);
+        let mut bytes = header.len() as u64;
+        for tensor in weights(&store, model, Some(&file_name))? {
+            verifier.tensor(&tensor, &mut |raw| {
+                hasher.update(raw);
+                bytes += raw.len() as u64;
+            })?;
+        }
+        if bytes != file_bytes as u64 {
+            verifier.report(
+                &file_name,
+                None,
+                None,
+                format!("file has {bytes} bytes, not {file_bytes}"),
+            );
+        } else if hasher.finalize().as_bytes()[..] != blake3[..] {
+            verifier.report(
+                &file_name,
+                None,
+                None,
+                "file does not match its BLAKE3 hash".into(),
+            );
+        }
+    }
+    for tensor in weights(&store, model, None)? {
+        verifier.tensor(&tensor, &mut |_| ())?;
+    }
+    Ok(verifier.finish())
+}
+
+/// Tensors of the weights of one file in its order, or of the weights that came from none.
+fn weights(store: &Store, model: Uuid, file: Option<&str>) -> Result<Vec<StoredTensor>> {
+    store.rows(
+        concat!(
+            "SELECT ",
+            tensor_columns!(),
+            ", w.weight_name FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+              WHERE w.model_id = $1 AND w.file_name IS NOT DISTINCT FROM $2
+              ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
+        ),
+        &[uuid(model), maybe_text(file)],
+        |row| {
+            let name = row.get(6)?;
+            read_tensor(row, Some(name))
+        },
+    )
+}
+
+fn store() -> Result<Vec<Problem>> {
+    let store = Store::current()?;
+    let mut verifier = Verifier::new(&store);
+    let tensors = store.rows(
+        concat!(
+            "SELECT ",
+            tensor_columns!(),
+            " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
+        ),
+        &[],
+        |row| read_tensor(row, None),
+    )?;
+    for tensor in &tensors {
+        verifier.tensor(tensor, &mut |_| ())?;
+    }
+    // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
+    let unused = store.rows(
+        "SELECT chunk_hash FROM @store@.tensor_chunks c
+         WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",
+        &[],
+        |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
+    )?;
+    verifier.chunks(
+        None,
+        unused
+            .into_iter()
+            .map(|hash| (hash, "(no tensor)".into()))
+            .collect(),
+        &mut |_| (),
+    )?;
+    let broken = store.rows(
+        "SELECT 'chunk ' || encode(chunk_hash, 'hex'), chunk_hash, 'recorded sizes or base do not match the chunk'
+         FROM @store@.tensor_chunks
+         WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
+            OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
+         UNION ALL
+         SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
+         FROM @store@.tensor_metadata t
+         WHERE chunk_count <> (SELECT count(*) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id)",
+        &[],
+        |row| Ok((row.get::<String>(1)?, row.opt::<Vec<u8>>(2)?, row.get::<String>(3)?)),
+    )?;
+    verifier.problems.extend(
+        broken
+            .into_iter()
+            .map(|(object, chunk, problem)| (object, None, chunk, problem)),
+    );
+    Ok(verifier.finish())
+}
+
+impl<'a> Verifier<'a> {
+    fn new(store: &'a Store) -> Verifier<'a> {
+        Verifier {
+            store,
+            problems: Vec::new(),
+            tensors: 0,
+            chunks: 0,
+            bytes: 0,
+        }
+    }
+
+    fn report(
+        &mut self,
+        object: &str,
+        tensor: Option<Uuid>,
+        chunk: Option<&ChunkHash>,
+        problem: String,
+    ) {
+        self.problems.push((
+            object.to_owned(),
+            tensor.map(to_sql_uuid),
+            chunk.map(|c| c.0.to_vec()),
+            problem,
+        ));
+    }
+
+    /// Checks a tensor and hands its raw bytes to `each` in order.
+    fn tensor(&mut self, tensor: &StoredTensor, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.tensors += 1;
+        let pieces = match locate::all_pieces(self.store, tensor) {
+            Ok(pieces) => pieces,
+            Err(failure) => {
+                self.report(
+                    &tensor.label,
+                    Some(tensor.id),
+                    None,
+                    failure.message().to_owned(),
+                );
+                return Ok(());
+            }
+        };
+        let mut hasher = ContentHasher::new();
+        let (mut bytes, before) = (0, self.problems.len());
+        let single = pieces.len() == 1;
+        let first = pieces.first().map(|p| p.hash);
+        let wanted = pieces
+            .into_iter()
+            .map(|p| (p.hash, tensor.label.as_str().into()))
+            .collect();
+        self.chunks(Some(tensor.id), wanted, &mut |raw| {
+            // The hash of a tensor of one chunk is the chunk's, which is checked already.
+            if !single {
+                hasher.update(raw);
+            }
+            bytes += raw.len() as u64;
+            each(raw);
+        })?;
+        if self.problems.len() > before {
+            return Ok(());
+        }
+        let content_hash = if single { first } else { Some(hasher.finish()) };
+        if bytes != tensor.raw_bytes {
+            let problem = format!("tensor has {bytes} bytes, not {}", tensor.raw_bytes);
+            self.report(&tensor.label, Some(tensor.id), None, problem);
+        } else if content_hash != Some(tensor.content_hash) {
+            self.report(
+                &tensor.label,
+                Some(tensor.id),
+                None,
+                "tensor does not match its BLAKE3 hash".into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn chunks(
+        &mut self,
+        tensor: Option<Uuid>,
+        wanted: Vec<(ChunkHash, std::rc::Rc<str>)>,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let mut stream = ChunkStream::new(self.store, wanted)?;
+        while let Some((hash, label, outcome)) = stream.next_outcome()? {
+            self.chunks += 1;
+            match outcome {
+                Ok(raw) => {
+                    self.bytes += raw.len() as u64;
+                    each(&raw);
+                    stream.recycle(raw);
+                }
+                Err(failure) => {
+                    self.report(&label, tensor, Some(&hash), failure.message().to_owned())
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<Problem> {
+        info(&format!(
+            "verified {} tensors, {} chunks, {} bytes: {} problems",
+            self.tensors,
+            self.chunks,
+            self.bytes,
+            self.problems.len()
+        ));
+        self.problems
+    }
+}
+
+/// A problem that a single read met, as an error that names the check to run.
+pub fn corrupted(message: String) -> Failure {
+    Failure::new(Code::ERRCODE_DATA_CORRUPTED, message)
+        .hint("SELECT * FROM modelstore.verify_store();")
+}
