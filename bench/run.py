@@ -1,0 +1,199 @@
+"""Benchmarks of a server: what users wait for, as ratios against plain PostgreSQL in the same run.
+
+    make bench                         everything, on a server of its own
+    scripts/bench.sh server --rounds 9 more rounds
+    scripts/bench.sh server --only import,export
+
+Every figure is a median over rounds that alternate with the baseline they are divided by, so that a machine that slows
+down slows both. The table goes to docs/performance.md by hand, with the machine it was measured on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import psycopg
+from models import Model, bf16_model, minilm_model, partly_changed, write_copy_file
+
+MIB = 1 << 20
+
+
+class Bench:
+    """One database with the extension, a store and plain tables to compare with."""
+
+    def __init__(self, url: str, rounds: int, work: pathlib.Path) -> None:
+        self.url, self.rounds, self.work = url, rounds, work
+        with psycopg.connect(url, autocommit=True) as c:
+            c.execute("DROP DATABASE IF EXISTS bench WITH (FORCE)")
+            c.execute("CREATE DATABASE bench")
+        self.url = psycopg.conninfo.make_conninfo(url, dbname="bench")
+        self.db = psycopg.connect(self.url, autocommit=True)
+        self.db.execute("SET client_min_messages = warning")
+        self.db.execute("CREATE EXTENSION pg_modelstore")
+        self.rows: list[tuple[str, str, str, str]] = []
+
+    def fresh_store(self) -> None:
+        if self.value("SELECT count(*) FROM modelstore.stores()"):
+            self.db.execute("SELECT modelstore.drop_store('store', true)")
+        self.db.execute("SELECT modelstore.create_store()")
+        self.db.execute("CHECKPOINT")
+
+    def value(self, sql: str, *args):
+        return self.db.execute(sql, args).fetchone()[0]
+
+    def timed(self, sql: str, *args) -> float:
+        begun = time.perf_counter()
+        self.db.execute(sql, args)
+        return time.perf_counter() - begun
+
+    def psql(self, sql: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run(["psql", "-X", "-q", "-c", sql, self.url], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begun
+
+    def plain_table(self) -> None:
+        self.db.execute("DROP TABLE IF EXISTS plain")
+        self.db.execute("CREATE TABLE plain (data bytea)")
+        self.db.execute("ALTER TABLE plain ALTER data SET STORAGE EXTERNAL")
+        self.db.execute("CHECKPOINT")
+
+    def report(self, job: str, figure: str, ratio: str, target: str) -> None:
+        self.rows.append((job, figure, ratio, target))
+        print(f"  {job}: {figure}, {ratio} (target {target})", file=sys.stderr, flush=True)
+
+
+def rate(size: int, seconds: list[float]) -> float:
+    return size / statistics.median(seconds) / 1e6
+
+
+def bench_import(b: Bench, model: Model) -> None:
+    """Server-side bytes to a model, against COPY BINARY of the same bytes into 1 MiB rows."""
+    size = model.path.stat().st_size
+    copy_file = write_copy_file(model.path, b.work)
+    ours: dict[str, list[float]] = {"bytea": [], "large object": []}
+    plain = []
+    b.db.execute("DROP TABLE IF EXISTS file")
+    b.db.execute("CREATE TABLE file (data bytea)")
+    b.db.execute("ALTER TABLE file ALTER data SET STORAGE EXTERNAL")
+    b.db.execute("INSERT INTO file VALUES (%b)", (model.path.read_bytes(),))
+    oid = b.value("SELECT lo_from_bytea(0, data) FROM file")
+    for _ in range(b.rounds):
+        b.plain_table()
+        plain.append(b.psql(f"\\copy plain FROM '{copy_file}' (FORMAT binary)"))
+        b.fresh_store()
+        ours["bytea"].append(b.timed("SELECT modelstore.import_safetensors('m', '1', data) FROM file"))
+        b.fresh_store()
+        ours["large object"].append(b.timed("SELECT modelstore.import_safetensors('m', '1', %s::oid)", oid))
+    for source, seconds in ours.items():
+        ratio = statistics.median(p / o for p, o in zip(plain, seconds))
+        b.report(
+            f"import {model.name} from {source}",
+            f"{rate(size, seconds):.0f} MB/s (COPY {rate(size, plain):.0f})",
+            f"{ratio:.2f} of COPY's speed",
+            "1.00",
+        )
+    b.db.execute("SELECT lo_unlink(%s)", (oid,))
+
+
+def bench_export(b: Bench, model: Model) -> None:
+    """COPY BINARY out of a whole model, against the plain table's; and verify_model."""
+    size = model.path.stat().st_size
+    b.plain_table()
+    b.psql(f"\\copy plain FROM '{write_copy_file(model.path, b.work)}' (FORMAT binary)")
+    b.fresh_store()
+    id = import_model(b, model)
+    ours, plain, verify = [], [], []
+    for _ in range(b.rounds):
+        plain.append(b.psql("COPY plain TO STDOUT (FORMAT binary)"))
+        ours.append(b.psql(f"COPY (SELECT modelstore.export_safetensors('{id}')) TO STDOUT (FORMAT binary)"))
+        verify.append(b.timed("SELECT count(*) FROM modelstore.verify_model(%s)", id))
+    ratio = statistics.median(p / o for p, o in zip(plain, ours))
+    b.report(
+        f"export {model.name}", f"{rate(size, ours):.0f} MB/s (COPY {rate(size, plain):.0f})", f"{ratio:.2f} of COPY's speed", "0.70"
+    )
+    b.report(f"verify {model.name}", f"{rate(size, verify):.0f} MB/s", "", "1500 MB/s")
+
+
+def bench_slice(b: Bench, model: Model) -> None:
+    """Ten rows of a matrix and the statistics view, on an open connection."""
+    b.fresh_store()
+    id = import_model(b, model)
+    name = b.value("SELECT weight_name FROM store.v_weight_statistics WHERE cardinality(shape) = 2 ORDER BY element_count DESC LIMIT 1")
+    rows = b.value("SELECT shape[1] FROM store.v_weight_statistics WHERE weight_name = %s", name)
+
+    def latency(sql: str, arguments, n: int) -> float:
+        seconds = []
+        with b.db.cursor(binary=True) as cursor:
+            for i in range(n):
+                begun = time.perf_counter()
+                cursor.execute(sql, arguments(i), prepare=True)
+                cursor.fetchall()
+                seconds.append(time.perf_counter() - begun)
+        return statistics.median(seconds) * 1e6
+
+    empty = latency("SELECT 1", lambda i: (), 2000)
+    spread = lambda i: (id, name, f"{i * 7919 % (rows - 10)}:{i * 7919 % (rows - 10) + 10}")
+    ten = latency("SELECT modelstore.get_tensor_slice(%s, %s, %s)", spread, 2000)
+    b.report(f"ten rows of {model.name}", f"{ten:.0f} us (SELECT 1: {empty:.0f} us)", "", "150 us")
+    view = latency("SELECT * FROM store.v_weight_statistics WHERE model_id = %s", lambda i: (id,), 100)
+    b.report(f"v_weight_statistics of {model.name}", f"{view / 1000:.2f} ms", "", "5 ms")
+
+
+def bench_size(b: Bench, models: list[tuple[Model, float]]) -> None:
+    """Stored bytes of real weights, and of a second import."""
+    for model, target in models:
+        b.fresh_store()
+        id = import_model(b, model)
+        raw, stored = b.db.execute("SELECT raw_bytes, stored_bytes FROM modelstore.space_report() WHERE model_id = %s", (id,)).fetchone()
+        b.report(f"stored size of {model.name}", f"{stored:,} of {raw:,} bytes", f"{stored / raw:.4f}", f"{target}")
+    model = models[0][0]
+    b.fresh_store()
+    id = import_model(b, model)
+    new = import_model(b, model, version="2", what="new_bytes")
+    b.report(f"{model.name} again", f"{new:,} new bytes", f"{new / model.path.stat().st_size:.4f}", "0.01")
+    changed = partly_changed(model, b.work, share=0.05)
+    new = import_model(b, changed, version="3", what="new_bytes")
+    b.report(f"{model.name}, 5 % of the tensors changed", f"{new:,} new bytes", f"{new / model.path.stat().st_size:.4f}", "0.05")
+
+
+def import_model(b: Bench, model: Model, version: str = "1", what: str = "model_id"):
+    return b.value(f"SELECT {what} FROM modelstore.import_safetensors('m', %s, %b)", version, model.path.read_bytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True, help="connection string of a superuser")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="import,export,slice,size")
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".local/bench"))
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    only = arguments.only.split(",")
+    b = Bench(arguments.url, arguments.rounds, arguments.work)
+    minilm = minilm_model()
+    bf16 = bf16_model(minilm, arguments.work, total_bytes=269_000_000)
+    for model in (minilm, bf16):
+        if "import" in only:
+            bench_import(b, model)
+        if "export" in only:
+            bench_export(b, model)
+    if "slice" in only:
+        bench_slice(b, minilm)
+    if "size" in only:
+        from models import cast_model
+
+        bench_size(b, [(minilm, 0.84), (cast_model(minilm, "bf16", arguments.work), 0.69), (cast_model(minilm, "f16", arguments.work), 0.86)])
+    version = b.value("SELECT version()")
+    print(f"\n{version}\n")
+    print("| job | figure | ratio | target |\n| --- | --- | --- | --- |")
+    for row in b.rows:
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
