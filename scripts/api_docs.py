@@ -50,6 +50,8 @@ def uncommented(cursor: psycopg.Cursor) -> list[str]:
         f"""
         SELECT pg_describe_object(classid, objid, 0) FROM ({MEMBERS}) m
         WHERE obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)) IS NULL
+          -- What comes with another object by itself: array types, the row type of a view.
+          AND NOT (classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type t WHERE t.oid = objid AND (t.typelem <> 0 OR t.typrelid <> 0)))
         UNION ALL
         SELECT pg_describe_object('pg_class'::regclass, a.attrelid, a.attnum) FROM pg_attribute a
         JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -71,7 +73,8 @@ def uncommented(cursor: psycopg.Cursor) -> list[str]:
 
 
 def cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text if text.startswith("`") else text.replace("*", "\\*")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -83,11 +86,11 @@ def settings(cursor: psycopg.Cursor) -> str:
     rows = cursor.execute(
         """
         SELECT name, vartype, boot_val, unit, min_val, max_val, short_desc, extra_desc
-        FROM pg_settings WHERE name LIKE 'modelstore.%' ORDER BY name
+        FROM pg_settings WHERE name LIKE 'modelstore.%'
         """
     )
     out = []
-    for name, kind, default, unit, low, high, short, extra in rows:
+    for name, kind, default, unit, low, high, short, extra in sorted(rows):
         values = f"{size(low, unit)} to {size(high, unit)}" if kind in ("integer", "real") else kind
         out.append([f"`{name}`", f"`{size(default, unit)}`", values, " ".join(filter(None, (short, extra)))])
     return table(["Setting", "Default", "Values", "Description"], out)
@@ -104,10 +107,10 @@ def types(cursor: psycopg.Cursor) -> str:
         f"""
         SELECT format_type(t.oid, NULL), obj_description(t.oid, 'pg_type')
         FROM pg_type t JOIN ({MEMBERS}) m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
-        WHERE t.typtype = 'b' AND t.typelem = 0 ORDER BY 1
+        WHERE t.typtype = 'b' AND t.typelem = 0
         """
     )
-    return table(["Type", "Description"], [[f"`{name}`", text or ""] for name, text in rows])
+    return table(["Type", "Description"], [[f"`{name}`", text or ""] for name, text in sorted(rows)])
 
 
 def functions(cursor: psycopg.Cursor) -> tuple[dict[str, str], str]:
@@ -119,7 +122,7 @@ def functions(cursor: psycopg.Cursor) -> tuple[dict[str, str], str]:
                          UNION SELECT tgfoid FROM pg_trigger)
                OR EXISTS (SELECT FROM pg_type t WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout))
         FROM pg_proc p JOIN ({MEMBERS}) m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-        ORDER BY p.proname, pg_get_function_identity_arguments(p.oid)
+        ORDER BY p.proname, pg_get_function_identity_arguments(p.oid) COLLATE "C"
         """
     ).fetchall()
     found: dict[str, list[list[str]]] = {}
@@ -146,20 +149,20 @@ def operators(cursor: psycopg.Cursor) -> str:
         f"""
         SELECT concat_ws(' ', format_type(nullif(o.oprleft, 0), NULL), o.oprname, format_type(o.oprright, NULL)),
                format_type(o.oprresult, NULL), obj_description(o.oid, 'pg_operator')
-        FROM pg_operator o JOIN ({MEMBERS}) m ON m.classid = 'pg_operator'::regclass AND m.objid = o.oid ORDER BY 1
+        FROM pg_operator o JOIN ({MEMBERS}) m ON m.classid = 'pg_operator'::regclass AND m.objid = o.oid
         """
     ).fetchall()
     classes = cursor.execute(
         f"""
         SELECT c.opcname || ' (' || a.amname || ')', obj_description(c.oid, 'pg_opclass')
         FROM pg_opclass c JOIN pg_am a ON a.oid = c.opcmethod
-        JOIN ({MEMBERS}) m ON m.classid = 'pg_opclass'::regclass AND m.objid = c.oid ORDER BY 1
+        JOIN ({MEMBERS}) m ON m.classid = 'pg_opclass'::regclass AND m.objid = c.oid
         """
     ).fetchall()
     return (
-        table(["Operator", "Returns", "Description"], [[f"`{o}`", f"`{r}`", t or ""] for o, r, t in rows])
+        table(["Operator", "Returns", "Description"], [[f"`{o}`", f"`{r}`", t or ""] for o, r, t in sorted(rows)])
         + "\n"
-        + table(["Operator class", "Description"], [[f"`{c}`", t or ""] for c, t in classes])
+        + table(["Operator class", "Description"], [[f"`{c}`", t or ""] for c, t in sorted(classes)])
     )
 
 
@@ -167,12 +170,12 @@ def casts(cursor: psycopg.Cursor) -> str:
     rows = cursor.execute(
         f"""
         SELECT format_type(castsource, NULL), format_type(casttarget, NULL), castcontext, obj_description(c.oid, 'pg_cast')
-        FROM pg_cast c JOIN ({MEMBERS}) m ON m.classid = 'pg_cast'::regclass AND m.objid = c.oid ORDER BY 1, 2
+        FROM pg_cast c JOIN ({MEMBERS}) m ON m.classid = 'pg_cast'::regclass AND m.objid = c.oid
         """
     )
     when = {"i": "implicit", "a": "on assignment", "e": "explicit"}
     return table(
-        ["From", "To", "When", "Description"], [[f"`{s}`", f"`{t}`", when[c], text or ""] for s, t, c, text in rows]
+        ["From", "To", "When", "Description"], [[f"`{s}`", f"`{t}`", when[c], text or ""] for s, t, c, text in sorted(rows)]
     )
 
 

@@ -38,4 +38,7 @@ SELECT model_name, pg_size_pretty(raw_bytes) AS raw, pg_size_pretty(stored_bytes
 
 \echo
 \echo == Word embeddings, rows 0 to 9, first five columns
-SELECT modelstore.get_tensor_slice(:'model_id', 'embeddings.word_embeddings.weight', '0:10, :5');
+-- One row of the tensor a line.
+\pset tuples_only on
+\pset format unaligned
+SELECT replace(modelstore.get_tensor_slice(:'model_id', 'embeddings.word_embeddings.weight', '0:10, :5')::text, '],', E'],\n');

@@ -76,6 +76,16 @@ pub fn or_raise<T>(result: Result<T>) -> T {
     }
 }
 
+/// A required argument of a function that is not STRICT, because others of its arguments may be NULL.
+pub fn required<T>(argument: Option<T>, name: &str) -> Result<T> {
+    argument.ok_or_else(|| {
+        Failure::new(
+            Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            format!("argument \"{name}\" must not be null"),
+        )
+    })
+}
+
 /// A message at level INFO.
 pub fn info(message: &str) {
     ErrorReport::new(

@@ -142,6 +142,31 @@ pub struct Building {
 impl Building {
     /// Room for `len` bytes after the length word, zeroed.
     pub fn zeroed(len: usize) -> Result<Building> {
+        let building = Building::with_length(len)?;
+        // SAFETY: len bytes follow the length word.
+        unsafe { std::ptr::write_bytes(building.payload(), 0, len) }
+        Ok(building)
+    }
+
+    /// A value with these bytes.
+    pub fn from_parts(parts: &[&[u8]]) -> Result<Building> {
+        let building = Building::with_length(parts.iter().map(|p| p.len()).sum())?;
+        let mut at = 0;
+        for part in parts {
+            // SAFETY: the parts' lengths add up to the length of the value; fresh memory overlaps with nothing.
+            unsafe {
+                building
+                    .payload()
+                    .add(at)
+                    .copy_from_nonoverlapping(part.as_ptr(), part.len())
+            };
+            at += part.len();
+        }
+        Ok(building)
+    }
+
+    /// Memory with the length word set and the rest not yet written: callers write all of it.
+    fn with_length(len: usize) -> Result<Building> {
         if len > MAX_BYTES {
             return Err(Failure::new(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -150,9 +175,9 @@ impl Building {
             .detail(format!("A value holds at most {MAX_BYTES} bytes.")));
         }
         let total = len + pg_sys::VARHDRSZ;
-        // SAFETY: palloc0 gives total bytes, aligned for any type, or raises; the length word lies inside them.
+        // SAFETY: palloc gives total bytes, aligned for any type, or raises; the length word lies inside them.
         unsafe {
-            let ptr = pg_sys::palloc0(total).cast::<pg_sys::varlena>();
+            let ptr = pg_sys::palloc(total).cast::<pg_sys::varlena>();
             let Some(nonnull) = NonNull::new(ptr) else {
                 return Err(Failure::new(Code::ERRCODE_OUT_OF_MEMORY, "out of memory"));
             };
@@ -161,33 +186,16 @@ impl Building {
         }
     }
 
-    /// A value with these bytes.
-    pub fn from_parts(parts: &[&[u8]]) -> Result<Building> {
-        let mut building = Building::zeroed(parts.iter().map(|p| p.len()).sum())?;
-        let mut rest = building.bytes_mut();
-        for part in parts {
-            let (here, after) = rest.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            rest = after;
-        }
-        Ok(building)
+    fn payload(&self) -> *mut u8 {
+        // SAFETY: the pointer is to a varlena with a 4-byte header.
+        unsafe { pgrx::vardata_4b(self.ptr.as_ptr()).cast::<u8>().cast_mut() }
     }
 
-    /// The bytes after the length word.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: len bytes follow the header, all initialised by palloc0.
-        unsafe { std::slice::from_raw_parts(pgrx::vardata_4b(self.ptr.as_ptr()).cast(), self.len) }
-    }
-
-    /// The same, writable.
+    /// The bytes after the length word, for filling.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in bytes(); self is borrowed mutably, so nobody else looks.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                pgrx::vardata_4b(self.ptr.as_ptr()).cast::<u8>().cast_mut(),
-                self.len,
-            )
-        }
+        // SAFETY: len bytes follow the header, written by both constructors; self is borrowed mutably, so nobody else
+        // looks.
+        unsafe { std::slice::from_raw_parts_mut(self.payload(), self.len) }
     }
 
     /// The datum while the value is still ours: for a parameter of a statement.

@@ -50,10 +50,17 @@ SELECT m.model_id,
        (SELECT coalesce(sum(c.stored_bytes), 0)::bigint
         FROM @store@.tensor_chunks c
         WHERE c.chunk_hash IN (
-            SELECT d.chunk_hash
-            FROM @store@.model_weights mw
-            JOIN @store@.tensor_data d USING (tensor_id)
-            WHERE mw.model_id = m.model_id)) AS stored_bytes,
+            WITH RECURSIVE used AS (
+                SELECT d.chunk_hash
+                FROM @store@.model_weights mw
+                JOIN @store@.tensor_data d USING (tensor_id)
+                WHERE mw.model_id = m.model_id
+                UNION
+                SELECT b.base_hash
+                FROM used u
+                JOIN @store@.tensor_chunks b USING (chunk_hash)
+                WHERE b.base_hash IS NOT NULL)
+            SELECT chunk_hash FROM used)) AS stored_bytes,
        m.status,
        m.created_at
 FROM @store@.models m
@@ -66,4 +73,4 @@ CROSS JOIN LATERAL (
     JOIN @store@.tensor_metadata t USING (tensor_id)
     WHERE mw.model_id = m.model_id
 ) w;
-COMMENT ON VIEW @store@.v_model_architecture IS 'One row a model: layers, heads, sizes, parameters (tied ones once), bytes of its weights raw and as stored. Chunks shared with other models count in each.';
+COMMENT ON VIEW @store@.v_model_architecture IS 'One row a model: layers, heads, sizes, parameters (tied ones once), bytes of its weights raw and as stored. Chunks shared with other models count in each, and so do the bases of deltas.';

@@ -1,6 +1,6 @@
 //! Registering, finding and deleting models.
 
-use crate::error::{Code, Failure, Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::store::Store;
 use crate::store::arguments::{
     from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
@@ -27,8 +27,8 @@ pub struct NewModel<'a> {
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn register_model(
-    name: &str,
-    version: &str,
+    name: Option<&str>,
+    version: Option<&str>,
     parent: default!(Option<SqlUuid>, "NULL"),
     architecture: default!(Option<&str>, "NULL"),
     config: default!(Option<pgrx::JsonB>, "NULL"),
@@ -37,8 +37,8 @@ fn register_model(
 ) -> SqlUuid {
     or_raise((|| {
         let model = NewModel {
-            name,
-            version,
+            name: required(name, "name")?,
+            version: required(version, "version")?,
             parent: parent.map(from_sql_uuid),
             derivation,
             architecture,

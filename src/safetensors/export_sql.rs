@@ -1,6 +1,6 @@
 //! The SQL functions that export.
 
-use crate::error::{Failure, Result, or_raise};
+use crate::error::{Failure, Result, or_raise, required};
 use crate::safetensors::export::Export;
 use crate::source::large_object::LargeObject;
 use crate::source::server_file::{Access, io_failure, require_absolute, require_privilege};
@@ -16,7 +16,7 @@ use std::path::Path;
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors(
-    model_id: SqlUuid,
+    model_id: Option<SqlUuid>,
     file_name: default!(Option<&str>, "NULL"),
 ) -> SetOfIterator<'static, Vec<u8>> {
     let mut export = or_raise(begin(model_id, file_name));
@@ -27,7 +27,7 @@ fn export_safetensors(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors_large_object(
-    model_id: SqlUuid,
+    model_id: Option<SqlUuid>,
     file_name: default!(Option<&str>, "NULL"),
 ) -> pg_sys::Oid {
     or_raise((|| {
@@ -42,14 +42,16 @@ fn export_safetensors_large_object(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors_file(
-    model_id: SqlUuid,
-    path: &str,
+    model_id: Option<SqlUuid>,
+    path: Option<&str>,
     file_name: default!(Option<&str>, "NULL"),
 ) -> i64 {
-    or_raise(to_file(model_id, Path::new(path), file_name))
+    or_raise((|| {
+        to_file(model_id, Path::new(required(path, "path")?), file_name)
+    })())
 }
 
-fn to_file(model_id: SqlUuid, path: &Path, file_name: Option<&str>) -> Result<i64> {
+fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> Result<i64> {
     require_privilege(Access::Write)?;
     require_absolute(path)?;
     let mut export = begin(model_id, file_name)?;
@@ -79,8 +81,12 @@ impl Drop for RemoveOnDrop<'_> {
     }
 }
 
-fn begin(model_id: SqlUuid, file_name: Option<&str>) -> Result<Export> {
-    Export::begin(&Store::current()?, from_sql_uuid(model_id), file_name)
+fn begin(model_id: Option<SqlUuid>, file_name: Option<&str>) -> Result<Export> {
+    Export::begin(
+        &Store::current()?,
+        from_sql_uuid(required(model_id, "model_id")?),
+        file_name,
+    )
 }
 
 fn drain(

@@ -103,7 +103,7 @@ fn import_parsed(
         .collect();
     let mut hashes = FileHashes::new();
     hashes.update(&head);
-    let written = write_tensors(store, source, &tensors, &mut |bytes| hashes.update(bytes))?;
+    let written = write_tensors(store, source, &tensors, hashes)?;
     files::record(
         store,
         model,
@@ -111,7 +111,7 @@ fn import_parsed(
         "safetensors",
         &head,
         source.len(),
-        hashes,
+        written.file,
     )?;
     let rows: Vec<_> = header
         .tensors

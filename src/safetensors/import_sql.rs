@@ -1,6 +1,6 @@
 //! The SQL functions that import.
 
-use crate::error::{Result, or_raise};
+use crate::error::{Result, or_raise, required};
 use crate::registry::models::NewModel;
 use crate::safetensors::import::{Imported, import};
 use crate::safetensors::shards;
@@ -33,40 +33,9 @@ pub const DEFAULT_FILE_NAME: &str = "model.safetensors";
 #[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn import_safetensors_bytea(
-    name: &str,
-    version: &str,
-    data: Bytea<'_>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise(import_as(
-        &mut ByteaSource::new(data),
-        name,
-        version,
-        config,
-        parent,
-        metadata,
-    ))
-}
-
-#[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn import_safetensors_large_object(
-    name: &str,
-    version: &str,
-    data: pg_sys::Oid,
+    name: Option<&str>,
+    version: Option<&str>,
+    data: Option<Bytea<'_>>,
     config: default!(Option<pgrx::JsonB>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
     metadata: default!(Option<pgrx::JsonB>, "NULL"),
@@ -83,14 +52,35 @@ fn import_safetensors_large_object(
     ),
 > {
     or_raise((|| {
-        import_as(
-            &mut LargeObject::open(data)?,
-            name,
-            version,
-            config,
-            parent,
-            metadata,
-        )
+        let mut source = ByteaSource::new(required(data, "data")?);
+        import_as(&mut source, name, version, config, parent, metadata)
+    })())
+}
+
+#[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_large_object(
+    name: Option<&str>,
+    version: Option<&str>,
+    data: Option<pg_sys::Oid>,
+    config: default!(Option<pgrx::JsonB>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let mut source = LargeObject::open(required(data, "data")?)?;
+        import_as(&mut source, name, version, config, parent, metadata)
     })())
 }
 
@@ -98,9 +88,9 @@ fn import_safetensors_large_object(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn import_safetensors_file(
-    name: &str,
-    version: &str,
-    path: &str,
+    name: Option<&str>,
+    version: Option<&str>,
+    path: Option<&str>,
     config: default!(Option<pgrx::JsonB>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
     metadata: default!(Option<pgrx::JsonB>, "NULL"),
@@ -118,8 +108,12 @@ fn import_safetensors_file(
 > {
     or_raise((|| {
         let store = Store::current()?;
-        let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref());
-        row(shards::import_path(&store, &model, Path::new(path))?)
+        let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
+        row(shards::import_path(
+            &store,
+            &model,
+            Path::new(required(path, "path")?),
+        )?)
     })())
 }
 
@@ -202,13 +196,13 @@ fn add(model_id: SqlUuid, file_name: &str, source: &mut dyn Source) -> Result<Im
 /// Imports a source as the only file of a new model.
 pub fn import_as(
     source: &mut dyn Source,
-    name: &str,
-    version: &str,
+    name: Option<&str>,
+    version: Option<&str>,
     config: Option<pgrx::JsonB>,
     parent: Option<SqlUuid>,
     metadata: Option<pgrx::JsonB>,
 ) -> Result<ImportedRow> {
-    let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref());
+    let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
     row(import(
         &Store::current()?,
         &model,
@@ -218,21 +212,21 @@ pub fn import_as(
 }
 
 fn new_model<'a>(
-    name: &'a str,
-    version: &'a str,
+    name: Option<&'a str>,
+    version: Option<&'a str>,
     config: Option<&'a pgrx::JsonB>,
     parent: Option<SqlUuid>,
     metadata: Option<&'a pgrx::JsonB>,
-) -> NewModel<'a> {
-    NewModel {
-        name,
-        version,
+) -> Result<NewModel<'a>> {
+    Ok(NewModel {
+        name: required(name, "name")?,
+        version: required(version, "version")?,
         parent: parent.map(from_sql_uuid),
         config: config.map(|j| &j.0),
         metadata: metadata.map(|j| &j.0),
         status: "ready",
         ..NewModel::default()
-    }
+    })
 }
 
 fn row(imported: Imported) -> Result<ImportedRow> {

@@ -1,7 +1,7 @@
 //! Resumable uploads: any number of parts of any size, over any driver, across sessions.
 
-use crate::error::{Code, Failure, Result, or_raise};
-use crate::safetensors::import_sql::{self, ImportedRow};
+use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::safetensors::import_sql;
 use crate::source::Source;
 use crate::source::parts::Parts;
 use crate::store::Store;
@@ -33,8 +33,15 @@ fn begin_upload(expected_bytes: default!(Option<i64>, "NULL")) -> SqlUuid {
 /// there, so that a client that lost an answer cannot append twice.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn append_upload(upload_id: SqlUuid, data: &[u8], at_offset: default!(Option<i64>, "NULL")) -> i64 {
-    or_raise(append(from_sql_uuid(upload_id), data, at_offset))
+fn append_upload(
+    upload_id: Option<SqlUuid>,
+    data: Option<&[u8]>,
+    at_offset: default!(Option<i64>, "NULL"),
+) -> i64 {
+    or_raise((|| {
+        let upload = from_sql_uuid(required(upload_id, "upload_id")?);
+        append(upload, required(data, "data")?, at_offset)
+    })())
 }
 
 fn append(upload: Uuid, data: &[u8], at_offset: Option<i64>) -> Result<i64> {
@@ -102,9 +109,9 @@ fn abort_upload(upload_id: SqlUuid) -> i64 {
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn finish_upload(
-    upload_id: SqlUuid,
-    name: &str,
-    version: &str,
+    upload_id: Option<SqlUuid>,
+    name: Option<&str>,
+    version: Option<&str>,
     config: default!(Option<pgrx::JsonB>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
     metadata: default!(Option<pgrx::JsonB>, "NULL"),
@@ -120,9 +127,12 @@ fn finish_upload(
         name!(reused_bytes, i64),
     ),
 > {
-    or_raise(consume(from_sql_uuid(upload_id), |parts| {
-        import_sql::import_as(parts, name, version, config, parent, metadata)
-    }))
+    or_raise((|| {
+        let upload = from_sql_uuid(required(upload_id, "upload_id")?);
+        consume(upload, |parts| {
+            import_sql::import_as(parts, name, version, config, parent, metadata)
+        })
+    })())
 }
 
 /// Locks an upload, hands its bytes to `read`, and forgets it.

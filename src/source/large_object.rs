@@ -15,6 +15,14 @@ pub struct LargeObject {
 impl LargeObject {
     /// One that exists; an error of PostgreSQL's for an unknown OID or a missing privilege.
     pub fn open(oid: Oid) -> Result<LargeObject> {
+        // pgrx passes OID 0 as NULL, which would hide what is wrong.
+        if oid == Oid::INVALID {
+            return Err(Failure::new(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                "large object 0 does not exist",
+            )
+            .hint("SELECT oid FROM pg_largeobject_metadata;"));
+        }
         // INV_READ is 0x40000; SEEK_END is 2. The descriptor is closed in the same statement.
         let ends = query::rows(
             "SELECT l.size, pg_catalog.lo_close(l.fd)

@@ -100,7 +100,7 @@ impl Source for ServerFile {
     }
 
     fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
+        // A recycled buffer keeps what it held: all of it is overwritten, so nothing need be zeroed.
         out.resize(len, 0);
         self.file
             .read_exact_at(out, offset)

@@ -19,6 +19,24 @@ const MODULES: &[&str] = &[
     include_str!("../../sql/store/03_views.sql"),
 ];
 
+/// Views and tables of a store, all modules; a store of an earlier version may lack some.
+const VIEWS: &[&str] = &["v_weight_statistics", "v_model_architecture"];
+const TABLES: &[&str] = &[
+    "store_version",
+    "models",
+    "model_aliases",
+    "model_files",
+    "transformer_layers",
+    "attention_heads",
+    "tensor_chunks",
+    "tensor_metadata",
+    "tensor_data",
+    "model_weights",
+    "embeddings",
+    "uploads",
+    "upload_parts",
+];
+
 /// What leads from version `i + 1` to `i + 2`; empty until there is a second version.
 const UPGRADES: &[&str] = &[];
 
@@ -101,6 +119,8 @@ fn drop_store(name: &str, cascade: default!(bool, false)) -> String {
     or_raise(drop(name, cascade))
 }
 
+/// Drops what a store is made of, and the schema when nothing else is in it: a store may have been made in a schema
+/// that was there before.
 fn drop(name: &str, cascade: bool) -> Result<String> {
     let store = find(Some(name))?;
     let models: i64 = store
@@ -109,16 +129,39 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
     if models > 0 && !cascade {
         return Err(Failure::new(
             Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            format!("cannot drop store \"{name}\" because it holds {models} models"),
+            format!("cannot drop store \"{name}\" because it holds models"),
         )
+        .detail(format!("Number of models: {models}."))
         .hint(format!(
             "SELECT modelstore.drop_store({}, cascade => true);",
             pgrx::spi::quote_literal(name)
         )));
     }
-    // CASCADE reaches the store's own tables; the check above is what protects the data.
-    run(&store, "DROP SCHEMA @store@ CASCADE")?;
+    let behavior = if cascade { "CASCADE" } else { "RESTRICT" };
+    for (kind, names) in [("VIEW", VIEWS), ("TABLE", TABLES)] {
+        let names: Vec<String> = names.iter().map(|n| format!("@store@.{n}")).collect();
+        run(
+            &store,
+            &format!("DROP {kind} IF EXISTS {} {behavior}", names.join(", ")),
+        )?;
+    }
+    if schema_is_empty(&store)? {
+        run(&store, "DROP SCHEMA @store@")?;
+    }
     Ok(name.to_owned())
+}
+
+fn schema_is_empty(store: &Store) -> Result<bool> {
+    let others = query::rows(
+        "SELECT 1 FROM pg_namespace n WHERE n.nspname = $1
+         AND (EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid)
+              OR EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid)
+              OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)
+              OR EXISTS (SELECT FROM pg_operator WHERE oprnamespace = n.oid))",
+        &[crate::store::arguments::text(store.name())],
+        |_| Ok(()),
+    )?;
+    Ok(others.is_empty())
 }
 
 #[pg_extern(stable, parallel_safe)]

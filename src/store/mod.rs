@@ -27,6 +27,14 @@ impl Store {
             return Ok(store);
         }
         let name = &store.name;
+        if name.is_empty() {
+            return Err(Failure::new(
+                Code::ERRCODE_INVALID_SCHEMA_NAME,
+                "setting modelstore.store is empty",
+            )
+            .detail("It names the schema of the store to use.")
+            .hint("RESET modelstore.store;"));
+        }
         let literal = pgrx::spi::quote_literal(name);
         Err(Failure::new(
             Code::ERRCODE_INVALID_SCHEMA_NAME,

@@ -13,8 +13,12 @@ use std::rc::Rc;
 /// Plans kept; above this all are dropped, which only a session that visits very many stores sees.
 const MAX_PLANS: usize = 512;
 
+/// The statement, whether it writes, and the types of its parameters: those of the extension get new OIDs when it is
+/// dropped and made again.
+type Key = (String, bool, Vec<pg_sys::Oid>);
+
 thread_local! {
-    static PLANS: RefCell<HashMap<(String, bool), Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<Key, Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
 }
 
 /// One row of a result.
@@ -183,11 +187,15 @@ fn plan(
     arguments: &[DatumWithOid<'_>],
     prepare: impl FnOnce(&[PgOid]) -> Result<OwnedPreparedStatement>,
 ) -> Result<Rc<OwnedPreparedStatement>> {
-    let key = (sql.to_owned(), writes);
+    let key = (
+        sql.to_owned(),
+        writes,
+        arguments.iter().map(DatumWithOid::oid).collect::<Vec<_>>(),
+    );
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).cloned()) {
         return Ok(plan);
     }
-    let types: Vec<PgOid> = arguments.iter().map(|a| PgOid::from(a.oid())).collect();
+    let types: Vec<PgOid> = key.2.iter().map(|oid| PgOid::from(*oid)).collect();
     let plan = Rc::new(prepare(&types)?);
     PLANS.with_borrow_mut(|plans| {
         if plans.len() >= MAX_PLANS {

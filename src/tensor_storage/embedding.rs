@@ -47,7 +47,7 @@ fn rows(model: Uuid, kind: &str, ids: &[Option<i64>]) -> Result<TensorOut> {
     order.sort_unstable_by_key(|&i| ids[i]);
     let (first, last) = (ids[order[0]], ids[order[order.len() - 1]]);
     let pieces = locate::pieces(&store, &tensor, first * dim, (last + 1) * dim)?;
-    let mut reader = PartialReader::new(&store, &tensor);
+    let reader = PartialReader::new(&store, &tensor);
     let elements = out.elements_mut(2);
     let mut next = 0;
     for span in spans(&order, &ids) {

@@ -1,6 +1,6 @@
 //! Weights with something wrong in them, from the zone maps where those say enough.
 
-use crate::error::{Code, Failure, Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_uuid};
 use crate::tensor::shape::group_bytes;
@@ -17,7 +17,7 @@ type Found = (SqlUuid, String, i64);
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn find_weights_with(
-    what: &str,
+    what: Option<&str>,
     model_id: default!(Option<SqlUuid>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -27,7 +27,9 @@ fn find_weights_with(
         name!(count, i64),
     ),
 > {
-    TableIterator::new(or_raise(find(what, model_id.map(from_sql_uuid))))
+    TableIterator::new(or_raise(
+        required(what, "what").and_then(|what| find(what, model_id.map(from_sql_uuid))),
+    ))
 }
 
 fn find(what: &str, model: Option<Uuid>) -> Result<Vec<Found>> {

@@ -99,7 +99,7 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
         return Ok(out);
     };
     let pieces = locate::pieces(store, tensor, first, end)?;
-    let mut reader = PartialReader::new(store, tensor);
+    let reader = PartialReader::new(store, tensor);
     let mut rest = out.elements_mut(selection.shape.rank());
     let mut runs = selection.runs().peekable();
     // What is left of a run that goes on in the next piece.

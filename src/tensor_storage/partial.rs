@@ -10,27 +10,28 @@ use crate::varlena::Toasted;
 use modelstore_chunk::{
     ChunkHash, Decoder, MAX_DELTA_DEPTH, PREFIX_BYTES, block_index_len, plan_range,
 };
+use std::cell::RefCell;
 use std::ops::Range;
 
-/// Reads ranges; keeps its decoder between them.
+thread_local! {
+    /// Kept between calls: making one faults in more memory than decoding a block touches.
+    static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+}
+
+/// Reads ranges of one tensor.
 pub struct PartialReader<'a> {
     store: &'a Store,
     tensor: &'a StoredTensor,
-    decoder: Decoder,
 }
 
 impl<'a> PartialReader<'a> {
     /// For one tensor.
     pub fn new(store: &'a Store, tensor: &'a StoredTensor) -> PartialReader<'a> {
-        PartialReader {
-            store,
-            tensor,
-            decoder: Decoder::new(),
-        }
+        PartialReader { store, tensor }
     }
 
     /// The bytes of elements `range` of the tensor, which must lie in `piece`.
-    pub fn elements(&mut self, piece: &StoredPiece, range: Range<u64>) -> Result<Vec<u8>> {
+    pub fn elements(&self, piece: &StoredPiece, range: Range<u64>) -> Result<Vec<u8>> {
         let dtype = self.tensor.dtype;
         let start = group_bytes(dtype, range.start - piece.first_element)?;
         let end = group_bytes(dtype, range.end - piece.first_element)?;
@@ -47,7 +48,7 @@ impl<'a> PartialReader<'a> {
     }
 
     /// Raw bytes of a chunk. A delta gives the difference, which is XORed with the same range of its base.
-    fn chunk(&mut self, hash: &ChunkHash, range: Range<u32>) -> Result<Vec<u8>> {
+    fn chunk(&self, hash: &ChunkHash, range: Range<u32>) -> Result<Vec<u8>> {
         let (mut raw, mut base) = self.stored(hash, range.clone())?;
         for _ in 0..MAX_DELTA_DEPTH {
             let Some(hash) = base else { return Ok(raw) };
@@ -67,12 +68,8 @@ impl<'a> PartialReader<'a> {
         }
     }
 
-    fn stored(
-        &mut self,
-        hash: &ChunkHash,
-        range: Range<u32>,
-    ) -> Result<(Vec<u8>, Option<ChunkHash>)> {
-        let (decoder, label) = (&mut self.decoder, &self.tensor.label);
+    fn stored(&self, hash: &ChunkHash, range: Range<u32>) -> Result<(Vec<u8>, Option<ChunkHash>)> {
+        let label = &self.tensor.label;
         let mut out = Vec::new();
         let mut base = None;
         let mut found = false;
@@ -98,9 +95,11 @@ impl<'a> PartialReader<'a> {
                 let plan = plan_range(prefix.bytes(), range.clone()).map_err(corrupt)?;
                 let fetch = plan.fetch();
                 let fetched = chunk.slice(fetch.start, fetch.len());
-                decoder
-                    .decode_range(&plan, fetched.bytes(), &mut out)
-                    .map_err(corrupt)?;
+                DECODER.with_borrow_mut(|decoder| {
+                    decoder
+                        .decode_range(&plan, fetched.bytes(), &mut out)
+                        .map_err(corrupt)
+                })?;
                 base = head.base;
                 found = true;
                 Ok(())

@@ -7,6 +7,7 @@
 
 use crate::background;
 use crate::error::{Code, Failure, Result};
+use crate::safetensors::files::FileHashes;
 use crate::settings;
 use crate::source::Source;
 use crate::store::Store;
@@ -17,13 +18,14 @@ use crate::tensor_storage::locate;
 use crate::tensor_storage::progress::Progress;
 use crate::tensor_storage::stream::decode_chain;
 use modelstore_chunk::{
-    Buffers, ChunkHash, ChunkStore, ContentHasher, Decoder, Encoder, MAX_DELTA_DEPTH, Piece,
-    PieceInfo, grid,
+    Buffers, ChunkHash, ChunkStore, ContentHasher, Decoder, Encoder, InOrder, MAX_DELTA_DEPTH,
+    Piece, PieceInfo, grid,
 };
 use modelstore_tensor::stats;
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 /// A tensor that lies somewhere in a source.
@@ -50,6 +52,8 @@ pub struct Written {
     pub new_bytes: u64,
     /// Raw bytes that were there already, or came twice.
     pub reused_bytes: u64,
+    /// The hashes of the file, which have seen the tensors' bytes.
+    pub file: FileHashes,
 }
 
 /// What the first pass finds out about a tensor.
@@ -67,19 +71,20 @@ struct Identity {
 }
 
 /// Where the bytes of a chunk are, and what it may be a difference to.
-struct Origin {
+struct Origin<'a> {
+    name: &'a str,
     offset: u64,
     len: u32,
     dtype: DType,
     base: Option<ChunkHash>,
 }
 
-/// Stores tensors and hands their bytes to `observe` once, in the order of the tensors.
+/// Stores tensors; `file` takes their bytes in order.
 pub fn write_tensors(
     store: &Store,
     source: &mut dyn Source,
     tensors: &[Incoming<'_>],
-    observe: &mut dyn FnMut(&[u8]),
+    file: FileHashes,
 ) -> Result<Written> {
     let buffers = Buffers::new(32, 8 << 20);
     let total = tensors
@@ -88,7 +93,7 @@ pub fn write_tensors(
         .sum::<Result<u64, modelstore_tensor::Error>>()?;
     // Each byte counts once for each pass.
     let mut progress = Progress::begin(store, "tensor_chunks", 2 * total);
-    let scanned = scan(source, tensors, &buffers, observe, &mut progress)?;
+    let (scanned, file) = scan(source, tensors, &buffers, file, &mut progress)?;
 
     let identities: Vec<Identity> = tensors
         .iter()
@@ -111,8 +116,9 @@ pub fn write_tensors(
         new_chunks: 0,
         new_bytes: 0,
         reused_bytes: 0,
+        file,
     };
-    let mut origins: BTreeMap<ChunkHash, Origin> = BTreeMap::new();
+    let mut origins: BTreeMap<ChunkHash, Origin<'_>> = BTreeMap::new();
     for ((tensor, scan), identity) in tensors.iter().zip(&scanned).zip(&identities) {
         if new(identity) {
             let bases = base_pieces(store, tensor)?;
@@ -121,6 +127,7 @@ pub fn write_tensors(
                     .get(&(info.piece.first_element, info.piece.element_count))
                     .copied();
                 origins.entry(info.hash).or_insert(Origin {
+                    name: tensor.name,
                     offset: tensor.offset + info.piece.byte_offset,
                     len: info.piece.byte_len,
                     dtype: tensor.dtype,
@@ -163,79 +170,117 @@ impl std::hash::Hash for Identity {
     }
 }
 
-/// First pass: the hash and the zone map of every piece, and the hash of every tensor.
+/// First pass: the hash and the zone map of every piece, the hash of every tensor, and those of the file.
 fn scan(
     source: &mut dyn Source,
     tensors: &[Incoming<'_>],
     buffers: &Buffers,
-    observe: &mut dyn FnMut(&[u8]),
+    file: FileHashes,
     progress: &mut Progress,
-) -> Result<Vec<Scanned>> {
-    type Job = (usize, Piece, DType, Vec<u8>);
+) -> Result<(Vec<Scanned>, FileHashes)> {
+    type Job = (usize, usize, Piece, DType, Vec<u8>);
+    /// Pieces that may wait for the hashes of the file: bounds memory where reading is faster than SHA-256.
+    const BACKLOG: usize = 8;
+
+    let grids = tensors
+        .iter()
+        .map(|t| grid(t.dtype, t.shape, settings::chunk_bytes()))
+        .collect::<Result<Vec<_>, modelstore_chunk::Error>>()?;
+    let hashes = Arc::new(Mutex::new(WholeHashes {
+        file,
+        tensors: HashMap::new(),
+    }));
+    let several: Vec<bool> = grids.iter().map(|g| g.len() > 1).collect();
+    let (into, free) = (Arc::clone(&hashes), buffers.clone());
+    let in_order = Arc::new(InOrder::new(move |(tensor, raw): (usize, Arc<Vec<u8>>)| {
+        let mut hashes = into.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.file.update(&raw);
+        // A tensor of one piece has the hash of that piece.
+        if several[tensor] {
+            hashes.tensors.entry(tensor).or_default().update(&raw);
+        }
+        Arc::into_inner(raw)
+            .into_iter()
+            .for_each(|raw| free.give(raw));
+    }));
+    let (ordered, free) = (Arc::clone(&in_order), buffers.clone());
     let mut pipeline = background::pipeline(
         || (),
-        |(), (tensor, piece, dtype, raw): Job| {
+        move |(), (number, tensor, piece, dtype, raw): Job| {
+            let raw = Arc::new(raw);
+            ordered.give(number, (tensor, Arc::clone(&raw)));
             let info = PieceInfo {
                 piece,
                 hash: ChunkHash::of(&raw),
                 stats: stats::scan(dtype, &raw),
             };
-            (tensor, info, raw)
+            Arc::into_inner(raw)
+                .into_iter()
+                .for_each(|raw| free.give(raw));
+            (tensor, info)
         },
     )?;
-    let mut scanned: Vec<(ContentHasher, Vec<PieceInfo>)> = tensors
-        .iter()
-        .map(|_| (ContentHasher::new(), Vec::new()))
-        .collect();
-    let grids = tensors
-        .iter()
-        .map(|t| grid(t.dtype, t.shape, settings::chunk_bytes()))
-        .collect::<Result<Vec<_>, modelstore_chunk::Error>>()?;
-    let mut take = |(tensor, info, raw): (usize, PieceInfo, Vec<u8>)| {
-        observe(&raw);
-        let (hasher, pieces) = &mut scanned[tensor];
-        // A tensor of one piece has the hash of that piece.
-        if grids[tensor].len() > 1 {
-            hasher.update(&raw);
-        }
-        pieces.push(info);
-        progress.advance(raw.len() as u64);
-        buffers.give(raw);
+    let mut pieces: Vec<Vec<PieceInfo>> = tensors.iter().map(|_| Vec::new()).collect();
+    let mut take = |(tensor, info): (usize, PieceInfo)| {
+        progress.advance(u64::from(info.piece.byte_len));
+        pieces[tensor].push(info);
     };
-    for (number, tensor) in tensors.iter().enumerate() {
-        for piece in grids[number].iter() {
+    let mut submitted = 0;
+    for (tensor, incoming) in tensors.iter().enumerate() {
+        for piece in grids[tensor].iter() {
             while pipeline.is_full() {
                 background::next(&mut pipeline)?
                     .into_iter()
                     .for_each(&mut take);
             }
+            background::wait_until(|| submitted < in_order.done() + BACKLOG)?;
             let mut raw = buffers.take();
             source.read_at(
-                tensor.offset + piece.byte_offset,
+                incoming.offset + piece.byte_offset,
                 piece.byte_len as usize,
                 &mut raw,
             )?;
             // Room was made above, so the job is taken.
-            drop(pipeline.submit((number, piece, tensor.dtype, raw)));
+            drop(pipeline.submit((submitted, tensor, piece, incoming.dtype, raw)));
+            submitted += 1;
         }
     }
     while let Some(result) = background::next(&mut pipeline)? {
         take(result);
     }
-    drop(take);
-    Ok(scanned
+    background::wait_until(|| in_order.done() == submitted)?;
+    drop((pipeline, in_order));
+    let hashes = Arc::into_inner(hashes)
+        .and_then(|hashes| hashes.into_inner().ok())
+        .ok_or_else(|| {
+            Failure::new(
+                Code::ERRCODE_INTERNAL_ERROR,
+                "hashes of the file are still in use",
+            )
+        })?;
+    let scanned = pieces
         .into_iter()
-        .map(|(hasher, pieces)| {
-            let content_hash = match pieces.as_slice() {
-                [only] => only.hash,
-                _ => hasher.finish(),
+        .enumerate()
+        .map(|(tensor, pieces)| {
+            let content_hash = match (hashes.tensors.get(&tensor), pieces.as_slice()) {
+                (Some(hasher), _) => hasher.finish(),
+                (None, [only]) => only.hash,
+                (None, _) => ContentHasher::new().finish(),
             };
             Scanned {
                 content_hash,
                 pieces,
             }
         })
-        .collect())
+        .collect();
+    Ok((scanned, hashes.file))
+}
+
+/// Hashes that need all bytes in order.
+struct WholeHashes {
+    file: FileHashes,
+    /// Of tensors of several pieces.
+    tensors: HashMap<usize, ContentHasher>,
 }
 
 /// Second pass: encodes and inserts the chunks that are not there, in the order of their hashes.
@@ -243,7 +288,7 @@ fn scan(
 fn insert_chunks(
     store: &Store,
     source: &mut dyn Source,
-    origins: &BTreeMap<ChunkHash, Origin>,
+    origins: &BTreeMap<ChunkHash, Origin<'_>>,
     buffers: &Buffers,
     written: &mut Written,
     progress: &mut Progress,
@@ -297,7 +342,7 @@ fn insert_chunks(
         let mut raw = buffers.take();
         source.read_at(origin.offset, origin.len as usize, &mut raw)?;
         let base = match origin.base {
-            Some(base) => Some((base, fetch_encoded(store, &base, "of the parent", buffers)?)),
+            Some(base) => Some((base, fetch_encoded(store, &base, origin.name, buffers)?)),
             None => None,
         };
         drop(pipeline.submit(Job {

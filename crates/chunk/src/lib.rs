@@ -14,6 +14,7 @@ pub mod error;
 pub mod grid;
 pub mod hash;
 pub mod header;
+pub mod in_order;
 pub mod manifest;
 pub mod range;
 pub mod store;
@@ -25,6 +26,7 @@ pub use error::{Error, Result};
 pub use grid::{DEFAULT_CHUNK_BYTES, Grid, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, Piece, grid};
 pub use hash::ChunkHash;
 pub use header::{ChunkHead, PREFIX_BYTES};
+pub use in_order::InOrder;
 pub use manifest::{ContentHasher, PieceInfo};
 pub use range::{RangePlan, block_index_len, plan_range};
 pub use store::{

@@ -144,7 +144,7 @@ pub enum Error {
     },
     /// An element or bracket that is deeper or less deep than the ones before.
     #[error(
-        "\"{found}\" at position {position} of tensor text has {actual} brackets around it, not {expected}"
+        "\"{found}\" at position {position} of tensor text is at depth {actual}, not {expected}"
     )]
     UnevenNesting {
         /// The token.

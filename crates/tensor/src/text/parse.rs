@@ -227,11 +227,13 @@ impl Nesting {
 
     fn uneven(&self, cursor: &mut Cursor<'_>, expected: usize) -> Error {
         let (found, position) = cursor.token();
+        // A bracket that is one too many has not been counted.
+        let actual = self.depth + usize::from(found == "[");
         Error::UnevenNesting {
             found,
             position,
             expected,
-            actual: self.depth,
+            actual,
         }
     }
 

@@ -136,7 +136,7 @@ fn what_is_wrong_is_named_with_its_place() {
                 found: "[".into(),
                 position: 4,
                 expected: 1,
-                actual: 1,
+                actual: 2,
             },
         ),
         (

@@ -1,0 +1,122 @@
+//! Every source gives the same bytes, in whatever pieces.
+
+#[pgrx::pg_schema]
+mod tests {
+    use crate::in_server_tests::{each_datum, message, noise};
+    use crate::source::Source;
+    use crate::source::bytes::{Bytea, ByteaSource};
+    use crate::source::large_object::LargeObject;
+    use crate::source::parts::Parts;
+    use crate::source::server_file::ServerFile;
+    use crate::store::Store;
+    use crate::store::arguments::bytes;
+    use crate::varlena::Toasted;
+    use pgrx::prelude::*;
+
+    const LEN: usize = 300_007;
+
+    /// Forwards, backwards, over the edges of pages, nothing, everything.
+    fn check(source: &mut dyn Source, expected: &[u8]) {
+        let n = expected.len();
+        assert_eq!(source.len(), n as u64);
+        let mut out = vec![1, 2, 3];
+        let mut pieces = vec![
+            (0, n),
+            (0, 0),
+            (n, 0),
+            (n - 1, 1),
+            (0, 1),
+            (1, n - 1),
+            (2047, 2),
+            (1995, 4003),
+        ];
+        pieces.extend((0..n).step_by(9973).map(|at| (at, 9973.min(n - at))));
+        pieces.extend((0..n).step_by(50_021).rev().map(|at| (at, 777.min(n - at))));
+        for (at, len) in pieces {
+            source
+                .read_at(at as u64, len, &mut out)
+                .expect("within the source");
+            assert!(out == expected[at..at + len], "{len} bytes at {at}");
+        }
+    }
+
+    fn bytea(storage: &str, data: &[u8]) {
+        Spi::run("CREATE TEMPORARY TABLE b (v bytea)").expect("a table");
+        Spi::run(&format!("ALTER TABLE b ALTER v SET STORAGE {storage}")).expect("a storage");
+        Spi::run_with_args("INSERT INTO b VALUES ($1)", &[bytes(data)]).expect("a row");
+        let mut seen = false;
+        each_datum("SELECT v FROM b", |datum| {
+            // SAFETY: a bytea that lives as long as the query.
+            let value = Bytea(unsafe { Toasted::from_datum(datum) });
+            check(&mut ByteaSource::new(value), data);
+            seen = true;
+        });
+        assert!(seen);
+    }
+
+    #[pg_test]
+    fn a_bytea_out_of_line() {
+        bytea("external", &noise(LEN));
+    }
+
+    #[pg_test]
+    fn a_bytea_that_is_compressed() {
+        let mut data = noise(LEN);
+        data[1000..].iter_mut().for_each(|b| *b &= 1);
+        bytea("extended", &data);
+    }
+
+    #[pg_test]
+    fn a_large_object() {
+        let data = noise(LEN);
+        let mut object = LargeObject::create().expect("an object");
+        for part in data.chunks(70_001) {
+            object.append(part).expect("appended");
+        }
+        check(&mut object, &data);
+        check(
+            &mut LargeObject::open(object.oid()).expect("it exists"),
+            &data,
+        );
+    }
+
+    #[pg_test]
+    fn a_server_file() {
+        let data = noise(LEN);
+        let path = std::env::temp_dir().join(format!("modelstore-test-{}", std::process::id()));
+        std::fs::write(&path, &data).expect("a file");
+        let opened = ServerFile::open(&path);
+        std::fs::remove_file(&path).expect("removed");
+        check(&mut opened.expect("readable"), &data);
+        assert!(message(ServerFile::open(&path)).contains("could not open file"));
+    }
+
+    #[pg_test]
+    fn the_parts_of_an_upload() {
+        Spi::run("SELECT modelstore.create_store()").expect("a store");
+        let store = Store::current().expect("just made");
+        let data = noise(LEN);
+        let id = Spi::get_one::<pgrx::datum::Uuid>("SELECT modelstore.begin_upload()")
+            .expect("an upload");
+        let id = id.expect("not null");
+        let mut at = 0;
+        for len in [1, 1, 2047, 8000, 1, 100_000, 3, 150_000, LEN] {
+            let part = &data[at..data.len().min(at + len)];
+            Spi::run_with_args(
+                "SELECT modelstore.append_upload($1, $2)",
+                &[id.into(), bytes(part)],
+            )
+            .expect("a part");
+            at += part.len();
+        }
+        let id = uuid::Uuid::from_bytes(*id.as_bytes());
+        check(&mut Parts::new(store.clone(), id, LEN as u64), &data);
+        // A part that is missing is noticed.
+        Spi::run("DELETE FROM store.upload_parts WHERE part_offset = 2").expect("deleted");
+        let mut out = Vec::new();
+        assert!(
+            message(Parts::new(store, id, LEN as u64).read_at(0, LEN, &mut out))
+                .contains("do not follow each other")
+        );
+    }
+}
