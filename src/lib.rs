@@ -3,6 +3,9 @@
 //! This crate is the PostgreSQL side only: datum wrappers, the SQL surface, SPI, settings and errors. What can
 //! be said without a server stands in `crates/`.
 
+// pgrx reads the columns of a result from the signature, where an alias cannot stand.
+#![allow(clippy::type_complexity)]
+
 pgrx::pg_module_magic!(name, version);
 
 mod allocator;
@@ -19,6 +22,7 @@ mod tensor_storage;
 mod varlena;
 
 #[cfg(any(test, feature = "pg_test"))]
+#[allow(clippy::expect_used, clippy::unwrap_used)]
 mod in_server_tests;
 
 pgrx::extension_sql_file!(

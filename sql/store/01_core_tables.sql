@@ -56,6 +56,7 @@ CREATE TABLE @store@.model_files (
     file_bytes bigint NOT NULL CHECK (file_bytes >= 0),
     sha256 bytea NOT NULL CHECK (octet_length(sha256) = 32),
     blake3 bytea NOT NULL CHECK (octet_length(blake3) = 32),
+    manifest_hash bytea NOT NULL CHECK (octet_length(manifest_hash) = 32),
     imported_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (model_id, file_name)
 );
@@ -68,6 +69,7 @@ COMMENT ON COLUMN @store@.model_files.header IS 'The bytes in front of the tenso
 COMMENT ON COLUMN @store@.model_files.file_bytes IS 'Size of the file in bytes.';
 COMMENT ON COLUMN @store@.model_files.sha256 IS 'SHA-256 of the file.';
 COMMENT ON COLUMN @store@.model_files.blake3 IS 'BLAKE3-256 of the file.';
+COMMENT ON COLUMN @store@.model_files.manifest_hash IS 'BLAKE3-256 of the header and the hashes of the file''s chunks in order: with each chunk checked against its own hash, the file is as it was.';
 COMMENT ON COLUMN @store@.model_files.imported_at IS 'When it was imported.';
 
 CREATE TABLE @store@.transformer_layers (

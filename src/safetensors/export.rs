@@ -2,24 +2,21 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::registry::models;
+use crate::safetensors::files::manifest_hash;
 use crate::store::Store;
 use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
 use crate::tensor_storage::stream::ChunkStream;
 use crate::tensor_storage::verify::corrupted;
-use modelstore_chunk::ChunkHash;
 use std::rc::Rc;
 use uuid::Uuid;
 
-/// The parts of a file in order: the header, then a chunk at a time. Each chunk is checked against its hash as it is
-/// decoded, and the whole against the file's BLAKE3 hash at the end.
+/// The parts of a file in order: the header, then a chunk at a time. The header and the list of chunks are checked
+/// against the file's manifest hash before the first part, each chunk against its own hash as it is decoded: together
+/// that says as much as a hash of the whole, without reading it twice.
 pub struct Export {
     header: Option<Vec<u8>>,
     stream: ChunkStream,
-    hasher: blake3::Hasher,
-    file_name: String,
-    expected_hash: Vec<u8>,
-    finished: bool,
 }
 
 /// A row of `model_files`.
@@ -27,7 +24,7 @@ struct File {
     name: String,
     header: Vec<u8>,
     bytes: u64,
-    blake3: Vec<u8>,
+    manifest_hash: Vec<u8>,
 }
 
 impl Export {
@@ -49,45 +46,35 @@ impl Export {
         )?;
         let data_bytes = file.bytes.saturating_sub(file.header.len() as u64);
         check_layout(&file.name, &weights, data_bytes)?;
-        let mut wanted: Vec<(ChunkHash, Rc<str>)> = Vec::new();
-        for (tensor, _) in &weights {
-            let label: Rc<str> = tensor.label.as_str().into();
-            let pieces = locate::all_pieces(store, tensor)?;
-            wanted.extend(pieces.into_iter().map(|p| (p.hash, Rc::clone(&label))));
+        let labels: Vec<Rc<str>> = weights
+            .iter()
+            .map(|(t, _)| t.label.as_str().into())
+            .collect();
+        let ids: Vec<Uuid> = weights.iter().map(|(t, _)| t.id).collect();
+        let chunks = locate::chunks_of(store, &ids)?;
+        if manifest_hash(&file.header, chunks.iter().map(|(_, hash)| hash)).as_bytes()[..]
+            != file.manifest_hash[..]
+        {
+            return Err(corrupted(format!(
+                "header or chunks of file \"{}\" are not those that were imported",
+                file.name
+            )));
         }
+        let wanted = chunks
+            .into_iter()
+            .map(|(place, hash)| (hash, Rc::clone(&labels[place])))
+            .collect();
         Ok(Export {
             header: Some(file.header),
             stream: ChunkStream::new(store, wanted)?,
-            hasher: blake3::Hasher::new(),
-            file_name: file.name,
-            expected_hash: file.blake3,
-            finished: false,
         })
     }
 
-    /// The next part, or `None` at the end of a file that is as it was.
+    /// The next part, or `None` at the end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        let part = match self.header.take() {
-            Some(header) => Some(header),
-            None => self.stream.next()?,
-        };
-        match part {
-            Some(part) => {
-                self.hasher.update(&part);
-                Ok(Some(part))
-            }
-            None if !self.finished
-                && self.hasher.finalize().as_bytes()[..] != self.expected_hash[..] =>
-            {
-                Err(corrupted(format!(
-                    "exported file \"{}\" does not match its BLAKE3 hash",
-                    self.file_name
-                )))
-            }
-            None => {
-                self.finished = true;
-                Ok(None)
-            }
+        match self.header.take() {
+            Some(header) => Ok(Some(header)),
+            None => self.stream.next(),
         }
     }
 
@@ -119,11 +106,11 @@ fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u6
 
 fn file(store: &Store, model: Uuid, name: Option<&str>) -> Result<File> {
     let mut files = store.rows(
-        "SELECT file_name, header, file_bytes, blake3 FROM @store@.model_files
+        "SELECT file_name, header, file_bytes, manifest_hash FROM @store@.model_files
          WHERE model_id = $1 AND CASE WHEN $2 IS NULL THEN format = 'safetensors' ELSE file_name = $2 END",
         &[uuid(model), crate::store::arguments::maybe_text(name)],
         |row| {
-            Ok(File { name: row.get(1)?, header: row.get(2)?, bytes: row.get::<i64>(3)? as u64, blake3: row.get(4)? })
+            Ok(File { name: row.get(1)?, header: row.get(2)?, bytes: row.get::<i64>(3)? as u64, manifest_hash: row.get(4)? })
         },
     )?;
     let which = store.sql(&format!(

@@ -3,6 +3,8 @@
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use crate::store::arguments::{bytes, text, uuid};
+use crate::tensor_storage::locate;
+use modelstore_chunk::ChunkHash;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,7 +30,21 @@ impl FileHashes {
     }
 }
 
-/// Adds a file to a model.
+/// BLAKE3-256 of a header and of the hashes of the chunks behind it, in order.
+pub fn manifest_hash<'a>(
+    header: &[u8],
+    chunks: impl Iterator<Item = &'a ChunkHash>,
+) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(header);
+    chunks.for_each(|chunk| {
+        hasher.update(chunk.as_bytes());
+    });
+    hasher.finalize()
+}
+
+/// Adds a file with the tensors that follow its header, in order.
+#[allow(clippy::too_many_arguments)]
 pub fn record(
     store: &Store,
     model: Uuid,
@@ -37,11 +53,14 @@ pub fn record(
     header: &[u8],
     file_bytes: u64,
     hashes: FileHashes,
+    tensors: &[Uuid],
 ) -> Result<()> {
     check_name(file_name)?;
+    let chunks = locate::chunks_of(store, tensors)?;
+    let manifest_hash = manifest_hash(header, chunks.iter().map(|(_, hash)| hash));
     let inserted = store.execute(
-        "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         &[
             uuid(model),
             text(file_name),
@@ -50,6 +69,7 @@ pub fn record(
             (file_bytes as i64).into(),
             bytes(&hashes.sha256.finalize()),
             bytes(hashes.blake3.finalize().as_bytes()),
+            bytes(manifest_hash.as_bytes()),
         ],
     )?;
     if inserted == 1 {

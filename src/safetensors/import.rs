@@ -112,6 +112,7 @@ fn import_parsed(
         &head,
         source.len(),
         written.file,
+        &written.tensor_ids,
     )?;
     let rows: Vec<_> = header
         .tensors

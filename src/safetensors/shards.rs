@@ -116,5 +116,6 @@ fn record_index(
         bytes,
         bytes.len() as u64,
         hashes,
+        &[],
     )
 }

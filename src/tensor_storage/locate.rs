@@ -4,7 +4,7 @@ use crate::error::{Code, Failure, Result};
 use crate::registry::architecture::unknown_weight;
 use crate::registry::models;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, uuid};
+use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
 use crate::store::query::Row;
 use modelstore_chunk::ChunkHash;
 use modelstore_tensor::{DType, Shape};
@@ -153,6 +153,21 @@ pub fn pieces(
         ),
     )
     .hint(store.sql("SELECT * FROM modelstore.verify_store();")))
+}
+
+/// The chunks of several tensors, tensor after tensor, each with the place of its tensor in the list.
+pub fn chunks_of(store: &Store, tensors: &[Uuid]) -> Result<Vec<(usize, ChunkHash)>> {
+    let ids: Vec<SqlUuid> = tensors.iter().map(|id| to_sql_uuid(*id)).collect();
+    store.rows(
+        "SELECT t.place, d.chunk_hash
+         FROM unnest($1) WITH ORDINALITY AS t(tensor_id, place) JOIN @store@.tensor_data d USING (tensor_id)
+         ORDER BY t.place, d.chunk_index",
+        &[ids.into()],
+        |row| {
+            let place = usize::try_from(row.get::<i64>(1)? - 1).unwrap_or(0);
+            Ok((place, ChunkHash::from_slice(&row.get::<Vec<u8>>(2)?)?))
+        },
+    )
 }
 
 /// All pieces of a tensor.

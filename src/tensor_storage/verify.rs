@@ -9,6 +9,7 @@ use crate::tensor_storage::stream::ChunkStream;
 use modelstore_chunk::{ChunkHash, ContentHasher};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// One row a problem; none when all is well.
@@ -64,44 +65,29 @@ fn model(model: Uuid) -> Result<Vec<Problem>> {
          WHERE model_id = $1 AND format = 'safetensors' ORDER BY file_name",
         &[uuid(model)],
         |row| {
-            Ok((
-                row.get::<String>(1)?,
-                row.get::<Vec<u8>>(2)?,
-                row.get::<i64>(3)?,
-                row.get::<Vec<u8>>(4)?,
-            ))
+            Ok(File {
+                name: row.get(1)?,
+                header: row.get(2)?,
+                bytes: row.get::<i64>(3)? as u64,
+                blake3: row.get(4)?,
+            })
         },
     )?;
-    for (file_name, header, file_bytes, blake3) in files {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&header);
-        let mut bytes = header.len() as u64;
-        for tensor in weights(&store, model, Some(&file_name))? {
-            verifier.tensor(&tensor, &mut |raw| {
-                hasher.update(raw);
-                bytes += raw.len() as u64;
-            })?;
-        }
-        if bytes != file_bytes as u64 {
-            verifier.report(
-                &file_name,
-                None,
-                None,
-                format!("file has {bytes} bytes, not {file_bytes}"),
-            );
-        } else if hasher.finalize().as_bytes()[..] != blake3[..] {
-            verifier.report(
-                &file_name,
-                None,
-                None,
-                "file does not match its BLAKE3 hash".into(),
-            );
-        }
+    for file in &files {
+        verifier.file(file, &weights(&store, model, Some(&file.name))?)?;
     }
     for tensor in weights(&store, model, None)? {
-        verifier.tensor(&tensor, &mut |_| ())?;
+        verifier.tensor(&tensor)?;
     }
     Ok(verifier.finish())
+}
+
+/// A row of `model_files`.
+struct File {
+    name: String,
+    header: Vec<u8>,
+    bytes: u64,
+    blake3: Vec<u8>,
 }
 
 /// Tensors of the weights of one file in its order, or of the weights that came from none.
@@ -135,7 +121,7 @@ fn store() -> Result<Vec<Problem>> {
         |row| read_tensor(row, None),
     )?;
     for tensor in &tensors {
-        verifier.tensor(tensor, &mut |_| ())?;
+        verifier.tensor(tensor)?;
     }
     // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
     let unused = store.rows(
@@ -145,7 +131,7 @@ fn store() -> Result<Vec<Problem>> {
         |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
     )?;
     verifier.chunks(
-        None,
+        &|_| None,
         unused
             .into_iter()
             .map(|hash| (hash, "(no tensor)".into()))
@@ -198,8 +184,53 @@ impl<'a> Verifier<'a> {
         ));
     }
 
-    /// Checks a tensor and hands its raw bytes to `each` in order.
-    fn tensor(&mut self, tensor: &StoredTensor, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+    /// Checks a file: its chunks and, over all of it, its BLAKE3 hash, which covers the tensors as well. Only when that
+    /// does not match is each tensor looked at by itself, to name the one.
+    fn file(&mut self, file: &File, tensors: &[StoredTensor]) -> Result<()> {
+        let before = self.problems.len();
+        let ids: Vec<Uuid> = tensors.iter().map(|t| t.id).collect();
+        let labels: Vec<Rc<str>> = tensors.iter().map(|t| t.label.as_str().into()).collect();
+        let wanted = locate::chunks_of(self.store, &ids)?;
+        let places: Vec<usize> = wanted.iter().map(|(place, _)| *place).collect();
+        let wanted = wanted
+            .into_iter()
+            .map(|(place, hash)| (hash, Rc::clone(&labels[place])))
+            .collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&file.header);
+        let mut bytes = file.header.len() as u64;
+        self.chunks(
+            &|chunk| places.get(chunk).map(|&place| ids[place]),
+            wanted,
+            &mut |raw| {
+                hasher.update(raw);
+                bytes += raw.len() as u64;
+            },
+        )?;
+        self.tensors += tensors.len() as u64;
+        if self.problems.len() > before
+            || (bytes == file.bytes && hasher.finalize().as_bytes()[..] == file.blake3[..])
+        {
+            return Ok(());
+        }
+        let (counted, problem) = (
+            (self.tensors, self.chunks, self.bytes),
+            if bytes == file.bytes {
+                "file does not match its BLAKE3 hash".to_owned()
+            } else {
+                format!("file has {bytes} bytes, not {}", file.bytes)
+            },
+        );
+        self.report(&file.name, None, None, problem);
+        for tensor in tensors {
+            self.tensor(tensor)?;
+        }
+        (self.tensors, self.chunks, self.bytes) = counted;
+        Ok(())
+    }
+
+    /// Checks a tensor: its chunks, its size and its hash.
+    fn tensor(&mut self, tensor: &StoredTensor) -> Result<()> {
         self.tensors += 1;
         let pieces = match locate::all_pieces(self.store, tensor) {
             Ok(pieces) => pieces,
@@ -221,13 +252,12 @@ impl<'a> Verifier<'a> {
             .into_iter()
             .map(|p| (p.hash, tensor.label.as_str().into()))
             .collect();
-        self.chunks(Some(tensor.id), wanted, &mut |raw| {
+        self.chunks(&|_| Some(tensor.id), wanted, &mut |raw| {
             // The hash of a tensor of one chunk is the chunk's, which is checked already.
             if !single {
                 hasher.update(raw);
             }
             bytes += raw.len() as u64;
-            each(raw);
         })?;
         if self.problems.len() > before {
             return Ok(());
@@ -247,13 +277,15 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
+    /// Decodes chunks in order. `tensor_of` says which tensor a chunk, by its place, is read for.
     fn chunks(
         &mut self,
-        tensor: Option<Uuid>,
-        wanted: Vec<(ChunkHash, std::rc::Rc<str>)>,
+        tensor_of: &dyn Fn(usize) -> Option<Uuid>,
+        wanted: Vec<(ChunkHash, Rc<str>)>,
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         let mut stream = ChunkStream::new(self.store, wanted)?;
+        let mut place = 0;
         while let Some((hash, label, outcome)) = stream.next_outcome()? {
             self.chunks += 1;
             match outcome {
@@ -263,9 +295,11 @@ impl<'a> Verifier<'a> {
                     stream.recycle(raw);
                 }
                 Err(failure) => {
-                    self.report(&label, tensor, Some(&hash), failure.message().to_owned())
+                    let problem = failure.message().to_owned();
+                    self.report(&label, tensor_of(place), Some(&hash), problem);
                 }
             }
+            place += 1;
         }
         Ok(())
     }
