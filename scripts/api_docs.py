@@ -28,6 +28,7 @@ TOPICS = {
     "norm l1_norm linf_norm sum mean std min max",
     "Chunk values": "codec raw_size stored_size base_hash decode",
     "Maintenance": "verify_model verify_store space_report gc",
+    "Zone maps": "zone_sum zone_mean zone_std",
 }
 
 INTRODUCTION = """\

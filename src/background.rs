@@ -72,7 +72,8 @@ fn workers() -> Result<&'static Workers> {
         unsafe { pg_sys::on_proc_exit(Some(wait_for_jobs), pg_sys::Datum::from(0)) }
     }
     keep_freed_memory();
-    let workers: &'static Workers = Box::leak(Box::new(Workers::new(threads, block_signals)?));
+    let workers: &'static Workers =
+        Box::leak(Box::new(without_signals(|| Workers::new(threads, || ()))?));
     POOLS.with_borrow_mut(|pools| pools.insert(threads, workers));
     Ok(workers)
 }
@@ -88,12 +89,19 @@ fn keep_freed_memory() {
     }
 }
 
-fn block_signals() {
-    // SAFETY: the set lives on this stack; blocking signals in a thread of our own affects nobody else.
+/// Runs something with every signal blocked: threads made meanwhile are born that way, and no signal finds them before
+/// they could block it themselves.
+fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: the sets live on this stack; what the session's own thread had blocked is put back. `run` makes threads and
+    // does not call PostgreSQL, so it neither raises nor waits.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = run();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
     }
 }
 

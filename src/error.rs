@@ -128,9 +128,11 @@ fn tensor_code(e: &tensor::Error) -> Code {
         | E::UnknownFlags(_)
         | E::TruncatedPayload { .. }
         | E::TrailingBytes { .. } => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
-        E::RankTooLarge(_) | E::TooLarge { .. } | E::TextTooDeep { .. } | E::TypmodTooLong(_) => {
-            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
-        }
+        E::RankTooLarge(_)
+        | E::ShapeTooLarge(_)
+        | E::TooLarge { .. }
+        | E::TextTooDeep { .. }
+        | E::TypmodTooLong(_) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         E::NegativeDimension(_)
         | E::InvalidTypmodWord(_)
         | E::InvalidTypmod(_)

@@ -146,3 +146,8 @@ COMMENT ON FUNCTION tensor_to_bytea(tensor) IS 'The cast from tensor to bytea.';
 COMMENT ON FUNCTION tensor_eq(tensor, tensor) IS 'The operator = of tensor.';
 COMMENT ON FUNCTION tensor_ne(tensor, tensor) IS 'The operator <> of tensor.';
 COMMENT ON FUNCTION tensor_hash(tensor) IS 'Hash of a tensor, equal for equal tensors.';
+
+-- zone maps
+COMMENT ON FUNCTION zone_sum(double precision[]) IS 'Sum of the elements as IEEE 754 has it: overflow gives Infinity, not an error. NULLs are left out; NULL when there is no number. For v_weight_statistics.';
+COMMENT ON FUNCTION zone_mean(double precision, bigint) IS 'Mean of count numbers with that sum; NULL when count is 0. For v_weight_statistics.';
+COMMENT ON FUNCTION zone_std(double precision, double precision, bigint) IS 'Standard deviation of a population of count numbers with that sum and that sum of squares; NULL when count is 0. For v_weight_statistics.';

@@ -8,10 +8,8 @@ SELECT w.model_id,
        t.element_count,
        s.value_min AS min,
        s.value_max AS max,
-       s.value_sum / nullif(s.counted, 0) AS mean,
-       CASE WHEN s.counted > 0 THEN
-           sqrt(greatest(s.value_sum_squares / s.counted - (s.value_sum / s.counted) * (s.value_sum / s.counted), 0))
-       END AS std,
+       modelstore.zone_mean(s.value_sum, s.counted) AS mean,
+       modelstore.zone_std(s.value_sum, s.value_sum_squares, s.counted) AS std,
        sqrt(s.value_sum_squares) AS l2,
        s.abs_max AS absmax,
        s.zeros,
@@ -22,8 +20,8 @@ JOIN @store@.tensor_metadata t USING (tensor_id)
 LEFT JOIN LATERAL (
     SELECT min(d.value_min) AS value_min,
            max(d.value_max) AS value_max,
-           sum(d.value_sum) AS value_sum,
-           sum(d.value_sum_squares) AS value_sum_squares,
+           modelstore.zone_sum(array_agg(d.value_sum ORDER BY d.chunk_index)) AS value_sum,
+           modelstore.zone_sum(array_agg(d.value_sum_squares ORDER BY d.chunk_index)) AS value_sum_squares,
            max(d.abs_max) AS abs_max,
            sum(d.zero_count)::bigint AS zeros,
            sum(d.nan_count)::bigint AS nans,

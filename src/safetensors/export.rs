@@ -7,7 +7,6 @@ use crate::store::Store;
 use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
 use crate::tensor_storage::stream::ChunkStream;
-use crate::tensor_storage::verify::corrupted;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -41,11 +40,11 @@ impl Export {
             &[uuid(model), text(&file.name)],
             |row| {
                 let (name, offset) = (row.get(6)?, row.get::<i64>(7)?);
-                Ok((read_tensor(row, Some(name))?, offset as u64))
+                Ok((read_tensor(row, Some(name))?.check()?, offset as u64))
             },
         )?;
         let data_bytes = file.bytes.saturating_sub(file.header.len() as u64);
-        check_layout(&file.name, &weights, data_bytes)?;
+        check_layout(&file.name, &weights, data_bytes).map_err(|e| e.hint(verify(model)))?;
         let labels: Vec<Rc<str>> = weights
             .iter()
             .map(|(t, _)| t.label.as_str().into())
@@ -55,10 +54,11 @@ impl Export {
         if manifest_hash(&file.header, chunks.iter().map(|(_, hash)| hash)).as_bytes()[..]
             != file.manifest_hash[..]
         {
-            return Err(corrupted(format!(
+            return Err(damaged(format!(
                 "header or chunks of file \"{}\" are not those that were imported",
                 file.name
-            )));
+            ))
+            .hint(verify(model)));
         }
         let wanted = chunks
             .into_iter()
@@ -84,12 +84,21 @@ impl Export {
     }
 }
 
+fn damaged(message: String) -> Failure {
+    Failure::new(Code::ERRCODE_DATA_CORRUPTED, message)
+}
+
+/// What finds the damage.
+fn verify(model: Uuid) -> String {
+    format!("SELECT * FROM modelstore.verify_model('{model}');")
+}
+
 /// Tensors must follow each other without a hole, as the format has it.
 fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u64) -> Result<()> {
     let mut at = 0;
     for (tensor, offset) in weights {
         if *offset != at {
-            return Err(corrupted(format!(
+            return Err(damaged(format!(
                 "weight \"{}\" of file \"{file_name}\" is recorded at offset {offset}, not {at}",
                 tensor.label
             )));
@@ -99,7 +108,7 @@ fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u6
     if at == data_bytes {
         return Ok(());
     }
-    Err(corrupted(format!(
+    Err(damaged(format!(
         "weights of file \"{file_name}\" have {at} bytes, not {data_bytes}"
     )))
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Failure, Result, or_raise, required};
 use crate::safetensors::export::Export;
+use crate::safetensors::half_written::HalfWritten;
 use crate::source::large_object::LargeObject;
 use crate::source::server_file::{Access, io_failure, require_absolute, require_privilege};
 use crate::store::Store;
@@ -57,7 +58,7 @@ fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> R
     let mut export = begin(model_id, file_name)?;
     // Never over an existing file: the server's own are among those it could reach.
     let mut file = File::create_new(path).map_err(|e| io_failure("create", path, &e))?;
-    let mut half_written = RemoveOnDrop(Some(path));
+    let half_written = HalfWritten::new(path);
     let mut bytes = 0;
     drain(&mut export, |part| {
         bytes += part.len() as i64;
@@ -65,20 +66,8 @@ fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> R
             .map_err(|e| io_failure("write", path, &e))
     })?;
     file.sync_all().map_err(|e| io_failure("write", path, &e))?;
-    half_written.0 = None;
+    half_written.finished();
     Ok(bytes)
-}
-
-/// Removes the file unless told that it is complete: an error or a cancel leaves nothing half done.
-struct RemoveOnDrop<'a>(Option<&'a Path>);
-
-impl Drop for RemoveOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(path) = self.0 {
-            // Nothing better can be done here than to try.
-            drop(std::fs::remove_file(path));
-        }
-    }
 }
 
 fn begin(model_id: Option<SqlUuid>, file_name: Option<&str>) -> Result<Export> {

@@ -150,6 +150,13 @@ fn import_parsed(
 
 /// The parent's tensors by weight name: what changed weights may be stored as differences to.
 fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
+    // Keeps the parent, and with it its tensors, until the transaction ends.
+    store.write(
+        "SELECT 1 FROM @store@.models p JOIN @store@.models m ON m.parent_model_id = p.model_id
+         WHERE m.model_id = $1 FOR KEY SHARE OF p",
+        &[uuid(model)],
+        |_| Ok(()),
+    )?;
     let rows = store.rows(
         "SELECT w.weight_name, w.tensor_id
          FROM @store@.models m JOIN @store@.model_weights w ON w.model_id = m.parent_model_id

@@ -1,8 +1,10 @@
 //! safetensors files in and out: bytea, large object, server file, resumable upload.
 
+pub mod consistency;
 pub mod export;
 pub mod export_sql;
 pub mod files;
+pub mod half_written;
 pub mod import;
 pub mod import_sql;
 pub mod shards;

@@ -91,10 +91,7 @@ impl Source for LargeObject {
         query::query(
             "SELECT pg_catalog.lo_get($1, $2, $3)",
             &[self.oid.into(), (offset as i64).into(), wanted.into()],
-            |row| {
-                out.extend_from_slice(row.get::<&[u8]>(1)?);
-                Ok(())
-            },
+            |row| row.append_bytes(1, out).map(drop),
         )?;
         if out.len() == len {
             Ok(())

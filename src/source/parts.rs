@@ -62,7 +62,8 @@ impl Source for Parts {
             |row| {
                 let start = row.get::<i64>(1)? as u64;
                 let whole = row.get::<i32>(2)? as usize <= CACHED_PART_BYTES;
-                let data: Vec<u8> = row.get(3)?;
+                let mut data = Vec::new();
+                row.append_bytes(3, &mut data)?;
                 let data_start = if whole { start } else { start.max(offset) };
                 let from = at.checked_sub(data_start).map(|f| f as usize);
                 let piece = from.and_then(|from| data.get(from..data.len().min((end - data_start) as usize)));

@@ -5,7 +5,7 @@ use crate::source::Source;
 use pgrx::pg_sys;
 use std::fs::File;
 use std::io::Error;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// An open server file.
@@ -26,16 +26,18 @@ pub enum Access {
 
 /// 42501 unless the current user may access server files this way, as COPY has it.
 pub fn require_privilege(access: Access) -> Result<()> {
-    let (role, name, verb) = match access {
+    let (role, name, verb, instead) = match access {
         Access::Read => (
             pg_sys::ROLE_PG_READ_SERVER_FILES,
             "pg_read_server_files",
             "read",
+            "SELECT modelstore.begin_upload();",
         ),
         Access::Write => (
             pg_sys::ROLE_PG_WRITE_SERVER_FILES,
             "pg_write_server_files",
             "write",
+            "COPY (SELECT modelstore.export_safetensors(model_id)) TO STDOUT (FORMAT binary);",
         ),
     };
     if has_role(role) {
@@ -48,7 +50,7 @@ pub fn require_privilege(access: Access) -> Result<()> {
     .detail(format!(
         "Only roles with privileges of the \"{name}\" role may {verb} files on the server."
     ))
-    .hint("SELECT modelstore.begin_upload();"))
+    .hint(instead))
 }
 
 #[allow(unsafe_code)]
@@ -78,7 +80,12 @@ impl ServerFile {
         require_privilege(Access::Read)?;
         require_absolute(path)?;
         let failed = |e| io_failure("open", path, &e);
-        let file = File::open(path).map_err(failed)?;
+        // A pipe would keep the session waiting for its other end, out of reach of a cancel.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
             return Err(Failure::new(

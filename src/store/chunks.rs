@@ -1,11 +1,9 @@
 //! The chunk table: the port of `modelstore_chunk` over SPI.
-#![allow(unsafe_code)]
-
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use crate::store::arguments::{bytes, bytes_array, chunk};
 use crate::tensor_storage::stream::{corrupt, missing};
-use crate::varlena::{Building, Detoasted};
+use crate::varlena::Building;
 use modelstore_chunk::{Buffers, ChunkHash, ChunkHead, ChunkStore, MAX_DELTA_DEPTH};
 
 /// The chunk table of a store.
@@ -130,13 +128,8 @@ fn fetch_one(store: &Store, hash: &ChunkHash, mut buffer: Vec<u8>) -> Result<Opt
         "SELECT chunk FROM @store@.tensor_chunks WHERE chunk_hash = $1",
         &[bytes(hash.as_bytes())],
         |row| {
-            if let Some(datum) = row.datum(1)? {
-                // SAFETY: the datum is this row's chunk column and is read before the query ends.
-                let chunk = unsafe { Detoasted::from_datum(datum) };
-                buffer.clear();
-                buffer.extend_from_slice(chunk.bytes());
-                found = true;
-            }
+            buffer.clear();
+            found = row.append_bytes(1, &mut buffer)?;
             Ok(())
         },
     )?;

@@ -68,7 +68,7 @@ fn create(name: &str) -> Result<String> {
 }
 
 /// Schema names as PostgreSQL has them: not cut silently, not the system's.
-fn check_name(name: &str) -> Result<()> {
+pub fn check_name(name: &str) -> Result<()> {
     let limit = pg_sys::NAMEDATALEN as usize - 1;
     if name.is_empty() || name.len() > limit {
         return Err(Failure::new(
@@ -78,6 +78,14 @@ fn check_name(name: &str) -> Result<()> {
         .detail(format!(
             "A store's name is a schema name of 1 to {limit} bytes."
         )));
+    }
+    if name.starts_with("pg_") || name == "information_schema" {
+        return Err(Failure::new(
+            Code::ERRCODE_RESERVED_NAME,
+            format!("store name \"{name}\" is reserved"),
+        )
+        .detail("Schemas of that name belong to PostgreSQL.")
+        .hint("SELECT modelstore.create_store('store');"));
     }
     if name == "modelstore" {
         return Err(Failure::new(
@@ -123,15 +131,21 @@ fn drop_store(name: &str, cascade: default!(bool, false)) -> String {
 /// that was there before.
 fn drop(name: &str, cascade: bool) -> Result<String> {
     let store = find(Some(name))?;
-    let models: i64 = store
-        .row("SELECT count(*) FROM @store@.models", &[], |row| row.get(1))?
-        .unwrap_or(0);
-    if models > 0 && !cascade {
+    let (models, uploads) = store
+        .row(
+            "SELECT (SELECT count(*) FROM @store@.models), (SELECT count(*) FROM @store@.uploads)",
+            &[],
+            |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?)),
+        )?
+        .unwrap_or_default();
+    if models + uploads > 0 && !cascade {
         return Err(Failure::new(
             Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            format!("cannot drop store \"{name}\" because it holds models"),
+            format!("cannot drop store \"{name}\" because it is not empty"),
         )
-        .detail(format!("Number of models: {models}."))
+        .detail(format!(
+            "Number of models: {models}, of unfinished uploads: {uploads}."
+        ))
         .hint(format!(
             "SELECT modelstore.drop_store({}, cascade => true);",
             pgrx::spi::quote_literal(name)
@@ -251,5 +265,6 @@ fn record_version(store: &Store, version: i32) -> Result<()> {
 
 /// Statements without parameters, several at once: DDL.
 fn run(store: &Store, template: &str) -> Result<()> {
+    query::refuse_during_recovery()?;
     Ok(Spi::run(&store.sql(template))?)
 }

@@ -7,8 +7,10 @@
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
+use crate::store::query;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
+use std::panic::UnwindSafe;
 
 type Collected = (i64, i64, i64, i64);
 
@@ -28,7 +30,11 @@ fn gc(
         name!(stored_bytes, i64),
     ),
 > {
-    TableIterator::once(or_raise(if dry_run { preview() } else { collect() }))
+    TableIterator::once(or_raise(if dry_run {
+        preview()
+    } else {
+        serializable(collect)
+    }))
 }
 
 /// A condition that is true where nothing refers to tensor `t`: every foreign key to `tensor_metadata` but that of its
@@ -62,14 +68,24 @@ fn unreferenced(store: &Store) -> Result<String> {
     })
 }
 
+/// A statement on the store's tables in which `@garbage@` stands for the condition. The parts are put together after
+/// the store's name has been put in, so that no name is mistaken for a placeholder.
+fn with_garbage(store: &Store, template: &str, garbage: &str) -> String {
+    let parts: Vec<String> = template
+        .split("@garbage@")
+        .map(|part| store.sql(part))
+        .collect();
+    parts.join(garbage)
+}
+
 /// What a collection would remove now.
 fn preview() -> Result<Collected> {
     let store = Store::current()?;
     let garbage = unreferenced(&store)?;
-    store
-        .row(
-            &format!(
-                "WITH RECURSIVE dead_tensors AS MATERIALIZED (SELECT tensor_id FROM @store@.tensor_metadata t WHERE {garbage}),
+    query::rows(
+            &with_garbage(
+                &store,
+                "WITH RECURSIVE dead_tensors AS MATERIALIZED (SELECT tensor_id FROM @store@.tensor_metadata t WHERE @garbage@),
                  alive(chunk_hash) AS (
                      SELECT d.chunk_hash FROM @store@.tensor_data d
                      WHERE NOT EXISTS (SELECT 1 FROM dead_tensors x WHERE x.tensor_id = d.tensor_id)
@@ -78,12 +94,30 @@ fn preview() -> Result<Collected> {
                  )
                  SELECT (SELECT count(*) FROM dead_tensors), count(*), coalesce(sum(raw_bytes), 0)::bigint,
                         coalesce(sum(stored_bytes), 0)::bigint
-                 FROM @store@.tensor_chunks c WHERE NOT EXISTS (SELECT 1 FROM alive WHERE alive.chunk_hash = c.chunk_hash)"
+                 FROM @store@.tensor_chunks c WHERE NOT EXISTS (SELECT 1 FROM alive WHERE alive.chunk_hash = c.chunk_hash)",
+                &garbage,
             ),
             &[],
             |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?
+        .pop()
         .ok_or_else(|| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "no result from counting garbage"))
+}
+
+/// Where a transaction keeps one snapshot (REPEATABLE READ), the second look is no newer than the first, and what
+/// refuses the delete of a row that was taken up meanwhile is its foreign key. To the client that is what it is: a
+/// conflict of transactions, to be tried again.
+fn serializable(collect: impl Fn() -> Result<Collected> + UnwindSafe) -> Result<Collected> {
+    PgTryBuilder::new(collect)
+        .catch_when(Code::ERRCODE_FOREIGN_KEY_VIOLATION, |_| {
+            Err(Failure::new(
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not serialize access due to a concurrent import",
+            )
+            .detail("What was to be collected is referred to again.")
+            .hint("SELECT * FROM modelstore.gc();"))
+        })
+        .execute()
 }
 
 fn collect() -> Result<Collected> {
@@ -104,16 +138,21 @@ fn collect() -> Result<Collected> {
 
 fn tensors(store: &Store) -> Result<i64> {
     let garbage = unreferenced(store)?;
-    let lock = format!(
-        "SELECT tensor_id FROM @store@.tensor_metadata t WHERE {garbage} LIMIT $1 FOR UPDATE SKIP LOCKED"
+    let lock = with_garbage(
+        store,
+        "SELECT tensor_id FROM @store@.tensor_metadata t WHERE @garbage@ LIMIT $1 FOR UPDATE SKIP LOCKED",
+        &garbage,
     );
-    let delete =
-        format!("DELETE FROM @store@.tensor_metadata t WHERE t.tensor_id = ANY ($1) AND {garbage}");
+    let delete = with_garbage(
+        store,
+        "DELETE FROM @store@.tensor_metadata t WHERE t.tensor_id = ANY ($1) AND @garbage@",
+        &garbage,
+    );
     let mut total = 0;
     loop {
-        let locked = store.write(&lock, &[BATCH.into()], |row| row.get::<SqlUuid>(1))?;
+        let locked = query::write(&lock, &[BATCH.into()], |row| row.get::<SqlUuid>(1))?;
         let found = locked.len();
-        let deleted = store.execute(&delete, &[locked.into()])? as i64;
+        let deleted = query::execute(&delete, &[locked.into()])? as i64;
         total += deleted;
         if (found as i64) < BATCH || deleted == 0 {
             return Ok(total);

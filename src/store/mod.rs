@@ -27,21 +27,17 @@ impl Store {
             return Ok(store);
         }
         let name = &store.name;
-        if name.is_empty() {
-            return Err(Failure::new(
-                Code::ERRCODE_INVALID_SCHEMA_NAME,
-                "setting modelstore.store is empty",
-            )
-            .detail("It names the schema of the store to use.")
-            .hint("RESET modelstore.store;"));
-        }
-        let literal = pgrx::spi::quote_literal(name);
-        Err(Failure::new(
+        let failure = Failure::new(
             Code::ERRCODE_INVALID_SCHEMA_NAME,
             format!("store \"{name}\" does not exist"),
         )
-        .detail("The setting modelstore.store names the schema of the store to use.")
-        .hint(format!("SELECT modelstore.create_store({literal});")))
+        .detail("The setting modelstore.store names the schema of the store to use.");
+        Err(if ddl::check_name(name).is_ok() {
+            let literal = pgrx::spi::quote_literal(name);
+            failure.hint(format!("SELECT modelstore.create_store({literal});"))
+        } else {
+            failure.hint("RESET modelstore.store;")
+        })
     }
 
     /// A store by name, whether it exists or not.
@@ -65,7 +61,7 @@ impl Store {
     /// Whether the schema holds a store.
     pub fn exists(&self) -> bool {
         self.relation_oid("store_version") != pg_sys::InvalidOid
-            && self.relation_oid("tensor_chunks") != pg_sys::InvalidOid
+            && has_column(self.relation_oid("tensor_chunks"), c"chunk")
     }
 
     /// The OID of one of its tables, or invalid. A catalogue look-up by names; no SQL is run.
@@ -83,4 +79,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a relation has a column: dropping the extension takes the columns of its types along, and what is left of
+/// the tables is no store.
+#[allow(unsafe_code)]
+fn has_column(relation: pg_sys::Oid, column: &std::ffi::CStr) -> bool {
+    // SAFETY: a syscache look-up on the main thread with a nul-terminated name.
+    relation != pg_sys::InvalidOid && unsafe { pg_sys::get_attnum(relation, column.as_ptr()) } > 0
 }

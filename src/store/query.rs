@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
+use crate::varlena::Detoasted;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, PgOid};
 use pgrx::prelude::*;
@@ -38,6 +39,18 @@ impl Row<'_> {
     /// Column `n`, from 1, or `None` when it is NULL.
     pub fn opt<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<Option<T>> {
         Ok(self.0.get::<T>(n)?)
+    }
+
+    /// Appends the bytes of a bytea or chunk in column `n`; false when it is NULL. A `get` would leave its copy to the
+    /// caller's memory context, and a stream of chunks would grow until the function ends.
+    #[allow(unsafe_code)]
+    pub fn append_bytes(&self, n: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let Some(datum) = self.datum(n)? else {
+            return Ok(false);
+        };
+        // SAFETY: the column is a varlena and is read while the query's memory lives; a copy is freed at once.
+        out.extend_from_slice(unsafe { Detoasted::from_datum(datum) }.bytes());
+        Ok(true)
     }
 
     /// The datum of column `n`, for values that are read in pieces while the query's memory lives.
@@ -112,6 +125,7 @@ pub fn write<T>(
     arguments: &[DatumWithOid<'_>],
     mut make: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
+    refuse_during_recovery()?;
     Spi::connect_mut(|client| {
         let plan = plan(sql, true, arguments, |types| {
             Ok(client.prepare_mut(sql, types)?.keep())
@@ -125,6 +139,7 @@ pub fn write<T>(
 
 /// Runs a statement that writes and returns how many rows it touched.
 pub fn execute(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
+    refuse_during_recovery()?;
     Spi::connect_mut(|client| {
         let plan = plan(sql, true, arguments, |types| {
             Ok(client.prepare_mut(sql, types)?.keep())
@@ -179,6 +194,20 @@ impl Store {
     pub fn execute(&self, template: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
         execute(&self.sql(template), arguments)
     }
+}
+
+/// pgrx takes a transaction id before the statement runs, which on a standby fails with an internal error.
+#[allow(unsafe_code)]
+pub fn refuse_during_recovery() -> Result<()> {
+    // SAFETY: reads a flag of shared memory.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Err(Failure::new(
+            Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            "cannot write to a store during recovery",
+        )
+        .detail("This server is a standby. Reads work here; writes belong on the primary."));
+    }
+    Ok(())
 }
 
 fn plan(

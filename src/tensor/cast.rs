@@ -7,7 +7,7 @@ use crate::tensor::array::{
 };
 use crate::tensor::datum::{TensorIn, TensorOut};
 use crate::varlena::Building;
-use modelstore_tensor::{DType, TensorView, convert, layout, text};
+use modelstore_tensor::{DType, Shape, TensorView, convert, layout, text};
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ fn tensor_to_bytea(tensor: TensorIn<'_>) -> Vec<u8> {
 fn tensor_from_bytea(bytes: &[u8]) -> TensorOut {
     or_raise((|| {
         layout::read(bytes)?;
-        Ok(TensorOut(Building::from_parts(&[bytes])?))
+        TensorOut::from_bytes(bytes)
     })())
 }
 
@@ -91,11 +91,8 @@ fn tensor_to_jsonb(tensor: TensorIn<'_>) -> pgrx::JsonB {
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_from_jsonb(json: pgrx::JsonB) -> TensorOut {
     or_raise((|| {
-        let syntax = |what: &str| {
-            Failure::new(Code::ERRCODE_INVALID_TEXT_REPRESENTATION, format!("cannot cast jsonb to tensor: {what}"))
-                .detail("Expected nested lists of numbers, or an object with \"dtype\", \"shape\" and \"data\".")
-        };
-        let text = match &json.0 {
+        let mut out = String::new();
+        match &json.0 {
             Value::Object(object) => {
                 let member = |name: &str| {
                     object
@@ -105,32 +102,77 @@ fn tensor_from_jsonb(json: pgrx::JsonB) -> TensorOut {
                 let dtype = member("dtype")?
                     .as_str()
                     .ok_or_else(|| syntax("member \"dtype\" is not a string"))?;
-                let shape = member("shape")?.to_string();
-                let shape = shape.trim_start_matches('[').trim_end_matches(']');
+                let shape = member("shape")?
+                    .as_array()
+                    .and_then(|dims| dims.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>())
+                    .ok_or_else(|| syntax("member \"shape\" is not a list of dimensions"))?;
+                out.push_str(DType::from_name(dtype)?.name());
                 // A scalar has no dimensions to name.
-                let shape = if shape.is_empty() {
-                    String::new()
-                } else {
-                    format!("({shape})")
-                };
-                format!(
-                    "{dtype}{shape}:{}",
-                    member("data")?
-                        .to_string()
-                        .replace('"', "")
-                        .replace("\\\\", "\\")
-                )
+                if !shape.is_empty() {
+                    out.push_str(&Shape::new(&shape)?.to_string());
+                }
+                out.push(':');
+                write_text(member("data")?, &mut out)?;
             }
-            list @ Value::Array(_) => list.to_string().replace('"', ""),
+            list @ Value::Array(_) => write_text(list, &mut out)?,
             other => {
                 return Err(syntax(&format!(
                     "{} is not a list or an object",
                     kind(other)
                 )));
             }
-        };
-        TensorOut::from_tensor(&text::parse(&text)?)
+        }
+        TensorOut::from_tensor(&text::parse(&out)?)
     })())
+}
+
+fn syntax(what: &str) -> Failure {
+    Failure::new(
+        Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        format!("cannot cast jsonb to tensor: {what}"),
+    )
+    .detail(
+        "Expected nested lists of numbers, or an object with \"dtype\", \"shape\" and \"data\".",
+    )
+}
+
+/// Nested lists as tensor text. A string is one of the words that JSON has no number for, and nothing else.
+fn write_text(value: &Value, out: &mut String) -> Result<()> {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_text(item, out)?;
+            }
+            out.push(']');
+        }
+        Value::Number(number) => out.push_str(&number.to_string()),
+        Value::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
+        Value::String(word) if is_word(word) => out.push_str(word),
+        Value::String(word) => {
+            let shown: String = word.chars().take(32).collect();
+            return Err(syntax(&format!(
+                "\"{}\" is not a number",
+                shown.escape_default()
+            )));
+        }
+        other => return Err(syntax(&format!("{} is not a number", kind(other)))),
+    }
+    Ok(())
+}
+
+/// Words that [`quote_words`] quotes: -0, NaN with or without its bits, infinities, hex data.
+fn is_word(word: &str) -> bool {
+    let hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
+    matches!(word, "-0" | "NaN" | "Infinity" | "-Infinity")
+        || word
+            .strip_prefix("nan(0x")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .is_some_and(hex)
+        || word.strip_prefix("\\x").is_some_and(hex)
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -139,25 +181,23 @@ fn kind(value: &Value) -> &'static str {
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
-        _ => "the value",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 
-/// Quotes the words of the text form that are no JSON: NaN, nan(0x…), Infinity, hex data.
+/// Quotes the words of the text form that are no JSON, and -0, whose sign jsonb would drop.
 fn quote_words(data: &str) -> String {
     let mut out = String::with_capacity(data.len());
     for token in data.split_inclusive([',', '[', ']']) {
         let (word, end) =
             token.split_at(token.len() - usize::from(token.ends_with([',', '[', ']'])));
-        if word.is_empty()
-            || matches!(word, "true" | "false")
-            || serde_json::from_str::<serde_json::Number>(word).is_ok()
-        {
-            out.push_str(word);
-        } else {
+        if is_word(word) {
             out.push('"');
             out.push_str(&word.replace('\\', "\\\\"));
             out.push('"');
+        } else {
+            out.push_str(word);
         }
         out.push_str(end);
     }

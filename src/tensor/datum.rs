@@ -62,6 +62,15 @@ impl TensorOut {
         Ok(TensorOut(building))
     }
 
+    /// A copy of the bytes of a whole value, which have been read without an error.
+    pub fn from_bytes(bytes: &[u8]) -> Result<TensorOut> {
+        if bytes.len() as u64 > MAX_VALUE_BYTES + layout::MAX_HEADER as u64 {
+            let head = layout::read_header(bytes)?;
+            return Err(too_large(head.dtype, &head.shape));
+        }
+        Ok(TensorOut(Building::from_parts(&[bytes])?))
+    }
+
     /// A copy of a view.
     pub fn from_view(view: &TensorView<'_>) -> Result<TensorOut> {
         let mut out = TensorOut::zeroed(view.dtype(), view.shape())?;
@@ -92,7 +101,7 @@ fn too_large(dtype: DType, shape: &Shape) -> Failure {
     .detail(format!(
         "A value holds at most {MAX_VALUE_BYTES} bytes; larger tensors stay in the store."
     ))
-    .hint("SELECT modelstore.get_tensor_slice(model_id, weight_name, '0:10')")
+    .hint("SELECT modelstore.get_tensor_slice(model_id, weight_name, '0:10');")
 }
 
 /// Stored bytes that do not read are corruption, whatever the pure crate calls it.

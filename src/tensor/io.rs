@@ -2,7 +2,6 @@
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
-use crate::varlena::Building;
 use modelstore_tensor::typmod::Typmod;
 use modelstore_tensor::{DType, Shape, layout, text};
 use pgrx::datum::Internal;
@@ -50,7 +49,7 @@ fn tensor_recv(mut message: Internal, _type: pg_sys::Oid, typmod: i32) -> Tensor
     or_raise(receive(&mut message, |bytes| {
         let view = layout::read(bytes)?;
         enforce(typmod, view.dtype(), view.shape())?;
-        Ok(TensorOut(Building::from_parts(&[bytes])?))
+        TensorOut::from_bytes(bytes)
     }))
 }
 
@@ -108,10 +107,7 @@ fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, _explicit: bool) ->
     or_raise((|| {
         let head = tensor.head()?;
         enforce(typmod, head.dtype, &head.shape)?;
-        Ok(TensorOut(Building::from_parts(&[tensor
-            .0
-            .whole()
-            .bytes()])?))
+        TensorOut::from_bytes(tensor.0.whole().bytes())
     })())
 }
 

@@ -3,7 +3,7 @@
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
 use modelstore_tensor::layout::Head;
-use modelstore_tensor::{DType, Shape, TensorView, convert, slice};
+use modelstore_tensor::{DType, Selection, Shape, TensorView, convert, slice};
 use pgrx::prelude::*;
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -49,6 +49,7 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
         payload_offset,
     } = tensor.head()?;
     let selection = slice::parse(text)?.resolve(&shape)?;
+    check_groups(dtype, &selection)?;
     let Some((first, end)) = selection.bounds() else {
         return TensorOut::zeroed(dtype, &selection.shape);
     };
@@ -73,6 +74,17 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
     Ok(out)
 }
 
+/// An error when a selection cuts a group of a sub-byte or block type.
+pub fn check_groups(dtype: DType, selection: &Selection) -> Result<()> {
+    if dtype.block_elements() > 1 {
+        for (start, count) in selection.runs() {
+            group_bytes(dtype, start)?;
+            group_bytes(dtype, count)?;
+        }
+    }
+    Ok(())
+}
+
 /// Bytes of `elements` elements, which must end on a whole group of a sub-byte or block type.
 pub fn group_bytes(dtype: DType, elements: u64) -> Result<usize> {
     dtype
@@ -91,15 +103,26 @@ pub fn group_bytes(dtype: DType, elements: u64) -> Result<usize> {
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-fn reshape(tensor: TensorIn<'_>, shape: Vec<i64>) -> TensorOut {
+fn reshape(tensor: TensorIn<'_>, shape: Vec<Option<i64>>) -> TensorOut {
     or_raise((|| {
         let view = tensor.view()?;
         TensorOut::from_view(&TensorView::new(
             view.dtype(),
-            Shape::from_i64(&shape)?,
+            given_shape(&shape)?,
             view.data(),
         )?)
     })())
+}
+
+fn given_shape(dims: &[Option<i64>]) -> Result<Shape> {
+    let dims: Option<Vec<i64>> = dims.iter().copied().collect();
+    let dims = dims.ok_or_else(|| {
+        Failure::new(
+            Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            "shape must not contain nulls",
+        )
+    })?;
+    Ok(Shape::from_i64(&dims)?)
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -115,11 +138,11 @@ fn tobytes(tensor: TensorIn<'_>) -> Vec<u8> {
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-fn frombuffer(buffer: &[u8], dtype: &str, shape: Vec<i64>) -> TensorOut {
+fn frombuffer(buffer: &[u8], dtype: &str, shape: Vec<Option<i64>>) -> TensorOut {
     or_raise((|| {
         TensorOut::from_view(&TensorView::new(
             DType::from_name(dtype)?,
-            Shape::from_i64(&shape)?,
+            given_shape(&shape)?,
             buffer,
         )?)
     })())

@@ -1,6 +1,7 @@
 //! Weights with something wrong in them, from the zone maps where those say enough.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::registry::models;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_uuid};
 use crate::tensor::shape::group_bytes;
@@ -34,6 +35,9 @@ fn find_weights_with(
 
 fn find(what: &str, model: Option<Uuid>) -> Result<Vec<Found>> {
     let store = Store::current()?;
+    if let Some(model) = model {
+        models::require(&store, model)?;
+    }
     let (having, counted) = match what {
         "nan" => ("sum(d.nan_count) > 0", "sum(d.nan_count)"),
         "inf" => ("sum(d.inf_count) > 0", "sum(d.inf_count)"),

@@ -4,10 +4,12 @@ use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
 use crate::store::arguments::from_sql_uuid;
 use crate::tensor::datum::{MAX_VALUE_BYTES, TensorOut};
-use crate::tensor::shape::group_bytes;
+use crate::tensor::shape::{check_groups, group_bytes};
 use crate::tensor_storage::locate::{self, StoredTensor};
 use crate::tensor_storage::partial::PartialReader;
 use crate::tensor_storage::stream::ChunkStream;
+use crate::tensor_storage::verify::corrupted;
+use modelstore_chunk::ChunkHash;
 use modelstore_tensor::slice;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -49,7 +51,9 @@ fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
             "SELECT modelstore.get_tensor_slice(model_id, {name}, '0:10');"
         )));
     }
-    let mut stream = ChunkStream::of_tensor(store, tensor, locate::all_pieces(store, tensor)?)?;
+    let pieces = locate::all_pieces(store, tensor)?;
+    let several = pieces.len() > 1;
+    let mut stream = ChunkStream::of_tensor(store, tensor, pieces)?;
     let mut out = TensorOut::zeroed(tensor.dtype, &tensor.shape)?;
     let mut rest = out.elements_mut(tensor.shape.rank());
     while let Some(raw) = stream.next()? {
@@ -61,11 +65,17 @@ fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
         rest = after;
         stream.recycle(raw);
     }
-    if rest.is_empty() {
-        Ok(out)
-    } else {
-        Err(wrong_length(tensor))
+    if !rest.is_empty() {
+        return Err(wrong_length(tensor));
     }
+    // Each chunk is what its hash says; several must also be the right ones in the right order.
+    if several && ChunkHash::of(out.elements_mut(tensor.shape.rank())) != tensor.content_hash {
+        return Err(corrupted(format!(
+            "tensor \"{}\" does not match its BLAKE3 hash",
+            tensor.label
+        )));
+    }
+    Ok(out)
 }
 
 fn wrong_length(tensor: &StoredTensor) -> Failure {
@@ -94,6 +104,7 @@ fn get_tensor_slice(model_id: SqlUuid, name: &str, slice: &str) -> TensorOut {
 /// Reads, of each piece the slice touches, from the first to the last element it wants there.
 fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     let selection = slice::parse(text)?.resolve(&tensor.shape)?;
+    check_groups(tensor.dtype, &selection)?;
     let mut out = TensorOut::zeroed(tensor.dtype, &selection.shape)?;
     let Some((first, end)) = selection.bounds() else {
         return Ok(out);

@@ -6,6 +6,7 @@ use crate::registry::models;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
 use crate::store::query::Row;
+use crate::tensor_storage::verify::corrupted;
 use modelstore_chunk::ChunkHash;
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
@@ -39,6 +40,19 @@ pub struct StoredPiece {
     pub element_count: u64,
 }
 
+impl StoredTensor {
+    /// An error when shape, dtype and size do not agree: somebody changed the row.
+    pub fn check(self) -> Result<StoredTensor> {
+        if self.shape.byte_len(self.dtype).ok() == Some(self.raw_bytes) {
+            return Ok(self);
+        }
+        Err(corrupted(format!(
+            "tensor \"{}\" of shape {} and dtype {} is recorded with {} bytes",
+            self.label, self.shape, self.dtype, self.raw_bytes
+        )))
+    }
+}
+
 /// Columns that [`read_tensor`] reads, from a table or join where `t` is `tensor_metadata`.
 macro_rules! tensor_columns {
     () => {
@@ -54,14 +68,6 @@ pub fn read_tensor(row: &Row<'_>, label: Option<String>) -> Result<StoredTensor>
     let shape = Shape::from_i64(&row.get::<Vec<i64>>(3)?)?;
     let raw_bytes = row.get::<i64>(5)?;
     let label = label.unwrap_or_else(|| id.to_string());
-    if shape.byte_len(dtype)? != u64::try_from(raw_bytes).unwrap_or(u64::MAX) {
-        return Err(Failure::new(
-            Code::ERRCODE_DATA_CORRUPTED,
-            format!(
-                "tensor \"{label}\" of shape {shape} and dtype {dtype} is recorded with {raw_bytes} bytes"
-            ),
-        ));
-    }
     Ok(StoredTensor {
         id,
         dtype,
@@ -85,7 +91,7 @@ pub fn weight(store: &Store, model: Uuid, name: &str) -> Result<StoredTensor> {
         |row| read_tensor(row, Some(name.to_owned())),
     )?;
     match found {
-        Some(tensor) => Ok(tensor),
+        Some(tensor) => tensor.check(),
         None => {
             models::require(store, model)?;
             Err(unknown_weight(store, model, name))
@@ -111,7 +117,8 @@ pub fn tensor(store: &Store, id: Uuid) -> Result<StoredTensor> {
                 format!("tensor {id} does not exist"),
             )
             .hint(store.sql("SELECT tensor_id, dtype, shape FROM @store@.tensor_metadata;"))
-        })
+        })?
+        .check()
 }
 
 /// The pieces of a tensor that hold elements `first..end`, in order, checked to follow each other without a hole.

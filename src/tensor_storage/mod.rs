@@ -10,3 +10,4 @@ pub mod progress;
 pub mod stream;
 pub mod verify;
 pub mod write;
+pub mod zone;

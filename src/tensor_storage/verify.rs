@@ -2,12 +2,14 @@
 
 use crate::error::{Code, Failure, Result, info, or_raise};
 use crate::registry::models;
+use crate::safetensors::consistency::{self, File};
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_text, to_sql_uuid, uuid};
+use crate::store::query::Row;
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
 use crate::tensor_storage::stream::ChunkStream;
 use modelstore_chunk::{ChunkHash, ContentHasher};
-use pgrx::datum::Uuid as SqlUuid;
+use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -60,39 +62,26 @@ fn model(model: Uuid) -> Result<Vec<Problem>> {
     let store = Store::current()?;
     models::require(&store, model)?;
     let mut verifier = Verifier::new(&store);
-    let files = store.rows(
-        "SELECT file_name, header, file_bytes, blake3 FROM @store@.model_files
-         WHERE model_id = $1 AND format = 'safetensors' ORDER BY file_name",
-        &[uuid(model)],
-        |row| {
-            Ok(File {
-                name: row.get(1)?,
-                header: row.get(2)?,
-                bytes: row.get::<i64>(3)? as u64,
-                blake3: row.get(4)?,
-            })
-        },
-    )?;
-    for file in &files {
-        verifier.file(file, &weights(&store, model, Some(&file.name))?)?;
+    for file in consistency::files(&store, model)? {
+        for problem in consistency::disagreements(&store, model, &file)? {
+            verifier.report(&file.name, None, None, problem);
+        }
+        let tensors = weights(&mut verifier, model, Some(&file.name))?;
+        verifier.file(&file, &tensors)?;
     }
-    for tensor in weights(&store, model, None)? {
+    for tensor in weights(&mut verifier, model, None)? {
         verifier.tensor(&tensor)?;
     }
     Ok(verifier.finish())
 }
 
-/// A row of `model_files`.
-struct File {
-    name: String,
-    header: Vec<u8>,
-    bytes: u64,
-    blake3: Vec<u8>,
-}
-
 /// Tensors of the weights of one file in its order, or of the weights that came from none.
-fn weights(store: &Store, model: Uuid, file: Option<&str>) -> Result<Vec<StoredTensor>> {
-    store.rows(
+fn weights(
+    verifier: &mut Verifier<'_>,
+    model: Uuid,
+    file: Option<&str>,
+) -> Result<Vec<StoredTensor>> {
+    verifier.readable(
         concat!(
             "SELECT ",
             tensor_columns!(),
@@ -101,24 +90,21 @@ fn weights(store: &Store, model: Uuid, file: Option<&str>) -> Result<Vec<StoredT
               ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
         ),
         &[uuid(model), maybe_text(file)],
-        |row| {
-            let name = row.get(6)?;
-            read_tensor(row, Some(name))
-        },
+        |row| row.get(6).map(Some),
     )
 }
 
 fn store() -> Result<Vec<Problem>> {
     let store = Store::current()?;
     let mut verifier = Verifier::new(&store);
-    let tensors = store.rows(
+    let tensors = verifier.readable(
         concat!(
             "SELECT ",
             tensor_columns!(),
             " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
         ),
         &[],
-        |row| read_tensor(row, None),
+        |_| Ok(None),
     )?;
     for tensor in &tensors {
         verifier.tensor(tensor)?;
@@ -184,6 +170,31 @@ impl<'a> Verifier<'a> {
         ));
     }
 
+    /// The tensors of a query on [`tensor_columns`]; rows that make no tensor are problems.
+    fn readable(
+        &mut self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        label: impl Fn(&Row<'_>) -> Result<Option<String>>,
+    ) -> Result<Vec<StoredTensor>> {
+        let rows = self.store.rows(template, arguments, |row| {
+            let id = from_sql_uuid(row.get::<SqlUuid>(1)?);
+            let label = label(row)?;
+            Ok((id, label.clone(), read_tensor(row, label)))
+        })?;
+        let mut tensors = Vec::with_capacity(rows.len());
+        for (id, label, tensor) in rows {
+            match tensor {
+                Ok(tensor) => tensors.push(tensor),
+                Err(failure) => {
+                    let label = label.unwrap_or_else(|| id.to_string());
+                    self.report(&label, Some(id), None, failure.message().to_owned());
+                }
+            }
+        }
+        Ok(tensors)
+    }
+
     /// Checks a file: its chunks and, over all of it, its BLAKE3 hash, which covers the tensors as well. Only when that
     /// does not match is each tensor looked at by itself, to name the one.
     fn file(&mut self, file: &File, tensors: &[StoredTensor]) -> Result<()> {
@@ -208,6 +219,16 @@ impl<'a> Verifier<'a> {
             },
         )?;
         self.tensors += tensors.len() as u64;
+        for tensor in tensors {
+            if let Err(failure) = tensor.clone().check() {
+                self.report(
+                    &tensor.label,
+                    Some(tensor.id),
+                    None,
+                    failure.message().to_owned(),
+                );
+            }
+        }
         if self.problems.len() > before
             || (bytes == file.bytes && hasher.finalize().as_bytes()[..] == file.blake3[..])
         {
@@ -232,7 +253,11 @@ impl<'a> Verifier<'a> {
     /// Checks a tensor: its chunks, its size and its hash.
     fn tensor(&mut self, tensor: &StoredTensor) -> Result<()> {
         self.tensors += 1;
-        let pieces = match locate::all_pieces(self.store, tensor) {
+        let pieces = tensor
+            .clone()
+            .check()
+            .and_then(|t| locate::all_pieces(self.store, &t));
+        let pieces = match pieces {
             Ok(pieces) => pieces,
             Err(failure) => {
                 self.report(

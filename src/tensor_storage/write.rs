@@ -24,7 +24,7 @@ use modelstore_chunk::{
 use modelstore_tensor::stats;
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
@@ -302,6 +302,16 @@ fn insert_chunks(
     let mut chunks = SpiChunks::new(store);
     let hashes: Vec<ChunkHash> = origins.keys().copied().collect();
     let present = chunks.lock_existing(&hashes)?;
+    // Bases are kept from the collector as well; one that is gone by now is not a base.
+    let wanted: BTreeSet<ChunkHash> = origins.values().filter_map(|o| o.base).collect();
+    let wanted: Vec<ChunkHash> = wanted.into_iter().collect();
+    let kept = chunks.lock_existing(&wanted)?;
+    let bases: BTreeSet<ChunkHash> = wanted
+        .into_iter()
+        .zip(kept)
+        .filter(|(_, kept)| *kept)
+        .map(|(base, _)| base)
+        .collect();
     let free = buffers.clone();
     let mut pipeline = background::pipeline(
         || (Encoder::new(), Decoder::new()),
@@ -341,7 +351,7 @@ fn insert_chunks(
         }
         let mut raw = buffers.take();
         source.read_at(origin.offset, origin.len as usize, &mut raw)?;
-        let base = match origin.base {
+        let base = match origin.base.filter(|base| bases.contains(base)) {
             Some(base) => Some((base, fetch_encoded(store, &base, origin.name, buffers)?)),
             None => None,
         };

@@ -24,6 +24,9 @@ pub enum Error {
     /// A dimension below zero.
     #[error("tensor dimension {0} is negative")]
     NegativeDimension(i64),
+    /// More elements than can be counted.
+    #[error("tensor shape {0} is too large")]
+    ShapeTooLarge(String),
     /// The product of the dimensions, or its size in bytes, does not fit.
     #[error("tensor of shape {shape} and dtype {dtype} is too large")]
     TooLarge {

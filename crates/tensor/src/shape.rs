@@ -20,10 +20,7 @@ impl Shape {
         if dims.len() > Shape::MAX_RANK {
             return Err(Error::RankTooLarge(dims.len()));
         }
-        let too_large = || Error::TooLarge {
-            shape: format_dims(dims),
-            dtype: DType::U8,
-        };
+        let too_large = || Error::ShapeTooLarge(format_dims(dims));
         let mut product: u64 = 1;
         for &d in dims.iter().filter(|&&d| d != 0) {
             product = product

@@ -1,0 +1,62 @@
+"""Models into the store and out again, and what the store then has."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg.sql import SQL, Identifier
+
+Connection = psycopg.Connection[Any]
+
+
+def import_model(
+    db: Connection, data: bytes, name: str = "model", version: str = "1", config: object = None, parent: uuid.UUID | None = None
+) -> Any:
+    """Imports bytes; returns the row that says what came of it."""
+    with db.cursor(row_factory=namedtuple_row) as cursor:
+        cursor.execute(
+            "SELECT * FROM modelstore.import_safetensors(%b::text, %b::text, %b::bytea, %s, %s)",
+            (name, version, data, json.dumps(config) if config is not None else None, parent),
+        )
+        return cursor.fetchone()
+
+
+def export_model(db: Connection, model: uuid.UUID, file_name: str | None = None) -> bytes:
+    """A file of a model, by COPY in binary format."""
+    query = SQL("COPY (SELECT modelstore.export_safetensors({}, {})) TO STDOUT (FORMAT binary)")
+    with db.cursor() as cursor, cursor.copy(query.format(model, file_name)) as copy:
+        copy.set_types(["bytea"])
+        return b"".join(part for (part,) in copy.rows())
+
+
+def tables(db: Connection) -> list[str]:
+    """The tables of the store."""
+    rows = db.execute("SELECT relname FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relkind = 'r' ORDER BY 1")
+    return [name for (name,) in rows]
+
+
+def rows_left(db: Connection) -> dict[str, int]:
+    """Tables of the store that are not empty, but for what every store has."""
+    counts = SQL(" UNION ALL ").join(
+        SQL("SELECT {}, count(*) FROM store.{}").format(name, Identifier(name)) for name in tables(db) if name != "store_version"
+    )
+    return {name: count for name, count in db.execute(counts) if count}
+
+
+def refusal(db: Connection, query: str, *arguments: object) -> psycopg.errors.Diagnostic:
+    """The error that a statement must end with, in a transaction of its own."""
+    try:
+        with db.transaction():
+            db.execute(query, arguments, prepare=False)
+    except psycopg.Error as error:
+        return error.diag
+    raise AssertionError(f"no error: {query}")
+
+
+def problems(db: Connection) -> list[tuple[Any, ...]]:
+    """What verify_store finds."""
+    return db.execute("SELECT * FROM modelstore.verify_store()").fetchall()

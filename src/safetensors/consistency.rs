@@ -1,0 +1,98 @@
+//! Whether what is recorded of a file still agrees with its own header: the names, dtypes, shapes and offsets of its
+//! weights, and the list of its chunks.
+
+use crate::error::Result;
+use crate::safetensors::files::manifest_hash;
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, text, uuid};
+use crate::tensor_storage::locate;
+use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
+use pgrx::datum::Uuid as SqlUuid;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// A row of `model_files`.
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// Length and JSON.
+    pub header: Vec<u8>,
+    /// Size of the file.
+    pub bytes: u64,
+    /// BLAKE3-256 of the file.
+    pub blake3: Vec<u8>,
+    /// BLAKE3-256 of the header and the hashes of the chunks.
+    pub manifest_hash: Vec<u8>,
+}
+
+/// The safetensors files of a model, by name.
+pub fn files(store: &Store, model: Uuid) -> Result<Vec<File>> {
+    store.rows(
+        "SELECT file_name, header, file_bytes, blake3, manifest_hash FROM @store@.model_files
+         WHERE model_id = $1 AND format = 'safetensors' ORDER BY file_name",
+        &[uuid(model)],
+        |row| {
+            Ok(File {
+                name: row.get(1)?,
+                header: row.get(2)?,
+                bytes: row.get::<i64>(3)? as u64,
+                blake3: row.get(4)?,
+                manifest_hash: row.get(5)?,
+            })
+        },
+    )
+}
+
+/// What does not agree, a sentence each.
+pub fn disagreements(store: &Store, model: Uuid, file: &File) -> Result<Vec<String>> {
+    let json = file.header.get(LENGTH_BYTES as usize..).unwrap_or_default();
+    let header = match parse_header(json, file.bytes) {
+        Ok(header) => header,
+        Err(e) => return Ok(vec![format!("recorded header does not read: {e}")]),
+    };
+    type Recorded = (Uuid, String, Vec<i64>, i64);
+    let mut recorded: HashMap<String, Recorded> = HashMap::new();
+    store.query(
+        "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, w.file_offset
+         FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+         WHERE w.model_id = $1 AND w.file_name = $2",
+        &[uuid(model), text(&file.name)],
+        |row| {
+            let id = from_sql_uuid(row.get::<SqlUuid>(2)?);
+            recorded.insert(row.get(1)?, (id, row.get(3)?, row.get(4)?, row.get(5)?));
+            Ok(())
+        },
+    )?;
+    let mut problems = Vec::new();
+    let mut ids = Vec::with_capacity(header.tensors.len());
+    for tensor in &header.tensors {
+        let Some((id, dtype, shape, offset)) = recorded.remove(&tensor.name) else {
+            problems.push(format!("weight \"{}\" is missing", tensor.name));
+            continue;
+        };
+        ids.push(id);
+        let same_shape = shape
+            .iter()
+            .map(|&d| d as u64)
+            .eq(tensor.shape.dims().iter().copied());
+        if dtype != tensor.dtype.name() || !same_shape || offset as u64 != tensor.start {
+            problems.push(format!(
+                "dtype, shape or offset of weight \"{}\" is not that of the header",
+                tensor.name
+            ));
+        }
+    }
+    problems.extend(
+        recorded
+            .keys()
+            .map(|name| format!("weight \"{name}\" is not in the header")),
+    );
+    if problems.is_empty() {
+        let chunks = locate::chunks_of(store, &ids)?;
+        let hash = manifest_hash(&file.header, chunks.iter().map(|(_, hash)| hash));
+        if hash.as_bytes()[..] != file.manifest_hash[..] {
+            problems.push("header or chunks do not match the manifest hash".to_owned());
+        }
+    }
+    Ok(problems)
+}
