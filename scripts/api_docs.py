@@ -25,7 +25,7 @@ TOPICS = {
     "Upload": "begin_upload append_upload upload_offset finish_upload abort_upload",
     "Tensors in the store": "get_tensor get_tensor_slice reconstruct_tensor embedding diff_models find_weights_with",
     "Tensor values": "dtype shape ndim numel nbytes slice reshape astype tobytes frombuffer "
-    "norm l1_norm linf_norm sum mean std min max",
+    "norm l1_norm linf_norm sum mean std min max enable_pgvector",
     "Chunk values": "codec raw_size stored_size base_hash decode",
     "Maintenance": "verify_model verify_store space_report gc",
     "Zone maps": "zone_sum zone_mean zone_std",

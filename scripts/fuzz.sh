@@ -3,7 +3,8 @@
 #
 #   SECONDS_PER_TARGET=600 scripts/fuzz.sh [TARGET…]
 #
-# What it finds interesting goes into .local/fuzz; fuzz/corpus, where it exists, holds inputs to start from.
+# What it finds interesting goes into .local/fuzz; fuzz/corpus holds seeds and archives of what earlier runs found
+# (scripts/fuzz_corpus.sh), to start from.
 #
 # cargo-fuzz wants a nightly compiler for the sanitizer flags; RUSTC_BOOTSTRAP lets the stable one take them.
 . "$(dirname "$0")/lib.sh"
@@ -19,6 +20,7 @@ for target in "${targets[@]}"; do
   corpora=("$LOCAL/fuzz/$target")
   mkdir -p "${corpora[@]}"
   [ ! -d "corpus/$target" ] || corpora+=("corpus/$target")
+  [ ! -f "corpus/$target.tar.gz" ] || tar -xzf "corpus/$target.tar.gz" -C "$LOCAL/fuzz/$target"
   cargo fuzz run "$target" "${corpora[@]}" -- -max_total_time="${SECONDS_PER_TARGET:-600}" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 ||
     failed+=("$target")
 done

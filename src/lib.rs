@@ -20,6 +20,7 @@ mod tensor;
 mod tensor_chunk;
 mod tensor_storage;
 mod varlena;
+mod verify;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[allow(clippy::expect_used, clippy::unwrap_used)]

@@ -151,3 +151,6 @@ COMMENT ON FUNCTION tensor_hash(tensor) IS 'Hash of a tensor, equal for equal te
 COMMENT ON FUNCTION zone_sum(double precision[]) IS 'Sum of the elements as IEEE 754 has it: overflow gives Infinity, not an error. NULLs are left out; NULL when there is no number. For v_weight_statistics.';
 COMMENT ON FUNCTION zone_mean(double precision, bigint) IS 'Mean of count numbers with that sum; NULL when count is 0. For v_weight_statistics.';
 COMMENT ON FUNCTION zone_std(double precision, double precision, bigint) IS 'Standard deviation of a population of count numbers with that sum and that sum of squares; NULL when count is 0. For v_weight_statistics.';
+
+-- pgvector
+COMMENT ON FUNCTION enable_pgvector() IS 'Makes the casts between tensor and pgvector''s vector (f32) and halfvec (f16) that are not there, and returns how many it made. From tensor explicit, to tensor on assignment. Error 42704 without pgvector. Casts belong to whoever owns a type, so a superuser calls it.';

@@ -3,32 +3,10 @@
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use crate::store::arguments::{bytes, text, uuid};
+use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate;
 use modelstore_chunk::ChunkHash;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
-
-/// SHA-256 and BLAKE3 of a file, computed as it streams by.
-pub struct FileHashes {
-    sha256: Sha256,
-    blake3: blake3::Hasher,
-}
-
-impl FileHashes {
-    /// Of no bytes yet.
-    pub fn new() -> FileHashes {
-        FileHashes {
-            sha256: Sha256::new(),
-            blake3: blake3::Hasher::new(),
-        }
-    }
-
-    /// Takes the next bytes of the file.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
-        self.blake3.update(bytes);
-    }
-}
 
 /// BLAKE3-256 of a header and of the hashes of the chunks behind it, in order.
 pub fn manifest_hash<'a>(
@@ -58,6 +36,7 @@ pub fn record(
     check_name(file_name)?;
     let chunks = locate::chunks_of(store, tensors)?;
     let manifest_hash = manifest_hash(header, chunks.iter().map(|(_, hash)| hash));
+    let (sha256, blake3) = hashes.finish();
     let inserted = store.execute(
         "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
@@ -67,8 +46,8 @@ pub fn record(
             text(format),
             bytes(header),
             (file_bytes as i64).into(),
-            bytes(&hashes.sha256.finalize()),
-            bytes(hashes.blake3.finalize().as_bytes()),
+            bytes(&sha256),
+            bytes(&blake3),
             bytes(manifest_hash.as_bytes()),
         ],
     )?;

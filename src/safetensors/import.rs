@@ -3,10 +3,11 @@
 use crate::error::{Code, Failure, Result};
 use crate::registry::architecture;
 use crate::registry::models::{self, NewModel};
-use crate::safetensors::files::{self, FileHashes};
+use crate::safetensors::files;
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::{maybe_uuid, text, uuid};
+use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::write::{Incoming, write_tensors};
 use modelstore_formats::safetensors::{Header, LENGTH_BYTES, header_len, parse_header};
 use pgrx::datum::Uuid as SqlUuid;

@@ -3,7 +3,7 @@
 use crate::error::{Result, or_raise, required};
 use crate::registry::models::NewModel;
 use crate::safetensors::import::{Imported, import};
-use crate::safetensors::shards;
+use crate::safetensors::{shards, upload};
 use crate::source::Source;
 use crate::source::bytes::{Bytea, ByteaSource};
 use crate::source::large_object::LargeObject;
@@ -117,6 +117,36 @@ fn import_safetensors_file(
     })())
 }
 
+/// Imports the upload as a safetensors file and forgets it.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn finish_upload(
+    upload_id: Option<SqlUuid>,
+    name: Option<&str>,
+    version: Option<&str>,
+    config: default!(Option<pgrx::JsonB>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let id = from_sql_uuid(required(upload_id, "upload_id")?);
+        upload::consume(id, |parts| {
+            import_as(parts, name, version, config, parent, metadata)
+        })
+    })())
+}
+
 /// Adds one more file to a model: a shard, or with a name that ends in `.index.json` the index that ties them together.
 #[pg_extern(name = "add_safetensors", volatile, parallel_unsafe, strict)]
 #[search_path(pg_catalog, pg_temp)]
@@ -178,10 +208,9 @@ fn add_safetensors_upload(
         name!(reused_bytes, i64),
     ),
 > {
-    or_raise(crate::safetensors::upload::consume(
-        from_sql_uuid(upload_id),
-        |parts| add(model_id, file_name, parts),
-    ))
+    or_raise(upload::consume(from_sql_uuid(upload_id), |parts| {
+        add(model_id, file_name, parts)
+    }))
 }
 
 fn add(model_id: SqlUuid, file_name: &str, source: &mut dyn Source) -> Result<ImportedRow> {

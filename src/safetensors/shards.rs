@@ -3,12 +3,13 @@
 use crate::error::{Code, Failure, Result};
 use crate::registry::architecture;
 use crate::registry::models::{self, NewModel};
-use crate::safetensors::files::{self, FileHashes};
+use crate::safetensors::files;
 use crate::safetensors::import::{Imported, import, import_file};
 use crate::source::Source;
 use crate::source::server_file::ServerFile;
 use crate::store::Store;
 use crate::store::arguments::uuid;
+use crate::tensor_storage::file_hashes::FileHashes;
 use modelstore_formats::safetensors::{ShardIndex, parse_index};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! Resumable uploads: any number of parts of any size, over any driver, across sessions.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::safetensors::import_sql;
 use crate::source::Source;
 use crate::source::parts::Parts;
 use crate::store::Store;
@@ -102,36 +101,6 @@ fn abort_upload(upload_id: SqlUuid) -> i64 {
         let offset = offset_of(&store, upload)?;
         remove(&store, upload)?;
         Ok(offset)
-    })())
-}
-
-/// Imports the upload as a safetensors file and forgets it.
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn finish_upload(
-    upload_id: Option<SqlUuid>,
-    name: Option<&str>,
-    version: Option<&str>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise((|| {
-        let upload = from_sql_uuid(required(upload_id, "upload_id")?);
-        consume(upload, |parts| {
-            import_sql::import_as(parts, name, version, config, parent, metadata)
-        })
     })())
 }
 

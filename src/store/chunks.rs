@@ -2,7 +2,7 @@
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use crate::store::arguments::{bytes, bytes_array, chunk};
-use crate::tensor_storage::stream::{corrupt, missing};
+use crate::store::corruption::{corrupt_chunk, missing_chunk};
 use crate::varlena::Building;
 use modelstore_chunk::{Buffers, ChunkHash, ChunkHead, ChunkStore, MAX_DELTA_DEPTH};
 
@@ -113,9 +113,9 @@ pub fn fetch_encoded(
             ));
         }
         let encoded =
-            fetch_one(store, &hash, buffers.take())?.ok_or_else(|| missing(&hash, label))?;
+            fetch_one(store, &hash, buffers.take())?.ok_or_else(|| missing_chunk(&hash, label))?;
         next = ChunkHead::parse(&encoded)
-            .map_err(|e| corrupt(&hash, label, e))?
+            .map_err(|e| corrupt_chunk(&hash, label, e))?
             .base;
         chain.push(encoded);
     }

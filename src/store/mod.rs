@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod chunks;
+pub mod corruption;
 pub mod ddl;
 pub mod gc;
 pub mod query;

@@ -6,4 +6,5 @@ pub mod compare;
 pub mod datum;
 pub mod io;
 pub mod math;
+pub mod pgvector;
 pub mod shape;

@@ -3,12 +3,12 @@
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
 use crate::store::arguments::from_sql_uuid;
+use crate::store::corruption::corrupted;
 use crate::tensor::datum::{MAX_VALUE_BYTES, TensorOut};
 use crate::tensor::shape::{check_groups, group_bytes};
 use crate::tensor_storage::locate::{self, StoredTensor};
 use crate::tensor_storage::partial::PartialReader;
 use crate::tensor_storage::stream::ChunkStream;
-use crate::tensor_storage::verify::corrupted;
 use modelstore_chunk::ChunkHash;
 use modelstore_tensor::slice;
 use pgrx::datum::Uuid as SqlUuid;

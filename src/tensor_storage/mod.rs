@@ -2,12 +2,12 @@
 
 pub mod diff;
 pub mod embedding;
+pub mod file_hashes;
 pub mod find;
 pub mod get;
 pub mod locate;
 pub mod partial;
 pub mod progress;
 pub mod stream;
-pub mod verify;
 pub mod write;
 pub mod zone;

@@ -4,6 +4,7 @@
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use crate::store::arguments::bytes;
+use crate::store::corruption::{corrupt_chunk, missing_chunk};
 use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate::{StoredPiece, StoredTensor};
 use crate::varlena::Toasted;
@@ -82,7 +83,7 @@ impl<'a> PartialReader<'a> {
                 };
                 // SAFETY: the datum is this row's chunk column and is read before the query ends.
                 let chunk = unsafe { Toasted::from_datum(datum) };
-                let corrupt = |e| super::stream::corrupt(hash, label, e);
+                let corrupt = |e| corrupt_chunk(hash, label, e);
                 // One TOAST piece holds the header and the index of a chunk of the usual size.
                 let mut prefix = chunk.slice(0, 1900);
                 let head = modelstore_chunk::ChunkHead::parse(
@@ -108,7 +109,7 @@ impl<'a> PartialReader<'a> {
         if found {
             Ok((out, base))
         } else {
-            Err(super::stream::missing(hash, label))
+            Err(missing_chunk(hash, label))
         }
     }
 }

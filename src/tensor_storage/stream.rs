@@ -4,8 +4,8 @@ use crate::background;
 use crate::error::{Failure, Result};
 use crate::store::Store;
 use crate::store::chunks::fetch_encoded;
+use crate::store::corruption::{corrupt_chunk, missing_chunk};
 use crate::tensor_storage::locate::{StoredPiece, StoredTensor};
-use crate::tensor_storage::verify::corrupted;
 use modelstore_chunk::{Buffers, ChunkHash, Decoder, Pipeline};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -83,8 +83,8 @@ impl ChunkStream {
         }
         let outcome = match background::next(&mut self.pipeline)? {
             Some(Ok(raw)) => Ok(raw),
-            Some(Err(e)) => Err(corrupt(&hash, &label, e)),
-            None => Err(missing(&hash, &label)),
+            Some(Err(e)) => Err(corrupt_chunk(&hash, &label, e)),
+            None => Err(missing_chunk(&hash, &label)),
         };
         // The next read overlaps with whatever the caller does with this chunk.
         self.fill()?;
@@ -105,7 +105,7 @@ impl ChunkStream {
                     .pipeline
                     .submit(Job { chain, hash })
                     .err()
-                    .map(|_| missing(&hash, &label)),
+                    .map(|_| missing_chunk(&hash, &label)),
                 Err(failure) => Some(failure),
             };
             self.submitted.push_back((hash, label, failure));
@@ -140,16 +140,4 @@ pub fn decode_chain(decoder: &mut Decoder, chain: &[Vec<u8>], free: &Buffers) ->
         }
     }
     Ok(base.unwrap_or_default())
-}
-
-/// A chunk that does not decode to what its hash says.
-pub fn corrupt(hash: &ChunkHash, label: &str, error: modelstore_chunk::Error) -> Failure {
-    corrupted(format!(
-        "chunk {hash} of tensor \"{label}\" is corrupted: {error}"
-    ))
-}
-
-/// A chunk that is not there.
-pub fn missing(hash: &ChunkHash, label: &str) -> Failure {
-    corrupted(format!("chunk {hash} of tensor \"{label}\" is missing"))
 }

@@ -7,13 +7,13 @@
 
 use crate::background;
 use crate::error::{Code, Failure, Result};
-use crate::safetensors::files::FileHashes;
 use crate::settings;
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::{bytes, from_sql_uuid, text, to_sql_uuid};
 use crate::store::chunks::{SpiChunks, fetch_encoded};
 use crate::tensor::shape::dims;
+use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate;
 use crate::tensor_storage::progress::Progress;
 use crate::tensor_storage::stream::decode_chain;

@@ -1,151 +1,31 @@
-//! Decoding everything and comparing it with its hashes.
+//! What is looked at, what is counted, what is found.
 
-use crate::error::{Code, Failure, Result, info, or_raise};
-use crate::registry::models;
-use crate::safetensors::consistency::{self, File};
+use crate::error::{Result, info};
+use crate::safetensors::consistency::File;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_text, to_sql_uuid, uuid};
+use crate::store::arguments::{from_sql_uuid, to_sql_uuid};
 use crate::store::query::Row;
-use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
+use crate::tensor_storage::locate::{self, StoredTensor, read_tensor};
 use crate::tensor_storage::stream::ChunkStream;
 use modelstore_chunk::{ChunkHash, ContentHasher};
 use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
-use pgrx::prelude::*;
 use std::rc::Rc;
 use uuid::Uuid;
 
 /// One row a problem; none when all is well.
-type Problem = (String, Option<SqlUuid>, Option<Vec<u8>>, String);
-
-/// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
-#[pg_extern(stable, strict, parallel_restricted)]
-#[search_path(pg_catalog, pg_temp)]
-fn verify_model(
-    model_id: SqlUuid,
-) -> TableIterator<
-    'static,
-    (
-        name!(object, String),
-        name!(tensor_id, Option<SqlUuid>),
-        name!(chunk_hash, Option<Vec<u8>>),
-        name!(problem, String),
-    ),
-> {
-    TableIterator::new(or_raise(model(from_sql_uuid(model_id))))
-}
-
-/// The same for every tensor of the store, with what ties its tables together.
-#[pg_extern(stable, parallel_restricted)]
-#[search_path(pg_catalog, pg_temp)]
-fn verify_store() -> TableIterator<
-    'static,
-    (
-        name!(object, String),
-        name!(tensor_id, Option<SqlUuid>),
-        name!(chunk_hash, Option<Vec<u8>>),
-        name!(problem, String),
-    ),
-> {
-    TableIterator::new(or_raise(store()))
-}
+pub type Problem = (String, Option<SqlUuid>, Option<Vec<u8>>, String);
 
 /// What was looked at, and what was found.
-struct Verifier<'a> {
+pub struct Verifier<'a> {
     store: &'a Store,
-    problems: Vec<Problem>,
+    pub problems: Vec<Problem>,
     tensors: u64,
     chunks: u64,
     bytes: u64,
 }
 
-fn model(model: Uuid) -> Result<Vec<Problem>> {
-    let store = Store::current()?;
-    models::require(&store, model)?;
-    let mut verifier = Verifier::new(&store);
-    for file in consistency::files(&store, model)? {
-        for problem in consistency::disagreements(&store, model, &file)? {
-            verifier.report(&file.name, None, None, problem);
-        }
-        let tensors = weights(&mut verifier, model, Some(&file.name))?;
-        verifier.file(&file, &tensors)?;
-    }
-    for tensor in weights(&mut verifier, model, None)? {
-        verifier.tensor(&tensor)?;
-    }
-    Ok(verifier.finish())
-}
-
-/// Tensors of the weights of one file in its order, or of the weights that came from none.
-fn weights(
-    verifier: &mut Verifier<'_>,
-    model: Uuid,
-    file: Option<&str>,
-) -> Result<Vec<StoredTensor>> {
-    verifier.readable(
-        concat!(
-            "SELECT ",
-            tensor_columns!(),
-            ", w.weight_name FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-              WHERE w.model_id = $1 AND w.file_name IS NOT DISTINCT FROM $2
-              ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
-        ),
-        &[uuid(model), maybe_text(file)],
-        |row| row.get(6).map(Some),
-    )
-}
-
-fn store() -> Result<Vec<Problem>> {
-    let store = Store::current()?;
-    let mut verifier = Verifier::new(&store);
-    let tensors = verifier.readable(
-        concat!(
-            "SELECT ",
-            tensor_columns!(),
-            " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
-        ),
-        &[],
-        |_| Ok(None),
-    )?;
-    for tensor in &tensors {
-        verifier.tensor(tensor)?;
-    }
-    // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
-    let unused = store.rows(
-        "SELECT chunk_hash FROM @store@.tensor_chunks c
-         WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",
-        &[],
-        |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
-    )?;
-    verifier.chunks(
-        &|_| None,
-        unused
-            .into_iter()
-            .map(|hash| (hash, "(no tensor)".into()))
-            .collect(),
-        &mut |_| (),
-    )?;
-    let broken = store.rows(
-        "SELECT 'chunk ' || encode(chunk_hash, 'hex'), chunk_hash, 'recorded sizes or base do not match the chunk'
-         FROM @store@.tensor_chunks
-         WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
-            OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
-         UNION ALL
-         SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
-         FROM @store@.tensor_metadata t
-         WHERE chunk_count <> (SELECT count(*) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id)",
-        &[],
-        |row| Ok((row.get::<String>(1)?, row.opt::<Vec<u8>>(2)?, row.get::<String>(3)?)),
-    )?;
-    verifier.problems.extend(
-        broken
-            .into_iter()
-            .map(|(object, chunk, problem)| (object, None, chunk, problem)),
-    );
-    Ok(verifier.finish())
-}
-
 impl<'a> Verifier<'a> {
-    fn new(store: &'a Store) -> Verifier<'a> {
+    pub fn new(store: &'a Store) -> Verifier<'a> {
         Verifier {
             store,
             problems: Vec::new(),
@@ -155,7 +35,7 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn report(
+    pub fn report(
         &mut self,
         object: &str,
         tensor: Option<Uuid>,
@@ -171,7 +51,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// The tensors of a query on [`tensor_columns`]; rows that make no tensor are problems.
-    fn readable(
+    pub fn readable(
         &mut self,
         template: &str,
         arguments: &[DatumWithOid<'_>],
@@ -197,7 +77,7 @@ impl<'a> Verifier<'a> {
 
     /// Checks a file: its chunks and, over all of it, its BLAKE3 hash, which covers the tensors as well. Only when that
     /// does not match is each tensor looked at by itself, to name the one.
-    fn file(&mut self, file: &File, tensors: &[StoredTensor]) -> Result<()> {
+    pub fn file(&mut self, file: &File, tensors: &[StoredTensor]) -> Result<()> {
         let before = self.problems.len();
         let ids: Vec<Uuid> = tensors.iter().map(|t| t.id).collect();
         let labels: Vec<Rc<str>> = tensors.iter().map(|t| t.label.as_str().into()).collect();
@@ -251,7 +131,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// Checks a tensor: its chunks, its size and its hash.
-    fn tensor(&mut self, tensor: &StoredTensor) -> Result<()> {
+    pub fn tensor(&mut self, tensor: &StoredTensor) -> Result<()> {
         self.tensors += 1;
         let pieces = tensor
             .clone()
@@ -303,7 +183,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// Decodes chunks in order. `tensor_of` says which tensor a chunk, by its place, is read for.
-    fn chunks(
+    pub fn chunks(
         &mut self,
         tensor_of: &dyn Fn(usize) -> Option<Uuid>,
         wanted: Vec<(ChunkHash, Rc<str>)>,
@@ -329,7 +209,7 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Vec<Problem> {
+    pub fn finish(self) -> Vec<Problem> {
         info(&format!(
             "verified {} tensors, {} chunks, {} bytes: {} problems",
             self.tensors,
@@ -339,10 +219,4 @@ impl<'a> Verifier<'a> {
         ));
         self.problems
     }
-}
-
-/// A problem that a single read met, as an error that names the check to run.
-pub fn corrupted(message: String) -> Failure {
-    Failure::new(Code::ERRCODE_DATA_CORRUPTED, message)
-        .hint("SELECT * FROM modelstore.verify_store();")
 }

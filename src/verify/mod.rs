@@ -1,0 +1,133 @@
+//! Decoding everything and comparing it with its hashes.
+
+mod verifier;
+
+use crate::error::{Result, or_raise};
+use crate::registry::models;
+use crate::safetensors::consistency;
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, maybe_text, uuid};
+use crate::tensor_storage::locate::{StoredTensor, tensor_columns};
+use modelstore_chunk::ChunkHash;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use uuid::Uuid;
+use verifier::{Problem, Verifier};
+
+/// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_model(
+    model_id: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    TableIterator::new(or_raise(model(from_sql_uuid(model_id))))
+}
+
+/// The same for every tensor of the store, with what ties its tables together.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_store() -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    TableIterator::new(or_raise(store()))
+}
+
+fn model(model: Uuid) -> Result<Vec<Problem>> {
+    let store = Store::current()?;
+    models::require(&store, model)?;
+    let mut verifier = Verifier::new(&store);
+    for file in consistency::files(&store, model)? {
+        for problem in consistency::disagreements(&store, model, &file)? {
+            verifier.report(&file.name, None, None, problem);
+        }
+        let tensors = weights(&mut verifier, model, Some(&file.name))?;
+        verifier.file(&file, &tensors)?;
+    }
+    for tensor in weights(&mut verifier, model, None)? {
+        verifier.tensor(&tensor)?;
+    }
+    Ok(verifier.finish())
+}
+
+/// Tensors of the weights of one file in its order, or of the weights that came from none.
+fn weights(
+    verifier: &mut Verifier<'_>,
+    model: Uuid,
+    file: Option<&str>,
+) -> Result<Vec<StoredTensor>> {
+    verifier.readable(
+        concat!(
+            "SELECT ",
+            tensor_columns!(),
+            ", w.weight_name FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+              WHERE w.model_id = $1 AND w.file_name IS NOT DISTINCT FROM $2
+              ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
+        ),
+        &[uuid(model), maybe_text(file)],
+        |row| row.get(6).map(Some),
+    )
+}
+
+fn store() -> Result<Vec<Problem>> {
+    let store = Store::current()?;
+    let mut verifier = Verifier::new(&store);
+    let tensors = verifier.readable(
+        concat!(
+            "SELECT ",
+            tensor_columns!(),
+            " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
+        ),
+        &[],
+        |_| Ok(None),
+    )?;
+    for tensor in &tensors {
+        verifier.tensor(tensor)?;
+    }
+    // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
+    let unused = store.rows(
+        "SELECT chunk_hash FROM @store@.tensor_chunks c
+         WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",
+        &[],
+        |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
+    )?;
+    verifier.chunks(
+        &|_| None,
+        unused
+            .into_iter()
+            .map(|hash| (hash, "(no tensor)".into()))
+            .collect(),
+        &mut |_| (),
+    )?;
+    let broken = store.rows(
+        "SELECT 'chunk ' || encode(chunk_hash, 'hex'), chunk_hash, 'recorded sizes or base do not match the chunk'
+         FROM @store@.tensor_chunks
+         WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
+            OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
+         UNION ALL
+         SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
+         FROM @store@.tensor_metadata t
+         WHERE chunk_count <> (SELECT count(*) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id)",
+        &[],
+        |row| Ok((row.get::<String>(1)?, row.opt::<Vec<u8>>(2)?, row.get::<String>(3)?)),
+    )?;
+    verifier.problems.extend(
+        broken
+            .into_iter()
+            .map(|(object, chunk, problem)| (object, None, chunk, problem)),
+    );
+    Ok(verifier.finish())
+}
