@@ -16,6 +16,7 @@ import difflib
 import pathlib
 import re
 import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -117,3 +118,15 @@ def test_documentation(block: Block, printed) -> None:
     elif not matches(expected := lines(block.output), lines(actual)):
         diff = difflib.unified_diff(expected, lines(actual), "documented", "printed", lineterm="")
         pytest.fail(f"{block}\n{block.sql}\n" + "\n".join(diff), False)
+
+
+def test_the_reference_is_what_the_catalog_says(server: Server, dbname: str) -> None:
+    """docs/api.md is generated; who changes a comment or a signature runs `make docs`."""
+    address = server.connect(dbname=dbname)
+    url = f"host={address.info.host} port={address.info.port} user=postgres dbname={dbname}"
+    if address.info.password:
+        url += f" password={address.info.password}"
+    address.close()
+    script = [sys.executable, str(ROOT / "scripts" / "api_docs.py"), url, "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
