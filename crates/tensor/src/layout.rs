@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(with(2, 33), Error::RankTooLarge(33));
         assert_eq!(with(3, 0x10), Error::UnknownFlags(0x10));
         assert_eq!(with(11, 0x80), Error::NegativeDimension(i64::MIN + 2));
-        assert!(matches!(with(11, 0x7f), Error::TooLarge { .. }));
+        assert!(matches!(with(11, 0x7f), Error::ShapeTooLarge(_)));
         assert!(matches!(
             with(10, 0x7f),
             Error::TooLarge { .. } | Error::TruncatedPayload { .. }
