@@ -78,8 +78,8 @@ fn workers() -> Result<&'static Workers> {
     Ok(workers)
 }
 
-/// glibc gives blocks of a mebibyte back to the system as they are freed and faults every page in again at the next use:
-/// a third of the time of an export. A session that has streamed chunks keeps up to 32 MB for the next ones instead.
+/// glibc gives blocks of a mebibyte back to the system as they are freed and faults every page in again at the next use.
+/// A session that has streamed chunks keeps up to 32 MB for the next ones instead.
 fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets two parameters of the allocator; any value is allowed.
