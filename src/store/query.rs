@@ -105,6 +105,29 @@ pub fn query(
     })
 }
 
+/// The same in the order of a key, for the few rows that are cheaper to sort here than by a node of the plan.
+pub fn query_in_order<K: Ord>(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+    key: impl Fn(&Row<'_>) -> Result<K>,
+    mut each: impl FnMut(&Row<'_>) -> Result<()>,
+) -> Result<()> {
+    Spi::connect(|client| {
+        let plan = plan(sql, false, arguments, |types| {
+            Ok(client.prepare(sql, types)?.keep())
+        })?;
+        let mut rows = client
+            .select(plan.as_ref(), None, arguments)?
+            .map(|row| {
+                let row = Row(row);
+                Ok((key(&row)?, row))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows.iter().try_for_each(|(_, row)| each(row))
+    })
+}
+
 /// The rows of a query, each made into a value.
 pub fn rows<T>(
     sql: &str,
@@ -158,6 +181,17 @@ impl Store {
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
         query(&self.sql(template), arguments, each)
+    }
+
+    /// See [`query_in_order`].
+    pub fn query_in_order<K: Ord>(
+        &self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        key: impl Fn(&Row<'_>) -> Result<K>,
+        each: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        query_in_order(&self.sql(template), arguments, key, each)
     }
 
     /// See [`rows`].

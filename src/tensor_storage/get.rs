@@ -109,14 +109,12 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     let Some((first, end)) = selection.bounds() else {
         return Ok(out);
     };
-    let pieces = locate::pieces(store, tensor, first, end)?;
-    let reader = PartialReader::new(store, tensor);
     let mut rest = out.elements_mut(selection.shape.rank());
     let mut runs = selection.runs().peekable();
     // What is left of a run that goes on in the next piece.
     let mut carried: Option<(u64, u64)> = None;
-    for piece in &pieces {
-        let piece_end = piece.first_element + piece.element_count;
+    PartialReader::new(store, tensor).each_piece(first..end, |open| {
+        let piece_end = open.piece.first_element + open.piece.element_count;
         let mut wanted = Vec::new();
         while let Some((start, count)) = carried
             .take()
@@ -132,19 +130,20 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
             }
         }
         let (Some(head), Some(tail)) = (wanted.first(), wanted.last()) else {
-            continue;
+            return Ok(());
         };
         let base = head.0;
-        let raw = reader.elements(piece, base..tail.0 + tail.1)?;
+        let raw = open.elements(base..tail.0 + tail.1)?;
         for (start, count) in wanted {
             let from = group_bytes(tensor.dtype, start - base)?;
             let len = group_bytes(tensor.dtype, count)?;
-            let (here, after) = rest.split_at_mut(len);
+            let (here, after) = std::mem::take(&mut rest).split_at_mut(len);
             here.copy_from_slice(&raw[from..from + len]);
             rest = after;
         }
         pgrx::check_for_interrupts!();
-    }
+        Ok(())
+    })?;
     if rest.is_empty() {
         Ok(out)
     } else {

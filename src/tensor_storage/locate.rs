@@ -10,6 +10,7 @@ use crate::store::query::Row;
 use modelstore_chunk::ChunkHash;
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
+use std::ops::Range;
 use uuid::Uuid;
 
 /// A row of `tensor_metadata`.
@@ -84,8 +85,9 @@ pub fn weight(store: &Store, model: Uuid, name: &str) -> Result<StoredTensor> {
         concat!(
             "SELECT ",
             tensor_columns!(),
-            " FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-              WHERE w.model_id = $1 AND w.weight_name = $2"
+            // Two look-ups: of a store with few weights a join would hash one of the tables.
+            " FROM @store@.tensor_metadata t WHERE t.tensor_id =
+              (SELECT w.tensor_id FROM @store@.model_weights w WHERE w.model_id = $1 AND w.weight_name = $2)"
         ),
         &[uuid(model), text(name)],
         |row| read_tensor(row, Some(name.to_owned())),
@@ -133,33 +135,73 @@ pub fn pieces(
          WHERE tensor_id = $1 AND first_element < $3 AND first_element + element_count > $2
          ORDER BY chunk_index",
         &[uuid(tensor.id), (first as i64).into(), (end as i64).into()],
-        |row| {
-            Ok(StoredPiece {
-                hash: ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?,
-                first_element: row.get::<i64>(2)? as u64,
-                element_count: row.get::<i64>(3)? as u64,
-            })
-        },
+        read_piece,
     )?;
-    let mut at = pieces.first().map_or(first, |p| p.first_element);
-    let complete = at <= first
-        && pieces.iter().all(|p| {
-            let follows = p.first_element == at;
-            at = p.first_element.saturating_add(p.element_count);
-            follows
-        })
-        && at >= end;
-    if complete || first >= end {
-        return Ok(pieces);
+    let mut coverage = Coverage::new(store, tensor, first..end);
+    pieces.iter().try_for_each(|piece| coverage.add(piece))?;
+    coverage.finish()?;
+    Ok(pieces)
+}
+
+/// Reads the columns chunk_hash, first_element and element_count, which come first in the row.
+pub fn read_piece(row: &Row<'_>) -> Result<StoredPiece> {
+    Ok(StoredPiece {
+        hash: ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?,
+        first_element: row.get::<i64>(2)? as u64,
+        element_count: row.get::<i64>(3)? as u64,
+    })
+}
+
+/// Checks, piece by piece, that a range of elements is covered without a hole.
+pub struct Coverage<'a> {
+    store: &'a Store,
+    tensor: &'a StoredTensor,
+    wanted: Range<u64>,
+    at: Option<u64>,
+}
+
+impl<'a> Coverage<'a> {
+    /// Of elements `wanted` of a tensor, before the first piece.
+    pub fn new(store: &'a Store, tensor: &'a StoredTensor, wanted: Range<u64>) -> Coverage<'a> {
+        Coverage {
+            store,
+            tensor,
+            wanted,
+            at: None,
+        }
     }
-    Err(Failure::new(
-        Code::ERRCODE_DATA_CORRUPTED,
-        format!(
-            "pieces of tensor \"{}\" do not cover elements {first} to {end}",
-            tensor.label
-        ),
-    )
-    .hint(store.sql("SELECT * FROM modelstore.verify_store();")))
+
+    /// An error unless the piece is where the one before it ends, or covers the first element.
+    pub fn add(&mut self, piece: &StoredPiece) -> Result<()> {
+        let follows = match self.at {
+            Some(at) => piece.first_element == at,
+            None => piece.first_element <= self.wanted.start,
+        };
+        if !follows {
+            return Err(self.hole());
+        }
+        self.at = Some(piece.first_element.saturating_add(piece.element_count));
+        Ok(())
+    }
+
+    /// An error unless the last element is covered.
+    pub fn finish(&self) -> Result<()> {
+        if self.wanted.is_empty() || self.at.is_some_and(|at| at >= self.wanted.end) {
+            return Ok(());
+        }
+        Err(self.hole())
+    }
+
+    fn hole(&self) -> Failure {
+        Failure::new(
+            Code::ERRCODE_DATA_CORRUPTED,
+            format!(
+                "pieces of tensor \"{}\" do not cover elements {} to {}",
+                self.tensor.label, self.wanted.start, self.wanted.end
+            ),
+        )
+        .hint(self.store.sql("SELECT * FROM modelstore.verify_store();"))
+    }
 }
 
 /// The chunks of several tensors, tensor after tensor, each with the place of its tensor in the list.

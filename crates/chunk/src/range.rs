@@ -10,7 +10,7 @@ use crate::header::{read_u32, truncated};
 use crate::{ChunkHead, Codec, Error, Result};
 
 /// Bytes from the start of the chunk that [`plan_range`] needs: the header, and the index where there is one. At most
-/// 8 236, and 556 for a chunk of 1 MiB of eight-byte elements as encoded here.
+/// 8 236, and 1 068 for a chunk of 1 MiB of eight-byte elements as encoded here.
 pub fn block_index_len(head: &ChunkHead) -> usize {
     head.payload_offset + head.index_bytes()
 }

@@ -7,7 +7,7 @@ use super::xor_in_place;
 use crate::{ChunkHash, ChunkHead, Codec, Error, MAX_CHUNK_BYTES, Result};
 
 /// Log2 of the raw bytes in a block: what a slice of a few rows reads at least.
-const BLOCK_LOG2: u8 = 16;
+const BLOCK_LOG2: u8 = 15;
 
 /// Encodes chunks. Owns its buffers and zstd contexts, so keep one for each thread.
 pub struct Encoder {
