@@ -185,7 +185,8 @@ fn chunk_code(e: &chunk::Error) -> Code {
         | E::RawLength(_)
         | E::BlockSize(_)
         | E::IndexEntry { .. }
-        | E::Plane { .. } => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+        | E::Plane { .. }
+        | E::Sparse { .. } => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
         E::ChunkSize(_) | E::Range { .. } | E::OutputLength { .. } | E::BaseMissing(_) => {
             Code::ERRCODE_INVALID_PARAMETER_VALUE
         }

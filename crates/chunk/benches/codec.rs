@@ -2,9 +2,13 @@
 //!
 //! Measures synthetic data and, when `MODELSTORE_BENCH_FILE` names a safetensors file, its data read as the dtype of
 //! `MODELSTORE_BENCH_DTYPE` (f32 unless set); an f32 file also converted to bf16 and f16. Prints the median of five
-//! runs in MB/s of raw bytes; `slice` is the time to decode 16 KiB out of the middle of a chunk.
+//! runs in MB/s of raw bytes; `slice` is the time to decode 16 KiB out of the middle of a chunk. Deltas are of data of
+//! which some elements have changed a little, with the entropy of the changes (tests/common) as a ratio beside them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -41,9 +45,13 @@ fn main() {
         .flat_map(|w| w.to_bits().wrapping_mul(0x9E37_79B9).to_le_bytes())
         .collect();
     report("random u8", DType::U8, &bits);
-    let bf16 = bf16_bytes(&weights);
-    for percent in [1, 5, 20] {
-        report_delta(percent, &bf16);
+    for (dtype, base) in [
+        (DType::F32, f32_bytes(&weights)),
+        (DType::BF16, bf16_bytes(&weights)),
+    ] {
+        for percent in [1, 5, 20, 100] {
+            report_delta(dtype, percent, &base);
+        }
     }
     let Ok(path) = std::env::var("MODELSTORE_BENCH_FILE") else {
         return;
@@ -77,22 +85,16 @@ fn report(name: &str, dtype: DType, data: &[u8]) {
     print(name, encode, data, &chunks);
 }
 
-fn report_delta(percent: u32, base: &[u8]) {
-    let mut data = base.to_vec();
-    let mut random = 1u32;
-    for element in data.chunks_exact_mut(2) {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if (random >> 8) % 100 < percent {
-            element[0] ^= 1 + (random >> 30) as u8;
-        }
-    }
+fn report_delta(dtype: DType, percent: usize, base: &[u8]) {
+    let data = common::fine_tuned(dtype, base, percent);
+    let width = dtype.element_bytes().expect("whole bytes");
     let mut encoder = Encoder::new();
     let mut chunks: Vec<Vec<u8>> = data.chunks(CHUNK).map(|_| Vec::new()).collect();
     let hash = modelstore_chunk::ChunkHash::of(b"");
     let encode = median(|| {
         for ((raw, base), out) in data.chunks(CHUNK).zip(base.chunks(CHUNK)).zip(&mut chunks) {
             encoder
-                .encode_delta(DType::BF16, raw, base, &hash, usize::MAX, out)
+                .encode_delta(dtype, raw, base, &hash, usize::MAX, out)
                 .expect("encodes");
         }
     });
@@ -115,14 +117,12 @@ fn report_delta(percent: u32, base: &[u8]) {
                 .expect("decodes");
         }
     });
-    line(
-        &format!("delta bf16, {percent} %"),
-        data.len(),
-        &chunks,
-        encode,
-        decode,
-        0.0,
+    let slice = slice(&mut decoder, &chunks);
+    let name = format!(
+        "{dtype}, {percent} % ({:.4})",
+        common::entropy(width, &data, base) / data.len() as f64
     );
+    line(&name, data.len(), &chunks, encode, decode, slice);
 }
 
 fn print(name: &str, encode: f64, data: &[u8], chunks: &[Vec<u8>]) {
@@ -138,8 +138,16 @@ fn print(name: &str, encode: f64, data: &[u8], chunks: &[Vec<u8>]) {
             black_box(&out);
         }
     });
-    let slice = median(|| {
-        for chunk in chunks.iter().filter(|c| c.len() > CHUNK / 4) {
+    let slice = slice(&mut decoder, chunks);
+    line(name, data.len(), chunks, encode, decode, slice);
+}
+
+/// Microseconds for 16 KiB of a chunk, the mean of those that are not all but empty.
+fn slice(decoder: &mut Decoder, chunks: &[Vec<u8>]) -> f64 {
+    let mut out = Vec::new();
+    let sliced: Vec<&Vec<u8>> = chunks.iter().filter(|c| c.len() > CHUNK / 400).collect();
+    let seconds = median(|| {
+        for chunk in &sliced {
             if let Ok(plan) = plan_range(chunk, 500_000..516_384) {
                 let fetched = &chunk[plan.fetch()];
                 decoder
@@ -148,15 +156,7 @@ fn print(name: &str, encode: f64, data: &[u8], chunks: &[Vec<u8>]) {
             }
         }
     });
-    let sliced = chunks.iter().filter(|c| c.len() > CHUNK / 4).count().max(1);
-    line(
-        name,
-        data.len(),
-        chunks,
-        encode,
-        decode,
-        slice * 1e6 / sliced as f64,
-    );
+    seconds * 1e6 / sliced.len().max(1) as f64
 }
 
 fn line(name: &str, raw: usize, chunks: &[Vec<u8>], encode: f64, decode: f64, slice: f64) {

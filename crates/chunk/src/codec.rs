@@ -6,12 +6,18 @@
 //! that compresses in trained weights. The index has one u32 (little-endian) for each block and plane, in that
 //! order: the plane's stored length shifted left by 2, or'ed with how it is stored (0 as it is, 1 a zstd frame,
 //! 2 one byte that repeats). The planes follow in the order of the index, without gaps.
+//!
+//! In a block of a delta of which few elements have changed only those are stored: its first entry is of kind 3 with
+//! the length of all of it, its other entries are zero, and what is stored is described in `codec/sparse.rs`. Its
+//! cost and the time it takes go with the changes, so its blocks are larger.
 
 mod decoder;
 mod encoder;
 mod estimate;
 mod planes;
+mod rice;
 mod shuffle;
+mod sparse;
 
 use crate::{Error, Result};
 
@@ -28,7 +34,7 @@ pub enum Codec {
     Constant = 1,
     /// Byte planes, each stored in the cheapest way.
     Planes = 2,
-    /// XOR with a base chunk, then planes.
+    /// XOR with a base chunk, then planes, of all elements or of those that differ.
     Delta = 3,
 }
 
@@ -75,6 +81,8 @@ pub(crate) enum PlaneKind {
     Zstd,
     /// One byte that repeats.
     Constant,
+    /// Not a plane, but the changed elements of a whole block. Stands for plane 0; the others have no bytes.
+    Sparse,
 }
 
 /// One entry of the block index.
@@ -85,11 +93,18 @@ pub(crate) struct PlaneEntry {
 }
 
 impl PlaneEntry {
+    /// The entry that is zero: no bytes.
+    pub const NONE: PlaneEntry = PlaneEntry {
+        kind: PlaneKind::Raw,
+        len: 0,
+    };
+
     pub fn to_u32(self) -> u32 {
         let kind = match self.kind {
             PlaneKind::Raw => 0,
             PlaneKind::Zstd => 1,
             PlaneKind::Constant => 2,
+            PlaneKind::Sparse => 3,
         };
         (self.len as u32) << 2 | kind
     }
@@ -104,6 +119,16 @@ impl PlaneEntry {
             _ => return None,
         };
         good.then_some(PlaneEntry { kind, len })
+    }
+
+    /// Takes the entry of a sparse block of `block_len` raw bytes apart; `None` when it is of another kind, or no
+    /// encoder writes it.
+    pub fn sparse_from_u32(entry: u32, block_len: usize) -> Option<PlaneEntry> {
+        let len = (entry >> 2) as usize;
+        (entry & 3 == 3 && len > 0 && len < block_len).then_some(PlaneEntry {
+            kind: PlaneKind::Sparse,
+            len,
+        })
     }
 }
 

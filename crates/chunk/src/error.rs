@@ -79,6 +79,12 @@ pub enum Error {
         /// The plane within the block.
         plane: usize,
     },
+    /// A sparse block whose counts and positions do not fit together.
+    #[error("corrupt tensor chunk data in sparse block {block}")]
+    Sparse {
+        /// The block.
+        block: usize,
+    },
     /// A range of raw bytes that the chunk does not have.
     #[error("byte range {start} to {end} is outside a tensor chunk of {raw_len} bytes")]
     Range {

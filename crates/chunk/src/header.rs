@@ -21,8 +21,8 @@ pub const VERSION: u8 = 1;
 pub const PREFIX_BYTES: usize = BASE_END + BLOCK_WORD;
 /// The smallest block a decoder believes: bounds the index of a hostile chunk to 8 KiB.
 pub const MIN_BLOCK_LOG2: u8 = 14;
-/// The largest block a decoder believes: bounds its buffers.
-pub const MAX_BLOCK_LOG2: u8 = 18;
+/// The largest block a decoder believes: bounds its buffers. A sparse delta of 1 MiB is one block.
+pub const MAX_BLOCK_LOG2: u8 = 20;
 
 const FIXED: usize = 8;
 const BASE_END: usize = FIXED + ChunkHash::LEN;

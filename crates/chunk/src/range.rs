@@ -100,9 +100,18 @@ fn plan_blocks(prefix: &[u8], plan: &mut RangePlan) -> Result<()> {
             start = at;
         }
         let plane_len = head.block_len(block) / width;
+        let mut sparse = false;
         for plane in 0..width {
             let entry = read_u32(prefix, head.payload_offset + (block * width + plane) * 4)?;
-            let entry = PlaneEntry::from_u32(entry, plane_len).ok_or(Error::IndexEntry {
+            let known = if sparse {
+                (entry == 0).then_some(PlaneEntry::NONE)
+            } else if plane == 0 && head.codec == Codec::Delta && entry & 3 == 3 {
+                sparse = true;
+                PlaneEntry::sparse_from_u32(entry, head.block_len(block))
+            } else {
+                PlaneEntry::from_u32(entry, plane_len)
+            };
+            let entry = known.ok_or(Error::IndexEntry {
                 entry,
                 block,
                 plane,

@@ -95,3 +95,22 @@ fn delta() {
     assert_eq!(decode(&chunk, Some(&base)), raw);
     assert_eq!(ChunkHead::parse(&chunk).map(|h| h.base), Ok(Some(hash)));
 }
+
+#[test]
+fn sparse_delta() {
+    let base = weights();
+    // Few enough that no plane of them is worth compressing.
+    let mut raw = base.clone();
+    for (i, at) in [7, 8, 5000, 12_345, 20_001, 31_000, 39_999]
+        .into_iter()
+        .enumerate()
+    {
+        raw[2 * at] ^= 1 + 37 * i as u8;
+    }
+    let mut chunk = Vec::new();
+    let hash = ChunkHash::of(&base);
+    let smaller = Encoder::new().encode_delta(DType::I16, &raw, &base, &hash, 100, &mut chunk);
+    assert_eq!(smaller, Ok(true));
+    assert_eq!(chunk, golden("sparse.bin", &chunk));
+    assert_eq!(decode(&chunk, Some(&base)), raw);
+}

@@ -4,28 +4,14 @@
 
 mod common;
 
-use common::{ALL_DATA, DTYPES, Data, Random, make};
+use common::{ALL_DATA, DTYPES, Data, Random, make, range_of};
 use modelstore_chunk::codec::xor_in_place;
-use modelstore_chunk::{
-    ChunkHash, ChunkHead, Codec, Decoder, Encoder, Error, PREFIX_BYTES, block_index_len, plan_range,
-};
+use modelstore_chunk::{ChunkHash, ChunkHead, Codec, Decoder, Encoder, Error, plan_range};
 use modelstore_tensor::DType;
 use proptest::prelude::*;
 
 const BLOCK: usize = 32 << 10;
 const OVERHEAD: usize = 64;
-
-/// Decodes a range as a store does: header, index, one byte range.
-fn range_of(decoder: &mut Decoder, chunk: &[u8], start: usize, end: usize) -> Vec<u8> {
-    let head = ChunkHead::parse(&chunk[..chunk.len().min(PREFIX_BYTES)]).expect("a header");
-    let prefix = &chunk[..block_index_len(&head).min(chunk.len())];
-    let plan = plan_range(prefix, start as u32..end as u32).expect("a plan");
-    let mut out = vec![0xAA; 3];
-    decoder
-        .decode_range(&plan, &chunk[plan.fetch()], &mut out)
-        .expect("decodes");
-    out
-}
 
 fn check(encoder: &mut Encoder, decoder: &mut Decoder, dtype: DType, raw: &[u8]) -> Codec {
     let (mut chunk, mut out) = (vec![1; 10], vec![2; 10]);

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::planes::{PlaneDecoder, StoredBlock};
-use super::xor_in_place;
+use super::sparse::SparseDecoder;
+use super::{PlaneEntry, PlaneKind, xor_in_place};
 use crate::header::truncated;
 use crate::range::{RangePlan, plan_range};
 use crate::{ChunkHead, Codec, Error, Result};
@@ -11,6 +12,7 @@ use crate::{ChunkHead, Codec, Error, Result};
 /// Decodes chunks. Owns its buffers and a zstd context, so keep one for each thread.
 pub struct Decoder {
     planes: PlaneDecoder,
+    sparse: SparseDecoder,
     /// Whole elements of a block of which only a part is wanted.
     partial: Vec<u8>,
 }
@@ -26,6 +28,7 @@ impl Decoder {
     pub fn new() -> Decoder {
         Decoder {
             planes: PlaneDecoder::new(),
+            sparse: SparseDecoder::default(),
             partial: Vec::new(),
         }
     }
@@ -178,17 +181,32 @@ impl Decoder {
                 bytes,
             };
             if elements == wanted {
-                self.planes.decode(&stored, wanted.start, target)?;
+                self.fill_block(&stored, wanted.start, target)?;
             } else {
-                if self.partial.len() < elements.len() {
-                    self.partial.resize(elements.len(), 0);
-                }
-                let partial = &mut self.partial[..elements.len()];
-                self.planes.decode(&stored, elements.start, partial)?;
-                target.copy_from_slice(&partial[wanted.start - elements.start..][..wanted.len()]);
+                let mut partial = std::mem::take(&mut self.partial);
+                partial.resize(partial.len().max(elements.len()), 0);
+                let whole = &mut partial[..elements.len()];
+                let done = self.fill_block(&stored, elements.start, whole);
+                target.copy_from_slice(&whole[wanted.start - elements.start..][..wanted.len()]);
+                self.partial = partial;
+                done?;
             }
         }
         Ok(())
+    }
+
+    /// Whole elements of one block.
+    fn fill_block(&mut self, block: &StoredBlock<'_>, skip: usize, out: &mut [u8]) -> Result<()> {
+        match block.entries {
+            [
+                PlaneEntry {
+                    kind: PlaneKind::Sparse,
+                    ..
+                },
+                ..,
+            ] => self.sparse.decode(&mut self.planes, block, skip, out),
+            _ => self.planes.decode(block, skip, out),
+        }
     }
 }
 

@@ -3,16 +3,19 @@
 use modelstore_tensor::{DType, dtype::Kind};
 
 use super::planes::{Method, PlaneEncoder};
-use super::xor_in_place;
+use super::sparse::{self, SparseEncoder};
+use super::{PlaneEntry, xor_in_place};
 use crate::{ChunkHash, ChunkHead, Codec, Error, MAX_CHUNK_BYTES, Result};
 
-/// Log2 of the raw bytes in a block: what a slice of a few rows reads at least.
-const BLOCK_LOG2: u8 = 15;
+/// Log2 of the raw bytes in a block of planes: what a slice of a few rows reads at least.
+pub(super) const BLOCK_LOG2: u8 = 15;
 
 /// Encodes chunks. Owns its buffers and zstd contexts, so keep one for each thread.
 pub struct Encoder {
     planes: PlaneEncoder,
+    sparse: SparseEncoder,
     xor: Vec<u8>,
+    dense: Vec<u8>,
     delta: Vec<u8>,
 }
 
@@ -27,7 +30,9 @@ impl Encoder {
     pub fn new() -> Encoder {
         Encoder {
             planes: PlaneEncoder::new(),
+            sparse: SparseEncoder::default(),
             xor: Vec::new(),
+            dense: Vec::new(),
             delta: Vec::new(),
         }
     }
@@ -48,7 +53,7 @@ impl Encoder {
         if !raw.is_empty() {
             head.codec = Codec::Planes;
             head.block_log2 = BLOCK_LOG2;
-            self.write_planes(&head, raw, out);
+            self.write_planes(&head, raw, usize::MAX, out);
             if out.len() < RAW_OVERHEAD + raw.len() {
                 return Ok(Codec::Planes);
             }
@@ -85,12 +90,11 @@ impl Encoder {
         }
         head.codec = Codec::Delta;
         head.base = Some(*base_hash);
-        head.block_log2 = BLOCK_LOG2;
         let mut xor = std::mem::take(&mut self.xor);
         xor.clear();
         xor.extend_from_slice(raw);
         xor_in_place(&mut xor, base_raw);
-        self.write_planes(&head, &xor, out);
+        self.write_delta(&mut head, &xor, out);
         self.xor = xor;
         Ok(out.len() < limit)
     }
@@ -118,26 +122,96 @@ impl Encoder {
         Ok(codec)
     }
 
-    /// Writes header, index and planes of `raw`, the bytes themselves or their XOR with a base.
-    fn write_planes(&mut self, head: &ChunkHead, raw: &[u8], out: &mut Vec<u8>) {
-        let width = usize::from(head.width);
+    /// Writes a delta, with sparse blocks or without, whichever is smaller.
+    fn write_delta(&mut self, head: &mut ChunkHead, xor: &[u8], out: &mut Vec<u8>) {
+        let sparse = sparse::block_log2(head.width, xor);
+        if let Some(block_log2) = sparse {
+            head.block_log2 = block_log2;
+            self.write_sparse(head, xor, out);
+        }
+        let limit = if sparse.is_some() {
+            out.len()
+        } else {
+            usize::MAX
+        };
+        head.block_log2 = BLOCK_LOG2;
+        let mut dense = std::mem::take(&mut self.dense);
+        dense.clear();
+        if self.write_planes(head, xor, limit, &mut dense) {
+            std::mem::swap(out, &mut dense);
+        }
+        self.dense = dense;
+    }
+
+    /// Writes header, index and planes of `raw`, the bytes themselves or their XOR with a base. Gives up, with false,
+    /// when that takes `limit` bytes or more.
+    fn write_planes(
+        &mut self,
+        head: &ChunkHead,
+        raw: &[u8],
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
         head.write(out);
         let mut index_at = out.len();
         out.resize(index_at + head.index_bytes(), 0);
-        let mut methods = [Method::Entropy; 8];
-        for (block, bytes) in raw.chunks(1 << head.block_log2).enumerate() {
-            let plane_len = bytes.len() / width;
-            self.planes.split(head.width, head.rotated, bytes);
-            for (plane, method) in methods.iter_mut().enumerate().take(width) {
-                if block == 0 {
-                    *method = self.planes.method(plane, plane_len);
+        let mut methods = None;
+        for bytes in raw.chunks(1 << head.block_log2) {
+            self.append_dense(head, bytes, &mut methods, &mut index_at, out);
+            if out.len() >= limit {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Writes header, index and blocks of the delta `xor`, each block that allows it sparse.
+    fn write_sparse(&mut self, head: &ChunkHead, xor: &[u8], out: &mut Vec<u8>) {
+        let ChunkHead { width, rotated, .. } = *head;
+        head.write(out);
+        let mut index_at = out.len();
+        out.resize(index_at + head.index_bytes(), 0);
+        let (mut methods, mut dense_methods) = (None, None);
+        for bytes in xor.chunks(1 << head.block_log2) {
+            let planes = &mut self.planes;
+            let appended = self
+                .sparse
+                .append(planes, width, rotated, bytes, &mut methods, out);
+            match appended {
+                Some(entry) => {
+                    // The entries of the other planes stay zero.
+                    write_entry(entry, index_at, out);
+                    index_at += 4 * usize::from(width);
                 }
-                let entry = self.planes.append(plane, plane_len, *method, out);
-                out[index_at..index_at + 4].copy_from_slice(&entry.to_u32().to_le_bytes());
-                index_at += 4;
+                None => self.append_dense(head, bytes, &mut dense_methods, &mut index_at, out),
             }
         }
     }
+
+    /// Appends a block as planes of all its elements, and their entries at `index_at`. `methods` are decided by the
+    /// first such block of a chunk.
+    fn append_dense(
+        &mut self,
+        head: &ChunkHead,
+        bytes: &[u8],
+        methods: &mut Option<[Method; 8]>,
+        index_at: &mut usize,
+        out: &mut Vec<u8>,
+    ) {
+        let width = usize::from(head.width);
+        let plane_len = bytes.len() / width;
+        self.planes.split(head.width, head.rotated, bytes);
+        let methods = methods.get_or_insert_with(|| self.planes.methods(head.width, plane_len));
+        for (plane, &method) in methods.iter().enumerate().take(width) {
+            let entry = self.planes.append(plane, plane_len, method, out);
+            write_entry(entry, *index_at, out);
+            *index_at += 4;
+        }
+    }
+}
+
+fn write_entry(entry: PlaneEntry, at: usize, out: &mut [u8]) {
+    out[at..at + 4].copy_from_slice(&entry.to_u32().to_le_bytes());
 }
 
 /// Bytes that the codec `raw` adds.
@@ -168,4 +242,42 @@ fn head(dtype: DType, raw: &[u8]) -> Result<ChunkHead> {
         block_log2: 0,
         payload_offset: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_is_never_larger_than_its_planes() {
+        let mut encoder = Encoder::new();
+        type Changes = (&'static str, fn(usize) -> bool);
+        let shapes: [Changes; 7] = [
+            ("nothing", |_| false),
+            ("one", |at| at == 77),
+            ("rows", |at| at / 384 % 20 == 3),
+            ("a column", |at| at % 384 == 5),
+            ("half", |at| at < 60_000),
+            ("scattered", |at| (at * at) % 97 < 9),
+            ("everything", |_| true),
+        ];
+        for (dtype, width) in [(DType::F32, 4), (DType::BF16, 2), (DType::U8, 1)] {
+            for (name, changes) in shapes {
+                let mut xor = vec![0; 120_000 * width];
+                for (at, element) in xor.chunks_exact_mut(width).enumerate() {
+                    if changes(at) {
+                        element[0] = 1 | (at * 31 / 8) as u8;
+                    }
+                }
+                let mut head = head(dtype, &xor).expect("small enough");
+                head.codec = Codec::Delta;
+                head.base = Some(ChunkHash::of(b""));
+                let (mut chosen, mut dense) = (Vec::new(), Vec::new());
+                encoder.write_delta(&mut head, &xor, &mut chosen);
+                head.block_log2 = BLOCK_LOG2;
+                assert!(encoder.write_planes(&head, &xor, usize::MAX, &mut dense));
+                assert!(chosen.len() <= dense.len(), "{dtype}, {name}");
+            }
+        }
+    }
 }

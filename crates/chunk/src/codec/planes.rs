@@ -53,7 +53,7 @@ impl PlaneEncoder {
         }
     }
 
-    /// Splits one block; its planes are then in [`PlaneEncoder::plane`].
+    /// Splits one block, or the changed elements of one, whose planes [`PlaneEncoder::append`] then stores.
     pub fn split(&mut self, width: u8, rotated: bool, raw: &[u8]) {
         if self.planes.len() < raw.len() {
             self.planes.resize(raw.len(), 0);
@@ -63,7 +63,7 @@ impl PlaneEncoder {
     }
 
     /// What to try on a plane of the block that was split last.
-    pub fn method(&mut self, plane: usize, plane_len: usize) -> Method {
+    fn method(&mut self, plane: usize, plane_len: usize) -> Method {
         let start = plane * plane_len;
         let sample = &self.planes[start..start + plane_len.min(PROBE)];
         let matched = pack(&mut self.matching, sample, &mut self.packed);
@@ -74,6 +74,15 @@ impl PlaneEncoder {
             Some(len) if len < alone - alone / 16 => Method::Match,
             _ => Method::Entropy,
         }
+    }
+
+    /// What to try on each plane of the block that was split last.
+    pub fn methods(&mut self, width: u8, plane_len: usize) -> [Method; 8] {
+        let mut methods = [Method::Entropy; 8];
+        for (plane, method) in methods.iter_mut().enumerate().take(width.into()) {
+            *method = self.method(plane, plane_len);
+        }
+        methods
     }
 
     /// Appends one plane of the block that was split last.
@@ -201,6 +210,8 @@ impl PlaneDecoder {
                         });
                     }
                 },
+                // Blocks with such an entry are read elsewhere.
+                PlaneKind::Sparse => return Err(Error::Sparse { block: number }),
             };
             views[plane] = &whole[wanted.clone()];
         }
