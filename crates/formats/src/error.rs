@@ -1,13 +1,15 @@
 //! What can be wrong with a model file.
 
+use modelstore_chunk::MAX_CHUNK_BYTES;
 use modelstore_tensor::DType;
 
+use crate::model_delta::{MAX_OVERHEAD_BYTES, VERSION};
 use crate::safetensors::{MAX_HEADER_BYTES, MAX_NAME_BYTES, dtype};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kind of text an [`Error`] was found in.
+/// What an [`Error`] was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Document {
@@ -15,6 +17,12 @@ pub enum Document {
     SafetensorsHeader,
     /// The `model.safetensors.index.json` of a model in several files.
     SafetensorsIndex,
+    /// A whole safetensors file.
+    SafetensorsFile,
+    /// A whole model delta.
+    ModelDelta,
+    /// The JSON manifest at the start of a model delta.
+    DeltaManifest,
 }
 
 impl std::fmt::Display for Document {
@@ -22,6 +30,9 @@ impl std::fmt::Display for Document {
         f.write_str(match self {
             Document::SafetensorsHeader => "safetensors header",
             Document::SafetensorsIndex => "safetensors index",
+            Document::SafetensorsFile => "safetensors file",
+            Document::ModelDelta => "model delta",
+            Document::DeltaManifest => "model delta manifest",
         })
     }
 }
@@ -61,8 +72,10 @@ macro_rules! errors {
 
 errors! {
     /// The file, or the part of it that was given, ends too early.
-    "safetensors file of {actual} bytes is truncated"
+    "{document} of {actual} bytes is truncated"
     Truncated {
+        /// Which file.
+        document: Document,
         /// Bytes the file needs at least.
         needed: u64,
         /// Bytes there are.
@@ -262,8 +275,10 @@ errors! {
     };
 
     /// Bytes after the last tensor.
-    "safetensors file has {extra} bytes after the last tensor"
+    "{document} has {extra} bytes after the last tensor"
     TrailingBytes {
+        /// Which file.
+        document: Document,
         /// How many.
         extra: u64,
     };
@@ -358,6 +373,104 @@ errors! {
         /// The file of the index.
         expected: String,
     };
+
+    /// A file of another format where a model delta is read.
+    "file does not start as a model delta"
+    NotAModelDelta;
+
+    /// A model delta of a version this library does not read.
+    "unknown model delta version {version}"
+    UnknownVersion {
+        /// The version.
+        version: u8,
+    };
+
+    /// A key that the document does not have.
+    "unknown key \"{key}\" in {document}"
+    UnknownKey {
+        /// Where.
+        document: Document,
+        /// The key.
+        key: String,
+    };
+
+    /// A text that must say something and is empty.
+    "empty key \"{key}\" in {document}"
+    EmptyText {
+        /// Where.
+        document: Document,
+        /// The key.
+        key: &'static str,
+    };
+
+    /// A hash that is not 64 hexadecimal digits.
+    "invalid hash \"{value}\" of key \"{key}\" in {document}"
+    InvalidHash {
+        /// Where.
+        document: Document,
+        /// The key.
+        key: &'static str,
+        /// The text.
+        value: String,
+    };
+
+    /// The name of a model's file that is not a plain name.
+    "invalid file name \"{file}\" in {document}"
+    InvalidTargetFile {
+        /// Where.
+        document: Document,
+        /// The file name.
+        file: String,
+    };
+
+    /// Another weight in a model delta than its safetensors header has in this place.
+    "model delta has weight \"{weight}\" in the place of tensor \"{tensor}\""
+    WeightMismatch {
+        /// The weight.
+        weight: String,
+        /// The tensor of the header.
+        tensor: String,
+    };
+
+    /// More or fewer weights in a model delta than tensors in its safetensors header.
+    "model delta has {weights} weights for {tensors} tensors"
+    WeightCount {
+        /// Weights of the manifest.
+        weights: u64,
+        /// Tensors of the header.
+        tensors: u64,
+    };
+
+    /// A weight that is neither equal to one of the base model nor stored.
+    "weight \"{weight}\" of model delta has neither base nor chunks"
+    NoChunks {
+        /// The weight.
+        weight: String,
+    };
+
+    /// A chunk that decodes to nothing, or to more than chunks have.
+    "chunk {chunk} of weight \"{weight}\" has {raw_bytes} raw bytes"
+    RawBytes {
+        /// The weight.
+        weight: String,
+        /// Which of its chunks, from 0.
+        chunk: u64,
+        /// Bytes it is said to decode to.
+        raw_bytes: u32,
+    };
+
+    /// A chunk that is empty as stored, or longer than an encoder writes.
+    "chunk {chunk} of weight \"{weight}\" has {stored_bytes} stored bytes for {raw_bytes} raw bytes"
+    StoredBytes {
+        /// The weight.
+        weight: String,
+        /// Which of its chunks, from 0.
+        chunk: u64,
+        /// Bytes it decodes to.
+        raw_bytes: u32,
+        /// Bytes it has in the file.
+        stored_bytes: u32,
+    };
 }
 
 impl Error {
@@ -367,6 +480,26 @@ impl Error {
             Error::Truncated { needed, .. } => {
                 format!("By its header the file has at least {needed} bytes.")
             }
+            Error::NotAModelDelta => "A model delta starts with \"MSDELTA\" and its version.".into(),
+            Error::UnknownVersion { .. } => {
+                format!("This version of the library reads version {VERSION}.")
+            }
+            Error::UnknownKey { .. } => {
+                "A manifest has the keys of its version and no others.".into()
+            }
+            Error::InvalidHash { .. } => {
+                "A hash is BLAKE3-256, 64 hexadecimal digits in lower case.".into()
+            }
+            Error::WeightMismatch { .. } | Error::WeightCount { .. } => {
+                "The manifest lists the tensors of the safetensors header, in the order of their data.".into()
+            }
+            Error::NoChunks { .. } => {
+                "A weight without chunks is equal to the one of the base model that its hash names.".into()
+            }
+            Error::RawBytes { .. } => format!("A chunk has 1 to {MAX_CHUNK_BYTES} raw bytes."),
+            Error::StoredBytes { .. } => format!(
+                "An encoded chunk has at least 1 byte, and at most {MAX_OVERHEAD_BYTES} more than it decodes to."
+            ),
             Error::HeaderTooLong { .. } => {
                 format!("At most {MAX_HEADER_BYTES} bytes are read.")
             }
@@ -406,6 +539,10 @@ impl Error {
                 format!("A tensor name has at most {MAX_NAME_BYTES} bytes.")
             }
             Error::ReservedName { .. } => "Safetensors keeps metadata under this key.".into(),
+            Error::InvalidTargetFile { .. } => {
+                "A model's file is named without a directory: no \"/\", \"\\\", \":\", \"..\" or control character, and at most 255 bytes."
+                    .into()
+            }
             Error::InvalidFileName { .. } => {
                 "A shard is named without a directory: no \"/\", \"\\\", \"..\" or control character, and at most 255 bytes."
                     .into()
@@ -418,7 +555,10 @@ impl Error {
             Error::MissingFile { .. } | Error::UnexpectedFile { .. } | Error::RepeatedFile { .. } => {
                 "Each file of the index is given once, and no other.".into()
             }
-            Error::InvalidUtf8 { .. } | Error::WrongLength { .. } | Error::MissingKey { .. } => {
+            Error::InvalidUtf8 { .. }
+            | Error::WrongLength { .. }
+            | Error::MissingKey { .. }
+            | Error::EmptyText { .. } => {
                 return None;
             }
         })

@@ -64,6 +64,23 @@ impl<'a> Config<'a> {
             .or(shared.then_some(1))
     }
 
+    pub(super) fn num_layers(&self) -> Option<u64> {
+        self.size(&["num_hidden_layers", "n_layer", "num_layers", "n_layers"])
+    }
+
+    /// Segments that an embedding tells apart.
+    pub(super) fn num_segments(&self) -> Option<u64> {
+        self.size(&["type_vocab_size"])
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        self.get(&[name], Value::as_bool)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        self.get(&[name], Value::as_str)
+    }
+
     pub(super) fn head_dim(&self) -> Option<u64> {
         self.size(&["head_dim", "d_kv"])
     }

@@ -8,12 +8,14 @@
 mod config;
 mod family;
 mod heads;
+mod parameters;
 mod path;
 mod recognise;
 mod sizes;
 
 use modelstore_tensor::DType;
 
+pub use parameters::parameter_count;
 pub use recognise::recognise;
 
 /// The most layers that are told apart; tensors of further ones belong to none.

@@ -22,7 +22,7 @@ pub(super) struct Entry {
 }
 
 /// Refuses names that the database cannot keep.
-pub(super) fn check_name(document: Document, name: &str) -> Result<()> {
+pub(crate) fn check_name(document: Document, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::EmptyName { document });
     }
@@ -39,6 +39,22 @@ pub(super) fn check_name(document: Document, name: &str) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Refuses a name that is there twice: readers disagree on which one counts.
+pub(crate) fn check_distinct<'a>(
+    document: Document,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::DuplicateKey {
+            document,
+            key: shown(pair[0]),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Bytes of a tensor, or the error that names it.

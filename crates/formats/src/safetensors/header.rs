@@ -14,7 +14,7 @@ use std::fmt;
 use modelstore_tensor::{DType, Shape};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use super::entry::{Entry, EntrySeed, check_name};
+use super::entry::{Entry, EntrySeed, check_distinct, check_name};
 use super::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY};
 use crate::error::{Document, Error, Result, shown};
 use crate::json::{Context, StringMap, parse_object};
@@ -57,6 +57,7 @@ pub fn header_len(prefix: &[u8], file_len: u64) -> Result<u64> {
         .filter(|_| file_len >= LENGTH_BYTES)
     else {
         return Err(Error::Truncated {
+            document: Document::SafetensorsFile,
             needed: LENGTH_BYTES,
             actual: available,
         });
@@ -74,7 +75,7 @@ pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header> {
     let (mut tensors, metadata) = parse_object(json, DOCUMENT, |context, parser| {
         HeaderSeed(context).deserialize(parser)
     })?;
-    check_distinct(&tensors)?;
+    check_distinct(DOCUMENT, tensors.iter().map(|t| t.name.as_str()))?;
     // Empty tensors share their start with the next one, so the end counts as well; the sort is stable.
     tensors.sort_by_key(|t| (t.start, t.end));
     check_layout(&tensors, data_offset, file_len)?;
@@ -95,23 +96,12 @@ fn check_length(length: u64, file_len: u64) -> Result<()> {
     let needed = LENGTH_BYTES + length;
     if needed > file_len {
         return Err(Error::Truncated {
+            document: Document::SafetensorsFile,
             needed,
             actual: file_len,
         });
     }
     Ok(())
-}
-
-fn check_distinct(tensors: &[TensorEntry]) -> Result<()> {
-    let mut names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::DuplicateKey {
-            document: DOCUMENT,
-            key: shown(pair[0]),
-        }),
-        None => Ok(()),
-    }
 }
 
 fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: u64) -> Result<()> {
@@ -138,6 +128,7 @@ fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: u64) -> Res
         };
         if needed > file_len {
             return Err(Error::Truncated {
+                document: Document::SafetensorsFile,
                 needed,
                 actual: file_len,
             });
@@ -146,7 +137,10 @@ fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: u64) -> Res
     }
     match file_len - data_offset - expected {
         0 => Ok(()),
-        extra => Err(Error::TrailingBytes { extra }),
+        extra => Err(Error::TrailingBytes {
+            document: Document::SafetensorsFile,
+            extra,
+        }),
     }
 }
 

@@ -100,7 +100,7 @@ pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
 }
 
 /// Whether a name stays in its directory wherever it is joined to one.
-fn is_plain_file_name(name: &str) -> bool {
+pub(crate) fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_FILE_NAME_BYTES
         && name != "."

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use modelstore_tensor::{DType, Shape};
 use serde::ser::{SerializeMap, Serializer};
 
-use super::entry::{byte_len, check_name};
+use super::entry::{byte_len, check_distinct, check_name};
 use super::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, dtype};
 use crate::error::{Document, Error, Result, shown};
 
@@ -46,7 +46,7 @@ pub fn build_header(
         })?;
         order.push((std::cmp::Reverse(rank), name.as_str(), index));
     }
-    check_distinct(tensors)?;
+    check_distinct(DOCUMENT, tensors.iter().map(|(name, ..)| name.as_str()))?;
     order.sort_unstable();
     let order: Vec<usize> = order.into_iter().map(|(_, _, index)| index).collect();
 
@@ -84,18 +84,6 @@ pub fn build_header(
     }
     header[..LENGTH_BYTES as usize].copy_from_slice(&length.to_le_bytes());
     Ok((header, order))
-}
-
-fn check_distinct(tensors: &[(String, DType, Shape)]) -> Result<()> {
-    let mut names: Vec<&str> = tensors.iter().map(|(name, ..)| name.as_str()).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::DuplicateKey {
-            document: DOCUMENT,
-            key: shown(pair[0]),
-        }),
-        None => Ok(()),
-    }
 }
 
 /// The JSON, padded, after room for its length.

@@ -1,0 +1,54 @@
+//! What can be wrong with a question to this crate.
+
+use crate::gradient_checkpoints::MAX_LAYERS;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One variant for each way the input can be wrong. `Display` is a PostgreSQL primary message: lower case, no
+/// full stop, the offending value named. [`Error::detail`] adds what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A chain without layers.
+    #[error("chain has no layers")]
+    NoLayers,
+    /// A chain longer than [`MAX_LAYERS`].
+    #[error("chain of {0} layers is too long")]
+    TooManyLayers(usize),
+    /// Bytes or work of a whole chain that 64 bits do not hold.
+    #[error("{0} of the chain is out of range")]
+    CostOverflow(&'static str),
+    /// No plan fits the budget.
+    #[error("memory budget of {budget} bytes is too small")]
+    BudgetTooSmall {
+        /// The budget in bytes.
+        budget: u64,
+        /// The peak of the most frugal plan in bytes.
+        smallest_peak: u64,
+    },
+    /// The caller asked to stop.
+    #[error("planning was cancelled")]
+    Cancelled,
+    /// A size of a model that is zero.
+    #[error("{0} must be above zero")]
+    ZeroSize(&'static str),
+    /// An interval of steps below one.
+    #[error("interval of {0} steps is out of range")]
+    Interval(i64),
+}
+
+impl Error {
+    /// What was expected instead, as a sentence; `None` when the message says it all.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Error::TooManyLayers(_) => Some(format!("A chain has at most {MAX_LAYERS} layers.")),
+            Error::CostOverflow(_) => Some(format!("A sum is at most {}.", u64::MAX)),
+            Error::BudgetTooSmall { smallest_peak, .. } => {
+                Some(format!("The most frugal plan needs {smallest_peak} bytes."))
+            }
+            Error::Interval(_) => Some("An interval has at least 1 step.".into()),
+            _ => None,
+        }
+    }
+}
