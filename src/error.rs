@@ -2,7 +2,9 @@
 
 use modelstore_chunk as chunk;
 use modelstore_formats as formats;
+use modelstore_plot as plot;
 use modelstore_tensor as tensor;
+use modelstore_training as training;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, function_name};
 
@@ -209,6 +211,30 @@ impl From<formats::Error> for Failure {
     }
 }
 
+impl From<training::Error> for Failure {
+    fn from(e: training::Error) -> Failure {
+        use training::Error as E;
+        let code = match e {
+            E::TooManyLayers(_) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            E::CostOverflow(_) => Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            E::BudgetTooSmall { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
+            E::Cancelled => Code::ERRCODE_QUERY_CANCELED,
+            _ => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        };
+        from_pure(code, e.to_string(), e.detail())
+    }
+}
+
+impl From<plot::Error> for Failure {
+    fn from(e: plot::Error) -> Failure {
+        let code = match e {
+            plot::Error::Size(..) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            _ => Code::ERRCODE_INTERNAL_ERROR,
+        };
+        from_pure(code, e.to_string(), e.detail())
+    }
+}
+
 /// Each way a file can be wrong has an SQLSTATE of its own, the standard one that comes nearest, so that a client can
 /// tell them apart without reading messages.
 fn format_code(kind: formats::ErrorKind) -> Code {
@@ -247,6 +273,17 @@ fn format_code(kind: formats::ErrorKind) -> Code {
         K::MissingTensor => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
         K::UnexpectedTensor => Code::ERRCODE_CHECK_VIOLATION,
         K::MisplacedTensor => Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+        // A model delta: where it is wrong in the way of another format, it has the code of that one.
+        K::NotAModelDelta => Code::ERRCODE_WRONG_OBJECT_TYPE,
+        K::UnknownVersion => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+        K::UnknownKey => Code::ERRCODE_UNDEFINED_COLUMN,
+        K::EmptyText => Code::ERRCODE_ZERO_LENGTH_CHARACTER_STRING,
+        K::InvalidHash => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        K::InvalidTargetFile => Code::ERRCODE_INVALID_NAME,
+        K::WeightMismatch => Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+        K::WeightCount => Code::ERRCODE_CARDINALITY_VIOLATION,
+        K::NoChunks => Code::ERRCODE_SQL_JSON_MEMBER_NOT_FOUND,
+        K::RawBytes | K::StoredBytes => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
         _ => Code::ERRCODE_DATA_EXCEPTION,
     }
 }

@@ -19,6 +19,7 @@ mod store;
 mod tensor;
 mod tensor_chunk;
 mod tensor_storage;
+mod training;
 mod varlena;
 mod verify;
 

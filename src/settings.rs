@@ -5,6 +5,8 @@ use std::ffi::CString;
 
 static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"store"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(2);
+static CHECKPOINT_CHECKS: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"finite,shape,parameters"));
 static CHUNK_KILOBYTES: GucSetting<i32> = GucSetting::<i32>::new(1024);
 
 /// Defines every setting and reserves the prefix.
@@ -37,6 +39,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_KB,
     );
+    GucRegistry::define_string_guc(
+        c"modelstore.checkpoint_checks",
+        c"What a checkpoint must pass before it is stored.",
+        c"A list of finite (no NaN, no infinity), shape (names, shapes and dtypes as in the checkpoint before or the model) and parameters (as many as the model's config says); empty for none. The argument checks of create_checkpoint goes before it. Default: finite,shape,parameters.",
+        &CHECKPOINT_CHECKS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     reserve_prefix();
 }
 
@@ -52,6 +62,17 @@ pub fn store() -> String {
         .get()
         .map(|s| s.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// `modelstore.checkpoint_checks`: its items.
+pub fn checkpoint_checks() -> Vec<String> {
+    let list = CHECKPOINT_CHECKS.get();
+    let list = list.map(|s| s.to_string_lossy().into_owned());
+    list.unwrap_or_default()
+        .split(',')
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
 }
 
 /// `modelstore.threads`.

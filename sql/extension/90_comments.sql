@@ -154,3 +154,32 @@ COMMENT ON FUNCTION zone_std(double precision, double precision, bigint) IS 'Sta
 
 -- pgvector
 COMMENT ON FUNCTION enable_pgvector() IS 'Makes the casts between tensor and pgvector''s vector (f32) and halfvec (f16) that are not there, and returns how many it made. From tensor explicit, to tensor on assignment. Error 42704 without pgvector. Casts belong to whoever owns a type, so a superuser calls it.';
+
+-- training state
+COMMENT ON FUNCTION start_training(uuid, jsonb, text, bigint, text, text) IS 'Begins a run of a model and returns its key. loss_metric names the metric v_training_progress shows; host is the client''s address unless given. 42704 for an unknown model.';
+COMMENT ON FUNCTION finish_training(uuid, text, text) IS 'Ends a run as completed, failed or cancelled and returns how long it took. 55000 when it has ended already.';
+COMMENT ON FUNCTION log_metrics(uuid, bigint, jsonb, double precision) IS 'Records the figures of one step, an object of names and numbers, and returns how many. The strings "NaN", "Infinity" and "-Infinity" stand for what JSON lacks. 22023 for anything else.';
+COMMENT ON FUNCTION log_metrics(uuid, text, bigint[], double precision[]) IS 'Records one metric at many steps and returns how many. 2202E when the arrays differ in length.';
+COMMENT ON FUNCTION drop_metrics(uuid) IS 'Removes the metrics of a run, which lie in one partition, and returns how many. The run stays.';
+COMMENT ON FUNCTION metric_plot(uuid, text, boolean, integer, integer) IS 'One metric of a run over its steps as an SVG document of width by height pixels. NaN and infinities are gaps; with log_scale so is what is not above zero. 42704 when the run has no such metric.';
+COMMENT ON FUNCTION metric_plot(uuid[], text[], boolean, integer, integer) IS 'Metrics of several runs in one SVG document, a line for each run and metric, with a legend.';
+COMMENT ON FUNCTION sparkline(double precision[], integer) IS 'Numbers as a line of block characters, at most width of them: means of equal shares. NaN and NULL are blanks.';
+COMMENT ON FUNCTION create_checkpoint(uuid, uuid, bigint, double precision, bytea, bytea, jsonb, bytea, jsonb, jsonb, text[]) IS 'Stores a checkpoint of a model: weights and optimizer state as safetensors bytes, the latter named parameter.state, with metrics, state of random numbers, parameter groups and metadata. Unchanged tensors take no bytes, changed ones are stored as differences to the checkpoint before where that is smaller. checks goes before modelstore.checkpoint_checks; what fails one is refused with 23514. Notifies the channel modelstore_checkpoint.';
+COMMENT ON FUNCTION create_checkpoint(uuid, uuid, bigint, double precision, oid, oid, jsonb, bytea, jsonb, jsonb, text[]) IS 'The same from large objects.';
+COMMENT ON FUNCTION create_checkpoint(uuid, uuid, bigint, double precision, text[], tensor[], text[], tensor[], jsonb, bytea, jsonb, jsonb, text[]) IS 'The same from names and tensors, as array_agg makes them.';
+COMMENT ON FUNCTION create_checkpoint_upload(uuid, uuid, bigint, double precision, uuid, uuid, jsonb, bytea, jsonb, jsonb, text[]) IS 'The same from uploads, which are forgotten then.';
+COMMENT ON FUNCTION put_optimizer_state(uuid, text, text, tensor) IS 'Adds one tensor of the optimizer to a checkpoint and returns the key of the tensor. 23505 when the checkpoint has it already.';
+COMMENT ON FUNCTION get_optimizer_state(uuid, text, text) IS 'A tensor of the optimizer at a checkpoint, such as get_optimizer_state(id, ''encoder.weight'', ''exp_avg''). 42704 when there is none.';
+COMMENT ON FUNCTION get_latest_checkpoint(uuid) IS 'The checkpoint of a model with the highest step, then epoch, then the one made last, whatever the clock said. NULL when there is none, 42704 for an unknown model.';
+COMMENT ON FUNCTION get_best_checkpoint(uuid, text, text) IS 'The checkpoint whose metrics have the smallest (min) or largest (max) figure of that name, of equal ones the newest. NaN is never best; NULL when no checkpoint has the figure.';
+COMMENT ON FUNCTION checkpoint_weights_at(uuid) IS 'The weights of a checkpoint, with the tensor that reconstruct_tensor gives.';
+COMMENT ON FUNCTION diff_checkpoints(uuid, uuid) IS 'As diff_models, for the weights of two checkpoints.';
+COMMENT ON FUNCTION verify_checkpoint(uuid) IS 'As verify_model, for the weights and the optimizer state of a checkpoint.';
+COMMENT ON FUNCTION restore_checkpoint(uuid, text, text, jsonb) IS 'Makes a version of the model, or of the model named, with the weights of a checkpoint and returns its key. It takes no bytes and exports as the file the checkpoint was made of.';
+COMMENT ON FUNCTION export_checkpoint(uuid, text) IS 'The safetensors file of a checkpoint in parts, as export_safetensors gives that of a model; optimizer.safetensors for its optimizer state.';
+COMMENT ON FUNCTION prune_checkpoints(uuid, integer, bigint, integer, boolean, text, text) IS 'Removes the checkpoints of a model that no rule keeps: the last, those whose step keep_every divides, the best by a metric, pinned ones. One row each with the rules that keep it; NULL keeps none by a rule. gc() frees their bytes.';
+COMMENT ON FUNCTION plan_gradient_checkpoints(uuid, bigint, integer, integer, integer) IS 'Which layers to recompute in the backward pass so that activations fit memory_budget bytes with least extra work; without a budget, so that they take least memory. Costs by Korthikanti et al. 2022, optimal for a chain of layers. 53000 when no plan fits.';
+COMMENT ON FUNCTION set_gradient_checkpoints(uuid, bigint, integer, integer, integer) IS 'Records that plan for a run in gradient_checkpoints, in place of the one it had, and returns how many layers it has.';
+COMMENT ON FUNCTION publish_delta(uuid, uuid) IS 'What leads from one model or checkpoint to another, in parts that together are one file (docs/formats.md): unchanged weights by their hash, changed ones as encoded differences. Stream it with COPY or a cursor. 55000 when the target has not just one safetensors file.';
+COMMENT ON FUNCTION apply_delta(uuid, bytea, text, text) IS 'Makes the model that a delta leads to from the model or checkpoint it was published from, under its own name and version unless given, and returns what an import returns. 55000 when the base has other weights; the file it makes is checked against its BLAKE3 hash.';
+COMMENT ON FUNCTION apply_delta(uuid, oid, text, text) IS 'The same from a large object.';

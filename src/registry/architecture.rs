@@ -3,6 +3,8 @@
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use crate::store::arguments::{bytes, maybe_text, uuid};
+use crate::tensor_storage::content_hash::content_hash;
+use crate::tensor_storage::state_dict::StateDict;
 use modelstore_formats::architecture::{Architecture, WeightInfo, recognise};
 use modelstore_tensor::DType;
 use pgrx::JsonB;
@@ -17,7 +19,6 @@ struct Weight {
     tensor: [u8; 16],
     dtype: DType,
     dims: Vec<u64>,
-    content_hash: Vec<u8>,
     /// Whether all its elements are equal: two such tensors are equal without being one parameter.
     constant: bool,
 }
@@ -50,7 +51,7 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
             maybe_text(architecture.family.as_deref()),
             architecture.hidden_size.map(|n| n as i64).into(),
             architecture.vocab_size.map(|n| n as i64).into(),
-            bytes(content_hash(&weights).as_bytes()),
+            bytes(content_hash(store, StateDict::Model(model))?.as_bytes()),
         ],
     )?;
     Ok(())
@@ -58,7 +59,7 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
 
 fn weights(store: &Store, model: Uuid) -> Result<Vec<Weight>> {
     store.rows(
-        "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, t.content_hash,
+        "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape,
                 coalesce((SELECT min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0
                           FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id), true)
          FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
@@ -74,8 +75,7 @@ fn weights(store: &Store, model: Uuid) -> Result<Vec<Weight>> {
                     .into_iter()
                     .map(|d| u64::try_from(d).unwrap_or(0))
                     .collect(),
-                content_hash: row.get(5)?,
-                constant: row.get(6)?,
+                constant: row.get(5)?,
             })
         },
     )
@@ -183,21 +183,6 @@ fn tied(weights: &[Weight]) -> HashMap<String, String> {
         }
     }
     tied
-}
-
-/// BLAKE3 over each weight in the order of the names: lengths, name, dtype, dimensions, content.
-fn content_hash(weights: &[Weight]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    for weight in weights {
-        hasher.update(&(weight.name.len() as u64).to_le_bytes());
-        hasher.update(weight.name.as_bytes());
-        hasher.update(&[weight.dtype.code(), weight.dims.len() as u8]);
-        for dim in &weight.dims {
-            hasher.update(&dim.to_le_bytes());
-        }
-        hasher.update(&weight.content_hash);
-    }
-    hasher.finalize()
 }
 
 /// The id of a weight's tensor; an error that helps when the model or the weight is unknown.

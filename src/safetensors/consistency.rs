@@ -6,12 +6,13 @@ use crate::safetensors::files::manifest_hash;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, uuid};
 use crate::tensor_storage::locate;
+use crate::tensor_storage::state_dict::StateDict;
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
 use pgrx::datum::Uuid as SqlUuid;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// A row of `model_files`.
+/// What is recorded of a file.
 pub struct File {
     /// Its name.
     pub name: String,
@@ -25,12 +26,14 @@ pub struct File {
     pub manifest_hash: Vec<u8>,
 }
 
-/// The safetensors files of a model, by name.
-pub fn files(store: &Store, model: Uuid) -> Result<Vec<File>> {
+/// The safetensors files of a model or a checkpoint, by name.
+pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
     store.rows(
-        "SELECT file_name, header, file_bytes, blake3, manifest_hash FROM @store@.model_files
-         WHERE model_id = $1 AND format = 'safetensors' ORDER BY file_name",
-        &[uuid(model)],
+        &of.sql(
+            "SELECT file_name, header, file_bytes, blake3, manifest_hash FROM @files@
+             WHERE @owner@ = $1 AND format = 'safetensors' ORDER BY file_name",
+        ),
+        &[uuid(of.id())],
         |row| {
             Ok(File {
                 name: row.get(1)?,
@@ -44,7 +47,7 @@ pub fn files(store: &Store, model: Uuid) -> Result<Vec<File>> {
 }
 
 /// What does not agree, a sentence each.
-pub fn disagreements(store: &Store, model: Uuid, file: &File) -> Result<Vec<String>> {
+pub fn disagreements(store: &Store, of: StateDict, file: &File) -> Result<Vec<String>> {
     let json = file.header.get(LENGTH_BYTES as usize..).unwrap_or_default();
     let header = match parse_header(json, file.bytes) {
         Ok(header) => header,
@@ -53,10 +56,12 @@ pub fn disagreements(store: &Store, model: Uuid, file: &File) -> Result<Vec<Stri
     type Recorded = (Uuid, String, Vec<i64>, i64);
     let mut recorded: HashMap<String, Recorded> = HashMap::new();
     store.query(
-        "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, w.file_offset
-         FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-         WHERE w.model_id = $1 AND w.file_name = $2",
-        &[uuid(model), text(&file.name)],
+        &of.sql(
+            "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, w.file_offset
+             FROM @entries@ w JOIN @store@.tensor_metadata t USING (tensor_id)
+             WHERE w.@owner@ = $1 AND w.file_name = $2",
+        ),
+        &[uuid(of.id()), text(&file.name)],
         |row| {
             let id = from_sql_uuid(row.get::<SqlUuid>(2)?);
             recorded.insert(row.get(1)?, (id, row.get(3)?, row.get(4)?, row.get(5)?));

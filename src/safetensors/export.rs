@@ -1,11 +1,11 @@
-//! A model's file, given back byte for byte.
+//! A file of a model or a checkpoint, given back byte for byte.
 
 use crate::error::{Code, Failure, Result};
-use crate::registry::models;
 use crate::safetensors::files::manifest_hash;
 use crate::store::Store;
 use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
+use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::stream::ChunkStream;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ pub struct Export {
     stream: ChunkStream,
 }
 
-/// A row of `model_files`.
+/// What is recorded of a file.
 struct File {
     name: String,
     header: Vec<u8>,
@@ -27,24 +27,24 @@ struct File {
 }
 
 impl Export {
-    /// Begins to export a file of a model; without a name, the only one it has.
-    pub fn begin(store: &Store, model: Uuid, file_name: Option<&str>) -> Result<Export> {
-        let file = file(store, model, file_name)?;
+    /// Begins to export a file; without a name, the only one there is.
+    pub fn begin(store: &Store, from: StateDict, file_name: Option<&str>) -> Result<Export> {
+        let file = file(store, from, file_name)?;
         let weights = store.rows(
-            concat!(
+            &from.sql(concat!(
                 "SELECT ",
                 tensor_columns!(),
-                ", w.weight_name, w.file_offset FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-                  WHERE w.model_id = $1 AND w.file_name = $2 ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
-            ),
-            &[uuid(model), text(&file.name)],
+                ", w.weight_name, w.file_offset FROM @entries@ w JOIN @store@.tensor_metadata t USING (tensor_id)
+                  WHERE w.@owner@ = $1 AND w.file_name = $2 ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
+            )),
+            &[uuid(from.id()), text(&file.name)],
             |row| {
                 let (name, offset) = (row.get(6)?, row.get::<i64>(7)?);
                 Ok((read_tensor(row, Some(name))?.check()?, offset as u64))
             },
         )?;
         let data_bytes = file.bytes.saturating_sub(file.header.len() as u64);
-        check_layout(&file.name, &weights, data_bytes).map_err(|e| e.hint(verify(model)))?;
+        check_layout(&file.name, &weights, data_bytes).map_err(|e| e.hint(from.verify_hint()))?;
         let labels: Vec<Rc<str>> = weights
             .iter()
             .map(|(t, _)| t.label.as_str().into())
@@ -58,7 +58,7 @@ impl Export {
                 "header or chunks of file \"{}\" are not those that were imported",
                 file.name
             ))
-            .hint(verify(model)));
+            .hint(from.verify_hint()));
         }
         let wanted = chunks
             .into_iter()
@@ -88,11 +88,6 @@ fn damaged(message: String) -> Failure {
     Failure::new(Code::ERRCODE_DATA_CORRUPTED, message)
 }
 
-/// What finds the damage.
-fn verify(model: Uuid) -> String {
-    format!("SELECT * FROM modelstore.verify_model('{model}');")
-}
-
 /// Tensors must follow each other without a hole, as the format has it.
 fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u64) -> Result<()> {
     let mut at = 0;
@@ -113,37 +108,39 @@ fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u6
     )))
 }
 
-fn file(store: &Store, model: Uuid, name: Option<&str>) -> Result<File> {
+fn file(store: &Store, from: StateDict, name: Option<&str>) -> Result<File> {
     let mut files = store.rows(
-        "SELECT file_name, header, file_bytes, manifest_hash FROM @store@.model_files
-         WHERE model_id = $1 AND CASE WHEN $2 IS NULL THEN format = 'safetensors' ELSE file_name = $2 END",
-        &[uuid(model), crate::store::arguments::maybe_text(name)],
+        &from.sql(
+            "SELECT file_name, header, file_bytes, manifest_hash FROM @files@
+             WHERE @owner@ = $1 AND CASE WHEN $2 IS NULL THEN format = 'safetensors' ELSE file_name = $2 END",
+        ),
+        &[uuid(from.id()), crate::store::arguments::maybe_text(name)],
         |row| {
             Ok(File { name: row.get(1)?, header: row.get(2)?, bytes: row.get::<i64>(3)? as u64, manifest_hash: row.get(4)? })
         },
     )?;
-    let which = store.sql(&format!(
-        "SELECT file_name FROM @store@.model_files WHERE model_id = '{model}';"
-    ));
+    let which = store.sql(&from.sql(&format!(
+        "SELECT file_name FROM @files@ WHERE @owner@ = '{}';",
+        from.id()
+    )));
     match (files.pop(), files.len()) {
         (Some(file), 0) => Ok(file),
         (Some(_), others) => Err(Failure::new(
             Code::ERRCODE_AMBIGUOUS_PARAMETER,
-            format!("model {model} has {} files", others + 1),
+            format!("{from} has {} files", others + 1),
         )
         .detail("Name the one to export.")
         .hint(which)),
         (None, _) => {
-            models::require(store, model)?;
+            from.require(store)?;
             let what = name.map_or_else(
                 || "no safetensors file".to_owned(),
                 |name| format!("no file \"{name}\""),
             );
-            Err(Failure::new(
-                Code::ERRCODE_UNDEFINED_OBJECT,
-                format!("model {model} has {what}"),
+            Err(
+                Failure::new(Code::ERRCODE_UNDEFINED_OBJECT, format!("{from} has {what}"))
+                    .hint(which),
             )
-            .hint(which))
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::source::large_object::LargeObject;
 use crate::source::server_file::{Access, io_failure, require_absolute, require_privilege};
 use crate::store::Store;
 use crate::store::arguments::from_sql_uuid;
+use crate::tensor_storage::state_dict::StateDict;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use std::fs::File;
@@ -71,11 +72,8 @@ fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> R
 }
 
 fn begin(model_id: Option<SqlUuid>, file_name: Option<&str>) -> Result<Export> {
-    Export::begin(
-        &Store::current()?,
-        from_sql_uuid(required(model_id, "model_id")?),
-        file_name,
-    )
+    let model = from_sql_uuid(required(model_id, "model_id")?);
+    Export::begin(&Store::current()?, StateDict::Model(model), file_name)
 }
 
 fn drain(

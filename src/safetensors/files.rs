@@ -5,6 +5,7 @@ use crate::store::Store;
 use crate::store::arguments::{bytes, text, uuid};
 use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate;
+use crate::tensor_storage::state_dict::StateDict;
 use modelstore_chunk::ChunkHash;
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ pub fn manifest_hash<'a>(
 #[allow(clippy::too_many_arguments)]
 pub fn record(
     store: &Store,
-    model: Uuid,
+    of: StateDict,
     file_name: &str,
     format: &str,
     header: &[u8],
@@ -38,10 +39,12 @@ pub fn record(
     let manifest_hash = manifest_hash(header, chunks.iter().map(|(_, hash)| hash));
     let (sha256, blake3) = hashes.finish();
     let inserted = store.execute(
-        "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        &of.sql(
+            "INSERT INTO @files@ (@owner@, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        ),
         &[
-            uuid(model),
+            uuid(of.id()),
             text(file_name),
             text(format),
             bytes(header),
@@ -56,7 +59,7 @@ pub fn record(
     }
     Err(Failure::new(
         Code::ERRCODE_UNIQUE_VIOLATION,
-        format!("model {model} already has a file \"{file_name}\""),
+        format!("{of} already has a file \"{file_name}\""),
     ))
 }
 

@@ -8,7 +8,8 @@ use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::{maybe_uuid, text, uuid};
 use crate::tensor_storage::file_hashes::FileHashes;
-use crate::tensor_storage::write::{Incoming, write_tensors};
+use crate::tensor_storage::state_dict::StateDict;
+use crate::tensor_storage::write::{InFile, Incoming, write_tensors};
 use modelstore_formats::safetensors::{Header, LENGTH_BYTES, header_len, parse_header};
 use pgrx::datum::Uuid as SqlUuid;
 use serde_json::json;
@@ -54,9 +55,9 @@ pub fn import(
     source: &mut dyn Source,
 ) -> Result<Imported> {
     // The header is read first: a file that is no safetensors leaves no trace at all.
-    let parsed = read_header(source)?;
+    let file = FileIn::open(file_name, source)?;
     let id = models::insert(store, model)?;
-    let imported = import_parsed(store, id, file_name, source, parsed)?;
+    let imported = import_opened(store, id, file)?;
     architecture::describe(store, id)?;
     Ok(imported)
 }
@@ -68,8 +69,7 @@ pub fn import_file(
     file_name: &str,
     source: &mut dyn Source,
 ) -> Result<Imported> {
-    let parsed = read_header(source)?;
-    import_parsed(store, model, file_name, source, parsed)
+    import_opened(store, model, FileIn::open(file_name, source)?)
 }
 
 fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
@@ -83,42 +83,104 @@ fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
     Ok((header, head))
 }
 
-fn import_parsed(
+/// A safetensors file of which the header has been read.
+pub struct FileIn<'a> {
+    /// The name it is recorded under.
+    pub name: &'a str,
+    /// What its header says.
+    pub header: Header,
+    /// Length and JSON, as they are.
+    head: Vec<u8>,
+    source: &'a mut dyn Source,
+}
+
+impl<'a> FileIn<'a> {
+    /// Reads the header.
+    pub fn open(name: &'a str, source: &'a mut dyn Source) -> Result<FileIn<'a>> {
+        let (header, head) = read_header(source)?;
+        Ok(FileIn {
+            name,
+            header,
+            head,
+            source,
+        })
+    }
+}
+
+/// What was stored of files.
+pub struct StoredFiles {
+    /// The stored tensor of each entry of each file's header, in its order.
+    pub tensor_ids: Vec<Vec<Uuid>>,
+    /// Counts, over all files.
+    pub counts: Imported,
+}
+
+/// Stores the tensors of files and records the files; the caller says what the tensors are. `bases` has, for each file,
+/// the stored tensors its own may be stored as differences to, by name.
+pub fn store_files(
     store: &Store,
-    model: Uuid,
-    file_name: &str,
-    source: &mut dyn Source,
-    (header, head): (Header, Vec<u8>),
-) -> Result<Imported> {
-    let bases = parent_tensors(store, model)?;
-    let tensors: Vec<Incoming> = header
-        .tensors
-        .iter()
-        .map(|t| Incoming {
+    of: StateDict,
+    files: Vec<FileIn<'_>>,
+    bases: &[HashMap<String, Uuid>],
+) -> Result<StoredFiles> {
+    let mut counts = Imported {
+        model: of.id(),
+        ..Imported::default()
+    };
+    let (mut inputs, mut read) = (Vec::new(), Vec::new());
+    for file in files {
+        let mut hashes = FileHashes::new();
+        hashes.update(&file.head);
+        counts.raw_bytes += file.source.len() - file.header.data_offset;
+        read.push((file.name, file.header, file.head, file.source.len()));
+        inputs.push(InFile {
+            source: file.source,
+            hashes,
+        });
+    }
+    let mut tensors = Vec::new();
+    for (number, (_, header, ..)) in read.iter().enumerate() {
+        tensors.extend(header.tensors.iter().map(|t| Incoming {
+            file: number,
             name: &t.name,
             dtype: t.dtype,
             shape: &t.shape,
             offset: header.data_offset + t.start,
-            base: bases.get(&t.name).copied(),
-        })
-        .collect();
-    let mut hashes = FileHashes::new();
-    hashes.update(&head);
-    let written = write_tensors(store, source, &tensors, hashes)?;
-    files::record(
-        store,
-        model,
-        file_name,
-        "safetensors",
-        &head,
-        source.len(),
-        written.file,
-        &written.tensor_ids,
-    )?;
-    let rows: Vec<_> = header
-        .tensors
+            base: bases.get(number).and_then(|b| b.get(&t.name)).copied(),
+        }));
+    }
+    let written = write_tensors(store, inputs, &tensors)?;
+    counts.weights = tensors.len() as u64;
+    counts.parameters = tensors.iter().map(|t| t.shape.elements()).sum();
+    counts.new_chunks = written.new_chunks;
+    counts.new_bytes = written.new_bytes;
+    counts.reused_bytes = written.reused_bytes;
+    let mut ids = written.tensor_ids.into_iter();
+    let mut tensor_ids = Vec::new();
+    for ((name, header, head, bytes), hashes) in read.iter().zip(written.files) {
+        let of_file: Vec<Uuid> = ids.by_ref().take(header.tensors.len()).collect();
+        files::record(
+            store,
+            of,
+            name,
+            "safetensors",
+            head,
+            *bytes,
+            hashes,
+            &of_file,
+        )?;
+        tensor_ids.push(of_file);
+    }
+    Ok(StoredFiles { tensor_ids, counts })
+}
+
+fn import_opened(store: &Store, model: Uuid, file: FileIn<'_>) -> Result<Imported> {
+    let bases = [parent_tensors(store, model)?];
+    let (name, tensors) = (file.name, file.header.tensors.clone());
+    let stored = store_files(store, StateDict::Model(model), vec![file], &bases)?;
+    let rows: Vec<_> = tensors
         .iter()
-        .zip(&written.tensor_ids)
+        .zip(stored.tensor_ids.iter().flatten())
         .map(|(t, id)| {
             json!({ "weight_name": t.name, "tensor_id": id.to_string(), "file_offset": t.start,
                     "trainable": t.dtype.kind() == modelstore_tensor::dtype::Kind::Float })
@@ -129,24 +191,16 @@ fn import_parsed(
          SELECT $1, r.weight_name, r.tensor_id, r.trainable, $2, r.file_offset
          FROM jsonb_to_recordset($3) AS r(weight_name text, tensor_id uuid, trainable boolean, file_offset bigint)
          ON CONFLICT DO NOTHING",
-        &[uuid(model), text(file_name), pgrx::JsonB(rows.into()).into()],
+        &[uuid(model), text(name), pgrx::JsonB(rows.into()).into()],
     )?;
-    if inserted != header.tensors.len() {
+    if inserted != tensors.len() {
         return Err(Failure::new(
             Code::ERRCODE_UNIQUE_VIOLATION,
-            format!("file \"{file_name}\" has weights that the model has already"),
+            format!("file \"{name}\" has weights that the model has already"),
         )
         .detail("Each weight of a model comes from one file."));
     }
-    Ok(Imported {
-        model,
-        weights: tensors.len() as u64,
-        parameters: tensors.iter().map(|t| t.shape.elements()).sum(),
-        raw_bytes: source.len() - header.data_offset,
-        new_chunks: written.new_chunks,
-        new_bytes: written.new_bytes,
-        reused_bytes: written.reused_bytes,
-    })
+    Ok(stored.counts)
 }
 
 /// The parent's tensors by weight name: what changed weights may be stored as differences to.

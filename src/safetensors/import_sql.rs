@@ -258,7 +258,7 @@ fn new_model<'a>(
     })
 }
 
-fn row(imported: Imported) -> Result<ImportedRow> {
+pub fn row(imported: Imported) -> Result<ImportedRow> {
     Ok(TableIterator::once((
         to_sql_uuid(imported.model),
         imported.weights as i64,

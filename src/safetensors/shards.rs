@@ -10,6 +10,7 @@ use crate::source::server_file::ServerFile;
 use crate::store::Store;
 use crate::store::arguments::uuid;
 use crate::tensor_storage::file_hashes::FileHashes;
+use crate::tensor_storage::state_dict::StateDict;
 use modelstore_formats::safetensors::{ShardIndex, parse_index};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -111,7 +112,7 @@ fn record_index(
     hashes.update(bytes);
     files::record(
         store,
-        model,
+        StateDict::Model(model),
         file_name,
         "safetensors_index",
         bytes,

@@ -2,8 +2,10 @@
 
 pub mod bytes;
 pub mod large_object;
+pub mod memory;
 pub mod parts;
 pub mod server_file;
+pub mod tensors;
 
 use crate::error::Result;
 

@@ -33,6 +33,11 @@ pub fn bytes<'a>(bytes: &[u8]) -> DatumWithOid<'a> {
     unsafe { DatumWithOid::new(bytes.into_datum().map(Raw), pg_sys::BYTEAOID) }
 }
 
+/// Bytes or NULL.
+pub fn maybe_bytes<'a>(value: Option<&[u8]>) -> DatumWithOid<'a> {
+    value.map_or_else(|| DatumWithOid::null_oid(pg_sys::BYTEAOID), bytes)
+}
+
 /// bytea[].
 pub fn bytes_array<'a>(items: Vec<Vec<u8>>) -> DatumWithOid<'a> {
     DatumWithOid::from(items)

@@ -16,11 +16,15 @@ const MODULES: &[&str] = &[
     include_str!("../../sql/store/00_store.sql"),
     include_str!("../../sql/store/01_core_tables.sql"),
     include_str!("../../sql/store/02_tensor_storage.sql"),
-    include_str!("../../sql/store/03_views.sql"),
+    include_str!("../../sql/store/03_training_state.sql"),
 ];
 
 /// Views and tables of a store, all modules; a store of an earlier version may lack some.
-const VIEWS: &[&str] = &["v_weight_statistics", "v_model_architecture"];
+const VIEWS: &[&str] = &[
+    "v_weight_statistics",
+    "v_model_architecture",
+    "v_training_progress",
+];
 const TABLES: &[&str] = &[
     "store_version",
     "models",
@@ -35,6 +39,13 @@ const TABLES: &[&str] = &[
     "embeddings",
     "uploads",
     "upload_parts",
+    "training_sessions",
+    "training_metrics",
+    "model_checkpoints",
+    "checkpoint_files",
+    "checkpoint_weights",
+    "optimizer_state",
+    "gradient_checkpoints",
 ];
 
 /// What leads from version `i + 1` to `i + 2`; empty until there is a second version.

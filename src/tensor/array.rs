@@ -5,7 +5,7 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::varlena::{Building, Detoasted, varlena_argument, varlena_result};
-use modelstore_tensor::Shape;
+use modelstore_tensor::{Shape, TensorView, layout};
 use pgrx::pg_sys;
 
 /// The most dimensions an SQL array has.
@@ -28,22 +28,67 @@ array_type!(DoubleArray, DoubleArrayOut, "double precision[]");
 array_type!(IntegerArray, IntegerArrayOut, "integer[]");
 array_type!(BigintArray, BigintArrayOut, "bigint[]");
 
+/// A `tensor[]` argument.
+pub struct TensorArray<'a>(pub Detoasted<'a>);
+varlena_argument!(TensorArray, Detoasted, "tensor[]");
+
+impl TensorArray<'_> {
+    /// Its elements, as many as it has in all dimensions.
+    pub fn views(&self) -> Result<Vec<TensorView<'_>>> {
+        let array = self.0.bytes();
+        let (shape, mut at) = open(array, "Each name has a tensor.")?;
+        let mut views = Vec::new();
+        for _ in 0..shape.elements() {
+            let (value, end) = varlena(array, at).ok_or_else(malformed)?;
+            views.push(layout::read(value)?);
+            // Elements are aligned as values are, counted from the length word of the array.
+            at = (end + pg_sys::VARHDRSZ).next_multiple_of(8) - pg_sys::VARHDRSZ;
+        }
+        Ok(views)
+    }
+}
+
+/// The bytes of a value inside an array and where it ends. PostgreSQL neither compresses such values nor moves them out.
+fn varlena(array: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let word: [u8; 4] = array.get(at..at + 4)?.try_into().ok()?;
+    // `src/include/varatt.h`, on a little-endian machine: two low bits of zero, then the length with this word.
+    let word = u32::from_le_bytes(word);
+    let end = at.checked_add((word >> 2) as usize)?;
+    if word & 3 != 0 || end < at + 4 {
+        return None;
+    }
+    Some((array.get(at + 4..end)?, end))
+}
+
+fn malformed() -> Failure {
+    Failure::new(Code::ERRCODE_DATA_CORRUPTED, "malformed array")
+}
+
 /// Shape and element bytes of an array of fixed-width elements.
 pub fn read(array: &[u8], element_bytes: usize) -> Result<(Shape, &[u8])> {
-    let corrupt = || Failure::new(Code::ERRCODE_DATA_CORRUPTED, "malformed array");
+    let (shape, data_offset) = open(array, "A tensor has a number at every place.")?;
+    let bytes = shape.elements() as usize * element_bytes;
+    let data = array
+        .get(data_offset..data_offset + bytes)
+        .ok_or_else(malformed)?;
+    Ok((shape, data))
+}
+
+/// Shape of an array and where its elements begin; `why_no_nulls` is the DETAIL for one that has NULLs.
+fn open(array: &[u8], why_no_nulls: &str) -> Result<(Shape, usize)> {
     let word = |at: usize| -> Result<i32> {
         let bytes: [u8; 4] = array
             .get(at..at + 4)
             .and_then(|b| b.try_into().ok())
-            .ok_or_else(corrupt)?;
+            .ok_or_else(malformed)?;
         Ok(i32::from_ne_bytes(bytes))
     };
     let rank = usize::try_from(word(0)?)
         .ok()
         .filter(|&n| n <= MAX_DIMENSIONS)
-        .ok_or_else(corrupt)?;
+        .ok_or_else(malformed)?;
     if rank == 0 {
-        return Ok((Shape::new(&[0])?, &[]));
+        return Ok((Shape::new(&[0])?, array.len()));
     }
     let dims = (0..rank)
         .map(|i| word(12 + 4 * i).map(i64::from))
@@ -56,25 +101,21 @@ pub fn read(array: &[u8], element_bytes: usize) -> Result<(Shape, &[u8])> {
             let elements = shape.elements() as usize;
             let bitmap = array
                 .get(bitmap_at..bitmap_at + elements.div_ceil(8))
-                .ok_or_else(corrupt)?;
+                .ok_or_else(malformed)?;
             if (0..elements).any(|i| bitmap[i / 8] & (1 << (i % 8)) == 0) {
                 return Err(Failure::new(
                     Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                     "array must not contain nulls",
                 )
-                .detail("A tensor has a number at every place."));
+                .detail(why_no_nulls));
             }
             usize::try_from(offset)
                 .ok()
                 .and_then(|o| o.checked_sub(pg_sys::VARHDRSZ))
-                .ok_or_else(corrupt)?
+                .ok_or_else(malformed)?
         }
     };
-    let bytes = shape.elements() as usize * element_bytes;
-    let data = array
-        .get(data_offset..data_offset + bytes)
-        .ok_or_else(corrupt)?;
-    Ok((shape, data))
+    Ok((shape, data_offset))
 }
 
 /// An array of these elements; an empty tensor is the empty array, whatever its shape.

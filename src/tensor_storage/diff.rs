@@ -1,16 +1,15 @@
-//! Comparing two models weight by weight.
+//! Comparing two models, or two checkpoints, weight by weight.
 
 use crate::error::{Result, or_raise};
-use crate::registry::models;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, uuid};
 use crate::tensor_storage::locate::{self, StoredTensor};
+use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::stream::ChunkStream;
 use modelstore_tensor::TensorView;
 use modelstore_tensor::{DType, Shape, convert};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
-use uuid::Uuid;
 
 type Difference = (
     String,
@@ -39,24 +38,49 @@ fn diff_models(
         name!(shared_bytes, i64),
     ),
 > {
-    TableIterator::new(or_raise(diff(from_sql_uuid(a), from_sql_uuid(b))))
+    let (a, b) = (from_sql_uuid(a), from_sql_uuid(b));
+    TableIterator::new(or_raise(diff(StateDict::Model(a), StateDict::Model(b))))
 }
 
-fn diff(a: Uuid, b: Uuid) -> Result<Vec<Difference>> {
+/// The same for the weights of two checkpoints, of one model or of two.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn diff_checkpoints(
+    a: SqlUuid,
+    b: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(weight_name, String),
+        name!(status, &'static str),
+        name!(l2, Option<f64>),
+        name!(max_abs, Option<f64>),
+        name!(cosine, Option<f64>),
+        name!(shared_bytes, i64),
+    ),
+> {
+    let (a, b) = (from_sql_uuid(a), from_sql_uuid(b));
+    let differences = diff(StateDict::Checkpoint(a), StateDict::Checkpoint(b));
+    TableIterator::new(or_raise(differences))
+}
+
+fn diff(a: StateDict, b: StateDict) -> Result<Vec<Difference>> {
     let store = Store::current()?;
-    models::require(&store, a)?;
-    models::require(&store, b)?;
+    a.require(&store)?;
+    b.require(&store)?;
     let pairs = store.rows(
-        "SELECT coalesce(x.weight_name, y.weight_name), x.tensor_id, y.tensor_id,
+        &a.sql(
+            "SELECT coalesce(x.weight_name, y.weight_name), x.tensor_id, y.tensor_id,
                 coalesce((SELECT sum(c.raw_bytes)
                           FROM (SELECT chunk_hash FROM @store@.tensor_data WHERE tensor_id = x.tensor_id
                                 INTERSECT
                                 SELECT chunk_hash FROM @store@.tensor_data WHERE tensor_id = y.tensor_id) both_have
                           JOIN @store@.tensor_chunks c USING (chunk_hash)), 0)::bigint
-         FROM (SELECT weight_name, tensor_id FROM @store@.model_weights WHERE model_id = $1) x
-         FULL JOIN (SELECT weight_name, tensor_id FROM @store@.model_weights WHERE model_id = $2) y USING (weight_name)
+         FROM (SELECT weight_name, tensor_id FROM @weights@ WHERE @owner@ = $1) x
+         FULL JOIN (SELECT weight_name, tensor_id FROM @weights@ WHERE @owner@ = $2) y USING (weight_name)
          ORDER BY 1",
-        &[uuid(a), uuid(b)],
+        ),
+        &[uuid(a.id()), uuid(b.id())],
         |row| {
             let id = |n| row.opt::<SqlUuid>(n).map(|id| id.map(from_sql_uuid));
             Ok((row.get::<String>(1)?, id(2)?, id(3)?, row.get::<i64>(4)?))

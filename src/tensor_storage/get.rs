@@ -36,7 +36,7 @@ fn reconstruct_tensor(tensor_id: SqlUuid) -> TensorOut {
 }
 
 /// Decodes every chunk straight into the value; each is checked against its hash.
-fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
+pub fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
     if tensor.raw_bytes > MAX_VALUE_BYTES {
         let name = pgrx::spi::quote_literal(&tensor.label);
         return Err(Failure::new(

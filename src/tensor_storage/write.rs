@@ -1,6 +1,6 @@
 //! Bytes become stored tensors.
 //!
-//! Two passes over the source. The first hashes every piece and makes its zone map, on threads; the second encodes and
+//! Two passes over the sources. The first hashes every piece and makes its zone map, on threads; the second encodes and
 //! inserts what the store does not have, in the order of the hashes. That order is what keeps two transactions that
 //! add overlapping models from deadlocking on each other's uncommitted chunks: all chunks first, ordered, then all
 //! tensors, ordered.
@@ -9,6 +9,7 @@ use crate::background;
 use crate::error::{Code, Failure, Result};
 use crate::settings;
 use crate::source::Source;
+use crate::source::memory::Memory;
 use crate::store::Store;
 use crate::store::arguments::{bytes, from_sql_uuid, text, to_sql_uuid};
 use crate::store::chunks::{SpiChunks, fetch_encoded};
@@ -22,21 +23,31 @@ use modelstore_chunk::{
     Piece, PieceInfo, grid,
 };
 use modelstore_tensor::stats;
-use modelstore_tensor::{DType, Shape};
+use modelstore_tensor::{DType, Shape, TensorView};
 use pgrx::datum::Uuid as SqlUuid;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
-/// A tensor that lies somewhere in a source.
+/// A file that tensors come from.
+pub struct InFile<'a> {
+    /// Its bytes.
+    pub source: &'a mut dyn Source,
+    /// Its hashes, which have seen what stands in front of the tensors.
+    pub hashes: FileHashes,
+}
+
+/// A tensor that lies somewhere in a file.
 pub struct Incoming<'a> {
+    /// Which of the files.
+    pub file: usize,
     /// What messages call it.
     pub name: &'a str,
     /// Element type.
     pub dtype: DType,
     /// Dimensions.
     pub shape: &'a Shape,
-    /// Where its elements begin in the source.
+    /// Where its elements begin in the file.
     pub offset: u64,
     /// A stored tensor that it may be stored as a difference to, if it has the same dtype and shape.
     pub base: Option<Uuid>,
@@ -52,8 +63,8 @@ pub struct Written {
     pub new_bytes: u64,
     /// Raw bytes that were there already, or came twice.
     pub reused_bytes: u64,
-    /// The hashes of the file, which have seen the tensors' bytes.
-    pub file: FileHashes,
+    /// The hashes of the files, which have seen the tensors' bytes.
+    pub files: Vec<FileHashes>,
 }
 
 /// What the first pass finds out about a tensor.
@@ -72,6 +83,7 @@ struct Identity {
 
 /// Where the bytes of a chunk are, and what it may be a difference to.
 struct Origin<'a> {
+    file: usize,
     name: &'a str,
     offset: u64,
     len: u32,
@@ -79,13 +91,15 @@ struct Origin<'a> {
     base: Option<ChunkHash>,
 }
 
-/// Stores tensors; `file` takes their bytes in order.
+/// Stores tensors, those of each file in its order. Files that are stored in one transaction are given together, so
+/// that their chunks are inserted in one order.
 pub fn write_tensors(
     store: &Store,
-    source: &mut dyn Source,
+    files: Vec<InFile<'_>>,
     tensors: &[Incoming<'_>],
-    file: FileHashes,
 ) -> Result<Written> {
+    let (mut sources, hashes): (Vec<&mut dyn Source>, Vec<FileHashes>) =
+        files.into_iter().map(|f| (f.source, f.hashes)).unzip();
     let buffers = Buffers::new(32, 8 << 20);
     let total = tensors
         .iter()
@@ -93,7 +107,7 @@ pub fn write_tensors(
         .sum::<Result<u64, modelstore_tensor::Error>>()?;
     // Each byte counts once for each pass.
     let mut progress = Progress::begin(store, "tensor_chunks", 2 * total);
-    let (scanned, file) = scan(source, tensors, &buffers, file, &mut progress)?;
+    let (scanned, files) = scan(&mut sources, tensors, &buffers, hashes, &mut progress)?;
 
     let identities: Vec<Identity> = tensors
         .iter()
@@ -116,7 +130,7 @@ pub fn write_tensors(
         new_chunks: 0,
         new_bytes: 0,
         reused_bytes: 0,
-        file,
+        files,
     };
     let mut origins: BTreeMap<ChunkHash, Origin<'_>> = BTreeMap::new();
     for ((tensor, scan), identity) in tensors.iter().zip(&scanned).zip(&identities) {
@@ -127,6 +141,7 @@ pub fn write_tensors(
                     .get(&(info.piece.first_element, info.piece.element_count))
                     .copied();
                 origins.entry(info.hash).or_insert(Origin {
+                    file: tensor.file,
                     name: tensor.name,
                     offset: tensor.offset + info.piece.byte_offset,
                     len: info.piece.byte_len,
@@ -138,7 +153,7 @@ pub fn write_tensors(
     }
     insert_chunks(
         store,
-        source,
+        &mut sources,
         &origins,
         &buffers,
         &mut written,
@@ -164,20 +179,48 @@ pub fn write_tensors(
     Ok(written)
 }
 
+/// Stores one tensor that is a value.
+pub fn write_value(
+    store: &Store,
+    name: &str,
+    value: &TensorView<'_>,
+    base: Option<Uuid>,
+) -> Result<Uuid> {
+    let mut source = Memory(value.data());
+    let file = InFile {
+        source: &mut source,
+        hashes: FileHashes::new(),
+    };
+    let tensor = Incoming {
+        file: 0,
+        name,
+        dtype: value.dtype(),
+        shape: value.shape(),
+        offset: 0,
+        base,
+    };
+    let written = write_tensors(store, vec![file], &[tensor])?;
+    written
+        .tensor_ids
+        .first()
+        .copied()
+        .ok_or_else(|| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "tensor was not stored"))
+}
+
 impl std::hash::Hash for Identity {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.content_hash.hash(state);
     }
 }
 
-/// First pass: the hash and the zone map of every piece, the hash of every tensor, and those of the file.
+/// First pass: the hash and the zone map of every piece, the hash of every tensor, and those of the files.
 fn scan(
-    source: &mut dyn Source,
+    sources: &mut [&mut dyn Source],
     tensors: &[Incoming<'_>],
     buffers: &Buffers,
-    file: FileHashes,
+    files: Vec<FileHashes>,
     progress: &mut Progress,
-) -> Result<(Vec<Scanned>, FileHashes)> {
+) -> Result<(Vec<Scanned>, Vec<FileHashes>)> {
     type Job = (usize, usize, Piece, DType, Vec<u8>);
     /// Pieces that may wait for the hashes of the file: bounds memory where reading is faster than SHA-256.
     const BACKLOG: usize = 8;
@@ -187,16 +230,21 @@ fn scan(
         .map(|t| grid(t.dtype, t.shape, settings::chunk_bytes()))
         .collect::<Result<Vec<_>, modelstore_chunk::Error>>()?;
     let hashes = Arc::new(Mutex::new(WholeHashes {
-        file,
+        files,
         tensors: HashMap::new(),
     }));
-    let several: Vec<bool> = grids.iter().map(|g| g.len() > 1).collect();
+    let several: Vec<(usize, bool)> = tensors
+        .iter()
+        .zip(&grids)
+        .map(|(t, grid)| (t.file, grid.len() > 1))
+        .collect();
     let (into, free) = (Arc::clone(&hashes), buffers.clone());
     let in_order = Arc::new(InOrder::new(move |(tensor, raw): (usize, Arc<Vec<u8>>)| {
         let mut hashes = into.lock().unwrap_or_else(PoisonError::into_inner);
-        hashes.file.update(&raw);
+        let (file, several) = several[tensor];
+        hashes.files[file].update(&raw);
         // A tensor of one piece has the hash of that piece.
-        if several[tensor] {
+        if several {
             hashes.tensors.entry(tensor).or_default().update(&raw);
         }
         Arc::into_inner(raw)
@@ -235,7 +283,7 @@ fn scan(
             }
             background::wait_until(|| submitted < in_order.done() + BACKLOG)?;
             let mut raw = buffers.take();
-            source.read_at(
+            sources[incoming.file].read_at(
                 incoming.offset + piece.byte_offset,
                 piece.byte_len as usize,
                 &mut raw,
@@ -255,7 +303,7 @@ fn scan(
         .ok_or_else(|| {
             Failure::new(
                 Code::ERRCODE_INTERNAL_ERROR,
-                "hashes of the file are still in use",
+                "hashes of the files are still in use",
             )
         })?;
     let scanned = pieces
@@ -273,12 +321,12 @@ fn scan(
             }
         })
         .collect();
-    Ok((scanned, hashes.file))
+    Ok((scanned, hashes.files))
 }
 
 /// Hashes that need all bytes in order.
 struct WholeHashes {
-    file: FileHashes,
+    files: Vec<FileHashes>,
     /// Of tensors of several pieces.
     tensors: HashMap<usize, ContentHasher>,
 }
@@ -287,7 +335,7 @@ struct WholeHashes {
 /// `written.reused_bytes` counts, for now, the raw bytes that were new.
 fn insert_chunks(
     store: &Store,
-    source: &mut dyn Source,
+    sources: &mut [&mut dyn Source],
     origins: &BTreeMap<ChunkHash, Origin<'_>>,
     buffers: &Buffers,
     written: &mut Written,
@@ -350,7 +398,7 @@ fn insert_chunks(
                 .try_for_each(&mut take)?;
         }
         let mut raw = buffers.take();
-        source.read_at(origin.offset, origin.len as usize, &mut raw)?;
+        sources[origin.file].read_at(origin.offset, origin.len as usize, &mut raw)?;
         let base = match origin.base.filter(|base| bases.contains(base)) {
             Some(base) => Some((base, fetch_encoded(store, &base, origin.name, buffers)?)),
             None => None,
@@ -368,7 +416,9 @@ fn insert_chunks(
     Ok(())
 }
 
-/// Chunks of the base tensor by the elements they hold, those that may still carry a delta.
+/// What each piece may be a difference to, by the elements it holds: the base tensor's chunk or, when that carries no
+/// further delta, the chunk it is itself a delta of. What has drifted too far from that is smaller on its own and begins
+/// a new chain.
 fn base_pieces(store: &Store, tensor: &Incoming<'_>) -> Result<HashMap<(u64, u64), ChunkHash>> {
     let Some(base) = tensor.base else {
         return Ok(HashMap::new());
@@ -378,9 +428,9 @@ fn base_pieces(store: &Store, tensor: &Incoming<'_>) -> Result<HashMap<(u64, u64
         return Ok(HashMap::new());
     }
     let rows = store.rows(
-        "SELECT d.first_element, d.element_count, d.chunk_hash
+        "SELECT d.first_element, d.element_count, CASE WHEN c.delta_depth < $2 THEN c.chunk_hash ELSE c.base_hash END
          FROM @store@.tensor_data d JOIN @store@.tensor_chunks c USING (chunk_hash)
-         WHERE d.tensor_id = $1 AND c.delta_depth < $2",
+         WHERE d.tensor_id = $1",
         &[
             crate::store::arguments::uuid(base.id),
             (MAX_DELTA_DEPTH as i32).into(),

@@ -3,15 +3,14 @@
 mod verifier;
 
 use crate::error::{Result, or_raise};
-use crate::registry::models;
 use crate::safetensors::consistency;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_text, uuid};
 use crate::tensor_storage::locate::{StoredTensor, tensor_columns};
+use crate::tensor_storage::state_dict::StateDict;
 use modelstore_chunk::ChunkHash;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
-use uuid::Uuid;
 use verifier::{Problem, Verifier};
 
 /// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
@@ -28,7 +27,27 @@ fn verify_model(
         name!(problem, String),
     ),
 > {
-    TableIterator::new(or_raise(model(from_sql_uuid(model_id))))
+    TableIterator::new(or_raise(state_dict(StateDict::Model(from_sql_uuid(
+        model_id,
+    )))))
+}
+
+/// The same for a checkpoint: its weights and its optimizer state.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_checkpoint(
+    checkpoint_id: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    let checkpoint = StateDict::Checkpoint(from_sql_uuid(checkpoint_id));
+    TableIterator::new(or_raise(state_dict(checkpoint)))
 }
 
 /// The same for every tensor of the store, with what ties its tables together.
@@ -46,18 +65,18 @@ fn verify_store() -> TableIterator<
     TableIterator::new(or_raise(store()))
 }
 
-fn model(model: Uuid) -> Result<Vec<Problem>> {
+fn state_dict(of: StateDict) -> Result<Vec<Problem>> {
     let store = Store::current()?;
-    models::require(&store, model)?;
+    of.require(&store)?;
     let mut verifier = Verifier::new(&store);
-    for file in consistency::files(&store, model)? {
-        for problem in consistency::disagreements(&store, model, &file)? {
+    for file in consistency::files(&store, of)? {
+        for problem in consistency::disagreements(&store, of, &file)? {
             verifier.report(&file.name, None, None, problem);
         }
-        let tensors = weights(&mut verifier, model, Some(&file.name))?;
+        let tensors = weights(&mut verifier, of, Some(&file.name))?;
         verifier.file(&file, &tensors)?;
     }
-    for tensor in weights(&mut verifier, model, None)? {
+    for tensor in weights(&mut verifier, of, None)? {
         verifier.tensor(&tensor)?;
     }
     Ok(verifier.finish())
@@ -66,18 +85,18 @@ fn model(model: Uuid) -> Result<Vec<Problem>> {
 /// Tensors of the weights of one file in its order, or of the weights that came from none.
 fn weights(
     verifier: &mut Verifier<'_>,
-    model: Uuid,
+    of: StateDict,
     file: Option<&str>,
 ) -> Result<Vec<StoredTensor>> {
     verifier.readable(
-        concat!(
+        &of.sql(concat!(
             "SELECT ",
             tensor_columns!(),
-            ", w.weight_name FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-              WHERE w.model_id = $1 AND w.file_name IS NOT DISTINCT FROM $2
+            ", w.weight_name FROM @entries@ w JOIN @store@.tensor_metadata t USING (tensor_id)
+              WHERE w.@owner@ = $1 AND w.file_name IS NOT DISTINCT FROM $2
               ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
-        ),
-        &[uuid(model), maybe_text(file)],
+        )),
+        &[uuid(of.id()), maybe_text(file)],
         |row| row.get(6).map(Some),
     )
 }

@@ -1,0 +1,197 @@
+//! The state of a model in training becomes a checkpoint, in one transaction.
+
+use crate::error::{Code, Failure, Result};
+use crate::registry::models;
+use crate::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
+use crate::source::Source;
+use crate::store::Store;
+use crate::store::arguments::{
+    bytes, from_sql_uuid, maybe_bytes, maybe_jsonb, maybe_uuid, text, to_sql_uuid, uuid,
+};
+use crate::store::query;
+use crate::tensor_storage::content_hash::content_hash;
+use crate::tensor_storage::state_dict::StateDict;
+use crate::training::guard_rails::{self, Check};
+use crate::training::{optimizer_state, sessions};
+use modelstore_formats::safetensors::Header;
+use pgrx::datum::Uuid as SqlUuid;
+use serde_json::Value;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The file of a checkpoint's weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The file of its optimizer state.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// Who listens on this channel hears of each checkpoint when its transaction commits.
+const CHANNEL: &str = "modelstore_checkpoint";
+
+/// What is said of a checkpoint when it is made.
+pub struct NewCheckpoint<'a> {
+    pub model: Uuid,
+    pub session: Option<Uuid>,
+    pub step: i64,
+    pub epoch: Option<f64>,
+    pub metrics: Option<&'a Value>,
+    pub rng_state: Option<&'a [u8]>,
+    pub param_groups: Option<&'a Value>,
+    pub metadata: Option<&'a Value>,
+    pub checks: Vec<Check>,
+}
+
+/// Stores the weights and, if there is one, the optimizer state, both safetensors files. What is equal to something in
+/// the store takes no bytes; what is not is stored as a difference to the checkpoint before where that is smaller.
+pub fn create(
+    store: &Store,
+    new: &NewCheckpoint<'_>,
+    weights: &mut dyn Source,
+    optimizer: Option<&mut dyn Source>,
+) -> Result<Imported> {
+    let weights = FileIn::open(WEIGHTS_FILE, weights)?;
+    let optimizer = optimizer
+        .map(|source| FileIn::open(OPTIMIZER_FILE, source))
+        .transpose()?;
+    check(store, new)?;
+    let previous = previous(store, new)?;
+    let before = match previous {
+        Some(checkpoint) => StateDict::Checkpoint(checkpoint),
+        None => StateDict::Model(new.model),
+    };
+    if new.checks.contains(&Check::Shape) {
+        guard_rails::check_shapes(store, before, &weights.header)?;
+    }
+    let headers: Vec<Header> = [Some(&weights), optimizer.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|file| file.header.clone())
+        .collect();
+    if let Some(header) = headers.get(1) {
+        optimizer_state::check_names(header)?;
+    }
+    let id = insert(store, new, previous)?;
+    let of = StateDict::Checkpoint(id);
+    let bases = [
+        tensors_by_name(store, before)?,
+        optimizer_state::tensors_by_name(store, previous)?,
+    ];
+    let files = [Some(weights), optimizer].into_iter().flatten().collect();
+    let stored = store_files(store, of, files, &bases)?;
+    insert_weights(store, id, &headers[0], &stored)?;
+    if let (Some(header), Some(tensors)) = (headers.get(1), stored.tensor_ids.get(1)) {
+        optimizer_state::insert(store, id, new.session, header, tensors)?;
+    }
+    if new.checks.contains(&Check::Finite) {
+        guard_rails::check_finite(store, of)?;
+    }
+    if new.checks.contains(&Check::Parameters) {
+        guard_rails::check_parameters(store, new.model, of)?;
+    }
+    store.execute(
+        "UPDATE @store@.model_checkpoints SET content_hash = $2 WHERE checkpoint_id = $1",
+        &[uuid(id), bytes(content_hash(store, of)?.as_bytes())],
+    )?;
+    notify(store, id, new)?;
+    Ok(stored.counts)
+}
+
+fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
+    models::require(store, new.model)?;
+    if let Some(session) = new.session {
+        sessions::require_of_model(store, session, new.model)?;
+    }
+    let invalid = |message| Err(Failure::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message));
+    if new.step < 0 {
+        return invalid(format!("step {} is negative", new.step));
+    }
+    if let Some(epoch) = new.epoch.filter(|e| !(e.is_finite() && *e >= 0.0)) {
+        return invalid(format!("epoch {epoch} is not a number of epochs"));
+    }
+    match new.metrics {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(_) => invalid("metrics must be a JSON object".to_owned()),
+    }
+}
+
+/// The checkpoint made last in the same run or, for its first, of the model; kept until the transaction ends.
+fn previous(store: &Store, new: &NewCheckpoint<'_>) -> Result<Option<Uuid>> {
+    let found = store.write(
+        "SELECT checkpoint_id FROM @store@.model_checkpoints WHERE checkpoint_id = (
+             SELECT c.checkpoint_id FROM @store@.model_checkpoints c WHERE c.model_id = $1
+             ORDER BY (c.session_id IS NOT DISTINCT FROM $2) DESC, c.sequence DESC LIMIT 1)
+         FOR KEY SHARE",
+        &[uuid(new.model), maybe_uuid(new.session)],
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    Ok(found.into_iter().next().map(from_sql_uuid))
+}
+
+fn insert(store: &Store, new: &NewCheckpoint<'_>, previous: Option<Uuid>) -> Result<Uuid> {
+    let id = Uuid::now_v7();
+    store.execute(
+        "INSERT INTO @store@.model_checkpoints (checkpoint_id, model_id, session_id, step, epoch, parent_checkpoint_id, metrics, rng_state,
+                                                param_groups, metadata)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        &[
+            uuid(id),
+            uuid(new.model),
+            maybe_uuid(new.session),
+            new.step.into(),
+            new.epoch.into(),
+            maybe_uuid(previous),
+            maybe_jsonb(new.metrics),
+            maybe_bytes(new.rng_state),
+            maybe_jsonb(new.param_groups),
+            maybe_jsonb(new.metadata),
+        ],
+    )?;
+    Ok(id)
+}
+
+/// The tensors of a model's or a checkpoint's weights.
+fn tensors_by_name(store: &Store, of: StateDict) -> Result<HashMap<String, Uuid>> {
+    let rows = store.rows(
+        &of.sql("SELECT weight_name, tensor_id FROM @weights@ WHERE @owner@ = $1"),
+        &[uuid(of.id())],
+        |row| Ok((row.get::<String>(1)?, from_sql_uuid(row.get::<SqlUuid>(2)?))),
+    )?;
+    Ok(rows.into_iter().collect())
+}
+
+fn insert_weights(store: &Store, id: Uuid, header: &Header, stored: &StoredFiles) -> Result<()> {
+    let names: Vec<&str> = header.tensors.iter().map(|t| t.name.as_str()).collect();
+    let offsets: Vec<i64> = header.tensors.iter().map(|t| t.start as i64).collect();
+    let tensors = stored.tensor_ids.first().map(Vec::as_slice);
+    let tensors: Vec<SqlUuid> = tensors
+        .iter()
+        .copied()
+        .flatten()
+        .copied()
+        .map(to_sql_uuid)
+        .collect();
+    store.execute(
+        "INSERT INTO @store@.checkpoint_weights (checkpoint_id, weight_name, tensor_id, file_name, file_offset)
+         SELECT $1, w.name, w.tensor, $2, w.start FROM unnest($3, $4, $5) AS w(name, tensor, start)",
+        &[
+            uuid(id),
+            text(WEIGHTS_FILE),
+            names.into(),
+            tensors.into(),
+            offsets.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn notify(store: &Store, id: Uuid, new: &NewCheckpoint<'_>) -> Result<()> {
+    let payload = serde_json::json!({
+        "store": store.name(),
+        "model_id": new.model.to_string(),
+        "checkpoint_id": id.to_string(),
+        "step": new.step,
+    });
+    query::query(
+        "SELECT pg_catalog.pg_notify($1, $2)",
+        &[text(CHANNEL), text(&payload.to_string())],
+        |_| Ok(()),
+    )
+}

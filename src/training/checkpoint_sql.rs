@@ -1,0 +1,340 @@
+//! The SQL functions that make checkpoints, one for each way tensors come.
+
+use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::safetensors::export::Export;
+use crate::safetensors::import::Imported;
+use crate::safetensors::upload;
+use crate::source::Source;
+use crate::source::bytes::{Bytea, ByteaSource};
+use crate::source::large_object::LargeObject;
+use crate::source::tensors::TensorsSource;
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, to_sql_uuid};
+use crate::tensor::array::TensorArray;
+use crate::tensor_storage::state_dict::StateDict;
+use crate::training::checkpoint::{NewCheckpoint, create};
+use crate::training::guard_rails;
+use pgrx::JsonB;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+
+/// What every function here returns, as one row. pgrx reads the columns from each signature, so they stand there as well.
+type CheckpointRow = TableIterator<
+    'static,
+    (
+        name!(checkpoint_id, SqlUuid),
+        name!(tensors, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+>;
+
+/// The optional arguments that all of them have.
+struct Rest<'a> {
+    metrics: Option<JsonB>,
+    rng_state: Option<&'a [u8]>,
+    param_groups: Option<JsonB>,
+    metadata: Option<JsonB>,
+    checks: Option<Vec<Option<String>>>,
+}
+
+#[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn create_checkpoint_bytea(
+    model_id: Option<SqlUuid>,
+    session_id: Option<SqlUuid>,
+    step: Option<i64>,
+    epoch: Option<f64>,
+    weights: Option<Bytea<'_>>,
+    optimizer: default!(Option<Bytea<'_>>, "NULL"),
+    metrics: default!(Option<JsonB>, "NULL"),
+    rng_state: default!(Option<&[u8]>, "NULL"),
+    param_groups: default!(Option<JsonB>, "NULL"),
+    metadata: default!(Option<JsonB>, "NULL"),
+    checks: default!(Option<Vec<Option<String>>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(checkpoint_id, SqlUuid),
+        name!(tensors, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let rest = Rest {
+            metrics,
+            rng_state,
+            param_groups,
+            metadata,
+            checks,
+        };
+        let mut weights = ByteaSource::new(required(weights, "weights")?);
+        let mut optimizer = optimizer.map(ByteaSource::new);
+        let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
+        checkpoint(
+            model_id,
+            session_id,
+            step,
+            epoch,
+            &mut weights,
+            optimizer,
+            rest,
+        )
+    })())
+}
+
+#[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn create_checkpoint_large_object(
+    model_id: Option<SqlUuid>,
+    session_id: Option<SqlUuid>,
+    step: Option<i64>,
+    epoch: Option<f64>,
+    weights: Option<pg_sys::Oid>,
+    optimizer: default!(Option<pg_sys::Oid>, "NULL"),
+    metrics: default!(Option<JsonB>, "NULL"),
+    rng_state: default!(Option<&[u8]>, "NULL"),
+    param_groups: default!(Option<JsonB>, "NULL"),
+    metadata: default!(Option<JsonB>, "NULL"),
+    checks: default!(Option<Vec<Option<String>>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(checkpoint_id, SqlUuid),
+        name!(tensors, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let rest = Rest {
+            metrics,
+            rng_state,
+            param_groups,
+            metadata,
+            checks,
+        };
+        let mut weights = LargeObject::open(required(weights, "weights")?)?;
+        let mut optimizer = optimizer.map(LargeObject::open).transpose()?;
+        let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
+        checkpoint(
+            model_id,
+            session_id,
+            step,
+            epoch,
+            &mut weights,
+            optimizer,
+            rest,
+        )
+    })())
+}
+
+#[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe, requires = ["tensor_type"])]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn create_checkpoint_tensors(
+    model_id: Option<SqlUuid>,
+    session_id: Option<SqlUuid>,
+    step: Option<i64>,
+    epoch: Option<f64>,
+    weight_names: Option<Vec<Option<String>>>,
+    weights: Option<TensorArray<'_>>,
+    optimizer_names: default!(Option<Vec<Option<String>>>, "NULL"),
+    optimizer: default!(Option<TensorArray<'_>>, "NULL"),
+    metrics: default!(Option<JsonB>, "NULL"),
+    rng_state: default!(Option<&[u8]>, "NULL"),
+    param_groups: default!(Option<JsonB>, "NULL"),
+    metadata: default!(Option<JsonB>, "NULL"),
+    checks: default!(Option<Vec<Option<String>>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(checkpoint_id, SqlUuid),
+        name!(tensors, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let rest = Rest {
+            metrics,
+            rng_state,
+            param_groups,
+            metadata,
+            checks,
+        };
+        let weights = required(weights, "weights")?;
+        let mut weights = named(required(weight_names, "weight_names")?, &weights)?;
+        let mut optimizer = match (optimizer_names, &optimizer) {
+            (Some(names), Some(tensors)) => Some(named(names, tensors)?),
+            (names, _) => {
+                if names.is_some() || optimizer.is_some() {
+                    required(names, "optimizer_names")?;
+                    required(None::<()>, "optimizer")?;
+                }
+                None
+            }
+        };
+        let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
+        checkpoint(
+            model_id,
+            session_id,
+            step,
+            epoch,
+            &mut weights,
+            optimizer,
+            rest,
+        )
+    })())
+}
+
+/// Takes finished uploads and forgets them.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn create_checkpoint_upload(
+    model_id: Option<SqlUuid>,
+    session_id: Option<SqlUuid>,
+    step: Option<i64>,
+    epoch: Option<f64>,
+    weights: Option<SqlUuid>,
+    optimizer: default!(Option<SqlUuid>, "NULL"),
+    metrics: default!(Option<JsonB>, "NULL"),
+    rng_state: default!(Option<&[u8]>, "NULL"),
+    param_groups: default!(Option<JsonB>, "NULL"),
+    metadata: default!(Option<JsonB>, "NULL"),
+    checks: default!(Option<Vec<Option<String>>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(checkpoint_id, SqlUuid),
+        name!(tensors, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let rest = Rest {
+            metrics,
+            rng_state,
+            param_groups,
+            metadata,
+            checks,
+        };
+        let weights = from_sql_uuid(required(weights, "weights")?);
+        upload::consume(weights, |weights| match optimizer {
+            None => checkpoint(model_id, session_id, step, epoch, weights, None, rest),
+            Some(optimizer) => upload::consume(from_sql_uuid(optimizer), |optimizer| {
+                checkpoint(
+                    model_id,
+                    session_id,
+                    step,
+                    epoch,
+                    weights,
+                    Some(optimizer),
+                    rest,
+                )
+            }),
+        })
+    })())
+}
+
+/// The parts of a checkpoint's file in order, as `export_safetensors` gives those of a model.
+#[pg_extern(stable, parallel_restricted, cost = 10000)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_checkpoint(
+    checkpoint_id: Option<SqlUuid>,
+    file_name: default!(&str, "'model.safetensors'"),
+) -> SetOfIterator<'static, Vec<u8>> {
+    let mut export = or_raise((|| {
+        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        Export::begin(
+            &Store::current()?,
+            StateDict::Checkpoint(checkpoint),
+            Some(file_name),
+        )
+    })());
+    SetOfIterator::new(std::iter::from_fn(move || or_raise(export.next())))
+}
+
+fn named<'a>(
+    names: Vec<Option<String>>,
+    tensors: &'a TensorArray<'_>,
+) -> Result<TensorsSource<'a>> {
+    let views = tensors.views()?;
+    if names.len() != views.len() {
+        return Err(Failure::new(
+            Code::ERRCODE_ARRAY_ELEMENT_ERROR,
+            format!("{} names do not match {} tensors", names.len(), views.len()),
+        )
+        .detail("Each tensor has one name."));
+    }
+    let names = names.into_iter().map(|name| {
+        name.ok_or_else(|| {
+            Failure::new(
+                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                "names must not contain nulls",
+            )
+        })
+    });
+    let names = names.collect::<Result<Vec<String>>>()?;
+    TensorsSource::new(&names.into_iter().zip(views).collect::<Vec<_>>())
+}
+
+fn checkpoint(
+    model_id: Option<SqlUuid>,
+    session_id: Option<SqlUuid>,
+    step: Option<i64>,
+    epoch: Option<f64>,
+    weights: &mut dyn Source,
+    optimizer: Option<&mut dyn Source>,
+    rest: Rest<'_>,
+) -> Result<CheckpointRow> {
+    let new = NewCheckpoint {
+        model: from_sql_uuid(required(model_id, "model_id")?),
+        session: session_id.map(from_sql_uuid),
+        step: required(step, "step")?,
+        epoch,
+        metrics: rest.metrics.as_ref().map(|j| &j.0),
+        rng_state: rest.rng_state,
+        param_groups: rest.param_groups.as_ref().map(|j| &j.0),
+        metadata: rest.metadata.as_ref().map(|j| &j.0),
+        checks: guard_rails::checks(rest.checks)?,
+    };
+    let Imported {
+        model: checkpoint,
+        weights: tensors,
+        parameters,
+        raw_bytes,
+        new_chunks,
+        new_bytes,
+        reused_bytes,
+    } = create(&Store::current()?, &new, weights, optimizer)?;
+    Ok(TableIterator::once((
+        to_sql_uuid(checkpoint),
+        tensors as i64,
+        parameters as i64,
+        raw_bytes as i64,
+        new_chunks as i64,
+        new_bytes as i64,
+        reused_bytes as i64,
+    )))
+}

@@ -1,0 +1,14 @@
+//! Module 3, training state: runs, metrics, checkpoints.
+
+pub mod checkpoint;
+pub mod checkpoint_sql;
+pub mod gradient_checkpoints;
+pub mod guard_rails;
+pub mod latest;
+pub mod metric_plot;
+pub mod metrics;
+mod model_delta;
+pub mod optimizer_state;
+pub mod prune;
+pub mod restore;
+pub mod sessions;

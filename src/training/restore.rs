@@ -1,0 +1,88 @@
+//! A checkpoint becomes a version of its model.
+
+use crate::error::{Result, or_raise, required};
+use crate::registry::architecture;
+use crate::registry::models::{self, NewModel};
+use crate::store::Store;
+use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
+use crate::tensor_storage::state_dict::StateDict;
+use crate::training::checkpoint::WEIGHTS_FILE;
+use pgrx::JsonB;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+/// Makes a new version of the model with the weights of a checkpoint, which takes no bytes, and returns its key.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn restore_checkpoint(
+    checkpoint_id: Option<SqlUuid>,
+    version: Option<&str>,
+    model_name: default!(Option<&str>, "NULL"),
+    metadata: default!(Option<JsonB>, "NULL"),
+) -> SqlUuid {
+    or_raise((|| {
+        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        let version = required(version, "version")?;
+        restore(checkpoint, version, model_name, metadata).map(to_sql_uuid)
+    })())
+}
+
+fn restore(
+    checkpoint: Uuid,
+    version: &str,
+    name: Option<&str>,
+    metadata: Option<JsonB>,
+) -> Result<Uuid> {
+    let store = Store::current()?;
+    StateDict::Checkpoint(checkpoint).require(&store)?;
+    // Keeps the checkpoint, and with it its tensors, until the transaction ends.
+    let trained = store.write(
+        "SELECT m.model_id, m.model_name, m.config, c.step FROM @store@.model_checkpoints c JOIN @store@.models m USING (model_id)
+         WHERE c.checkpoint_id = $1 FOR KEY SHARE OF c",
+        &[uuid(checkpoint)],
+        |row| {
+            Ok((
+                from_sql_uuid(row.get::<SqlUuid>(1)?),
+                row.get::<String>(2)?,
+                row.opt::<JsonB>(3)?,
+                row.get::<i64>(4)?,
+            ))
+        },
+    )?;
+    let Some((model, model_name, config, step)) = trained.into_iter().next() else {
+        StateDict::Checkpoint(checkpoint).require(&store)?;
+        return Ok(checkpoint);
+    };
+    let id = models::insert(
+        &store,
+        &NewModel {
+            name: name.unwrap_or(&model_name),
+            version,
+            parent: Some(model),
+            derivation: Some(&format!("checkpoint {checkpoint} at step {step}")),
+            config: config.as_ref().map(|j| &j.0),
+            metadata: metadata.as_ref().map(|j| &j.0),
+            status: "ready",
+            ..NewModel::default()
+        },
+    )?;
+    store.execute(
+        "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
+         SELECT $1, file_name, format, header, file_bytes, sha256, blake3, manifest_hash
+         FROM @store@.checkpoint_files WHERE checkpoint_id = $2 AND file_name = $3",
+        &[uuid(id), uuid(checkpoint), text(WEIGHTS_FILE)],
+    )?;
+    // What the model says of a weight goes on; a weight it does not have is trainable when it is of floating point.
+    store.execute(
+        "INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
+         SELECT $1, c.weight_name, c.tensor_id, coalesce(w.trainable, t.dtype ~ '^(bf|f)[0-9]'), c.file_name, c.file_offset
+         FROM @store@.checkpoint_weights c
+         JOIN @store@.tensor_metadata t USING (tensor_id)
+         LEFT JOIN @store@.model_weights w ON w.model_id = $3 AND w.weight_name = c.weight_name
+         WHERE c.checkpoint_id = $2",
+        &[uuid(id), uuid(checkpoint), uuid(model)],
+    )?;
+    architecture::describe(&store, id)?;
+    Ok(id)
+}
