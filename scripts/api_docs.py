@@ -62,7 +62,7 @@ def uncommented(cursor: psycopg.Cursor) -> list[str]:
         SELECT pg_describe_object('pg_class'::regclass, a.attrelid, a.attnum) FROM pg_attribute a
         JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE a.attnum > 0 AND NOT a.attisdropped AND col_description(a.attrelid, a.attnum) IS NULL
-          AND (n.nspname = 'modelstore' AND c.relkind = 'v' OR n.nspname = %(store)s AND c.relkind IN ('r', 'p'))
+          AND (n.nspname = 'modelstore' AND c.relkind = 'v' OR n.nspname = %(store)s AND c.relkind IN ('r', 'p') AND NOT c.relispartition)
         UNION ALL
         SELECT pg_describe_object('pg_class'::regclass, c.oid, 0) FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -189,7 +189,7 @@ def relations(cursor: psycopg.Cursor, schema: str, kinds: list[str]) -> str:
     rows = cursor.execute(
         """
         SELECT c.oid, c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = %s AND c.relkind = ANY (%s) ORDER BY c.relkind, c.relname
+        WHERE n.nspname = %s AND c.relkind = ANY (%s) AND NOT c.relispartition ORDER BY c.relkind, c.relname
         """,
         (schema, kinds),
     ).fetchall()
