@@ -273,17 +273,24 @@ fn format_code(kind: formats::ErrorKind) -> Code {
         K::MissingTensor => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
         K::UnexpectedTensor => Code::ERRCODE_CHECK_VIOLATION,
         K::MisplacedTensor => Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
-        // A model delta: where it is wrong in the way of another format, it has the code of that one.
-        K::NotAModelDelta => Code::ERRCODE_WRONG_OBJECT_TYPE,
-        K::UnknownVersion => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-        K::UnknownKey => Code::ERRCODE_UNDEFINED_COLUMN,
-        K::EmptyText => Code::ERRCODE_ZERO_LENGTH_CHARACTER_STRING,
-        K::InvalidHash => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
-        K::InvalidTargetFile => Code::ERRCODE_INVALID_NAME,
-        K::WeightMismatch => Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
-        K::WeightCount => Code::ERRCODE_CARDINALITY_VIOLATION,
-        K::NoChunks => Code::ERRCODE_SQL_JSON_MEMBER_NOT_FOUND,
-        K::RawBytes | K::StoredBytes => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+        _ => model_delta_code(kind),
+    }
+}
+
+/// A model delta that is wrong in the way of a safetensors file has the code of that way.
+fn model_delta_code(kind: formats::ErrorKind) -> Code {
+    use formats::ErrorKind as D;
+    match kind {
+        D::NotAModelDelta => Code::ERRCODE_WRONG_OBJECT_TYPE,
+        D::UnknownVersion => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+        D::UnknownKey => Code::ERRCODE_UNDEFINED_COLUMN,
+        D::EmptyText => Code::ERRCODE_ZERO_LENGTH_CHARACTER_STRING,
+        D::InvalidHash => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        D::InvalidTargetFile => Code::ERRCODE_INVALID_NAME,
+        D::WeightMismatch => Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+        D::WeightCount => Code::ERRCODE_CARDINALITY_VIOLATION,
+        D::NoChunks => Code::ERRCODE_SQL_JSON_MEMBER_NOT_FOUND,
+        D::RawBytes | D::StoredBytes => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
         _ => Code::ERRCODE_DATA_EXCEPTION,
     }
 }
