@@ -7,6 +7,7 @@ use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate;
 use crate::tensor_storage::state_dict::StateDict;
 use modelstore_chunk::ChunkHash;
+use modelstore_formats::safetensors::is_plain_file_name;
 use uuid::Uuid;
 
 /// BLAKE3-256 of a header and of the hashes of the chunks behind it, in order.
@@ -63,12 +64,9 @@ pub fn record(
     ))
 }
 
-/// A file name that is safe to write back beside others: no folder, no control characters.
+/// A file name that is safe to write back beside others.
 fn check_name(file_name: &str) -> Result<()> {
-    let plain = !file_name.is_empty()
-        && !matches!(file_name, "." | "..")
-        && !file_name.contains(|c: char| c == '/' || c == '\\' || c.is_control());
-    if plain {
+    if is_plain_file_name(file_name) {
         return Ok(());
     }
     Err(Failure::new(

@@ -99,8 +99,8 @@ pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
     Ok(index)
 }
 
-/// Whether a name stays in its directory wherever it is joined to one.
-pub(crate) fn is_plain_file_name(name: &str) -> bool {
+/// Whether a file's name stays in its directory wherever it is joined to one, and is of at most 255 bytes.
+pub fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_FILE_NAME_BYTES
         && name != "."
