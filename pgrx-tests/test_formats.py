@@ -584,17 +584,17 @@ def test_a_child_is_stored_as_differences(dtype, db) -> None:
         SELECT m.version::int, c.delta_depth, modelstore.codec(c.chunk), (c.base_hash IS NOT NULL), sum(c.stored_bytes), sum(c.raw_bytes)
         FROM store.models m JOIN store.model_weights USING (model_id) JOIN store.tensor_data USING (tensor_id)
         JOIN store.tensor_chunks c USING (chunk_hash) GROUP BY 1, 2, 3, 4 ORDER BY 1""").fetchall()
-    # Four differences on top of one another, then one that stands by itself again.
+    # Four differences on top of one another; from there on the fourth is to the third, as long as that is smaller.
     assert [(v, depth, codec) for v, depth, codec, *_ in depths] == [
-        (0, 0, "planes"), (1, 1, "delta"), (2, 2, "delta"), (3, 3, "delta"), (4, 4, "delta"), (5, 0, "planes"), (6, 1, "delta"),
+        (0, 0, "planes"), (1, 1, "delta"), (2, 2, "delta"), (3, 3, "delta"), (4, 4, "delta"), (5, 4, "delta"), (6, 4, "delta"),
     ]  # fmt: skip
     assert all((codec == "delta") == has_base for _, _, codec, has_base, _, _ in depths)
     for _, depth, _, _, stored, raw in depths:
-        assert stored < (0.15 if depth else 0.95) * raw
+        assert stored < (0.3 if depth else 0.95) * raw
     for imported, data in zip(family, files, strict=True):
         assert export_model(db, imported.model_id) == data
     rows = db.execute("SELECT version, delta_bytes > 0, stored_bytes FROM modelstore.space_report() ORDER BY version").fetchall()
-    assert [has_delta for _, has_delta, _ in rows] == [False, True, True, True, True, False, True]
+    assert [has_delta for _, has_delta, _ in rows] == [False, True, True, True, True, True, True]
     # Ancestors go, the bases that their descendants stand on stay.
     for imported in family[:4]:
         db.execute("SELECT modelstore.delete_model(%s)", (imported.model_id,))
@@ -604,16 +604,22 @@ def test_a_child_is_stored_as_differences(dtype, db) -> None:
     assert problems(db) == []
     for imported, data in zip(family[4:], files[4:], strict=True):
         assert export_model(db, imported.model_id) == data
-    # The last user of the chain goes, and all of the chain with it.
-    db.execute("SELECT modelstore.delete_model(%s)", (family[4].model_id,))
+    # What has nothing to do with its parent stands by itself, and begins a chain.
+    other = raw_file({"w": (dtype, (900, 600), random_tensor(51, 900, 300 if dtype == "BF16" else 600).tobytes())})
+    imported = import_model(db, other, version="7", parent=family[6].model_id)
+    query = "SELECT max(c.delta_depth) FROM store.model_weights JOIN store.tensor_data USING (tensor_id) JOIN store.tensor_chunks c USING (chunk_hash) WHERE model_id = %s"  # noqa: E501
+    assert db.execute(query, (imported.model_id,)).fetchone() == (0,)
+    db.execute("SELECT modelstore.delete_model(%s)", (imported.model_id,))
+    db.execute("SELECT modelstore.gc()")
+    # The last users of the chain go, and all of the chain with them.
+    for imported in family[4:6]:
+        db.execute("SELECT modelstore.delete_model(%s)", (imported.model_id,))
+    assert export_model(db, family[6].model_id) == files[6]
+    db.execute("SELECT modelstore.gc()")
+    db.execute("SELECT modelstore.delete_model(%s)", (family[6].model_id,))
     preview = db.execute("SELECT * FROM modelstore.gc(dry_run => true)").fetchone()
     assert preview[0] == 1 and preview[1] == 5 * len(range(0, 900 * 600 * (4 if dtype == "F32" else 2), 1 << 20))
     assert db.execute("SELECT * FROM modelstore.gc()").fetchone() == preview
-    for imported, data in zip(family[5:], files[5:], strict=True):
-        assert export_model(db, imported.model_id) == data
-    for imported in family[5:]:
-        db.execute("SELECT modelstore.delete_model(%s)", (imported.model_id,))
-    db.execute("SELECT modelstore.gc()")
     assert rows_left(db) == {}
 
 

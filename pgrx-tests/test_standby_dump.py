@@ -169,10 +169,10 @@ def test_dump_and_restore(
 
 def test_one_store_alone_can_be_dumped(server: Server, dbname: str, db, new_database) -> None:
     model = db.execute(IMPORT, ("m", SMALL)).fetchone()[0]
-    db.execute("SELECT modelstore.create_store('second')")
+    db.execute("SELECT modelstore.create_store('elsewhere')")
     dump = server.run("pg_dump", "--schema=store", dbname=dbname)
     assert dump.returncode == 0, dump.stderr
-    assert "second" not in dump.stdout
+    assert "elsewhere" not in dump.stdout
     target = new_database()
     with server.connect(target, autocommit=True) as restored:
         restored.execute("CREATE EXTENSION pg_modelstore")

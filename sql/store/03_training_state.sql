@@ -61,7 +61,7 @@ CREATE INDEX training_metrics_idx ON @store@.training_metrics (session_id, metri
 COMMENT ON TABLE @store@.training_metrics IS 'Figures that runs record at their steps. Rows are added, never changed: a step that is run again adds its own, and the later row counts.';
 COMMENT ON COLUMN @store@.training_metrics.session_id IS 'The run.';
 COMMENT ON COLUMN @store@.training_metrics.step IS 'The optimizer step.';
-COMMENT ON COLUMN @store@.training_metrics.epoch IS 'The epoch, where the run says so; 1.5 is halfway through the second.';
+COMMENT ON COLUMN @store@.training_metrics.epoch IS 'The epoch, where the run says so; 0.5 is halfway through the first.';
 COMMENT ON COLUMN @store@.training_metrics.metric_name IS 'What was measured, for example loss or lr.';
 COMMENT ON COLUMN @store@.training_metrics.value IS 'The figure; NaN and infinities are kept.';
 COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'When it was recorded.';
