@@ -65,7 +65,7 @@ COMMENT ON FUNCTION find_weights_with(text, uuid) IS 'Weights of a model, or of 
 
 COMMENT ON FUNCTION verify_model(uuid) IS 'Decodes all chunks of a model and compares chunks, tensors and files with their hashes. One row a problem, none when all is well. 42704 when there is no such model.';
 COMMENT ON FUNCTION verify_store() IS 'The same for every tensor and chunk of the store, and whether its tables agree with each other.';
-COMMENT ON FUNCTION space_report() IS 'One row a model, in bytes: raw size of its weights; stored size of the chunks it uses, of those that only it uses, of those that others use too, of those stored as a difference; raw less stored.';
+COMMENT ON FUNCTION space_report() IS 'One row a model, in bytes: raw size of its weights; stored size of the chunks it uses, of those that only it uses, of those that other models or checkpoints use too, of those stored as a difference; raw less stored.';
 COMMENT ON FUNCTION gc(boolean) IS 'Removes tensors that nothing refers to, then chunks that no tensor and no difference needs, and returns how many and their raw and stored bytes; with dry_run, only counts them. Runs beside imports and leaves alone what they have locked.';
 
 -- values

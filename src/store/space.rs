@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 type Space = (SqlUuid, String, String, i64, i64, i64, i64, i64, i64);
 
 /// One row a model: raw bytes of its weights; stored bytes of the chunks it uses, those only it uses (unique), those
-/// others use too (shared) and those stored as deltas; saved is raw minus stored.
+/// other models or checkpoints use too (shared) and those stored as deltas; saved is raw minus stored.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn space_report() -> TableIterator<
@@ -30,22 +30,25 @@ fn space_report() -> TableIterator<
 
 fn report() -> Result<Vec<Space>> {
     Store::current()?.rows(
-        "WITH RECURSIVE used AS (
-             SELECT w.model_id, d.chunk_hash
-             FROM @store@.model_weights w JOIN @store@.tensor_data d USING (tensor_id)
+        "WITH RECURSIVE owned(owner_id, tensor_id) AS (
+             SELECT model_id, tensor_id FROM @store@.model_weights
+             UNION SELECT checkpoint_id, tensor_id FROM @store@.checkpoint_weights
+             UNION SELECT checkpoint_id, tensor_id FROM @store@.optimizer_state
+         ), used AS (
+             SELECT o.owner_id, d.chunk_hash FROM owned o JOIN @store@.tensor_data d USING (tensor_id)
              UNION
-             SELECT u.model_id, c.base_hash
+             SELECT u.owner_id, c.base_hash
              FROM used u JOIN @store@.tensor_chunks c USING (chunk_hash) WHERE c.base_hash IS NOT NULL
          ), users AS (
-             SELECT chunk_hash, count(*) AS models FROM used GROUP BY chunk_hash
+             SELECT chunk_hash, count(*) AS owners FROM used GROUP BY chunk_hash
          ), chunks AS (
-             SELECT u.model_id,
+             SELECT u.owner_id AS model_id,
                     sum(c.stored_bytes) AS stored,
-                    sum(c.stored_bytes) FILTER (WHERE n.models = 1) AS unshared,
-                    sum(c.stored_bytes) FILTER (WHERE n.models > 1) AS shared,
+                    sum(c.stored_bytes) FILTER (WHERE n.owners = 1) AS unshared,
+                    sum(c.stored_bytes) FILTER (WHERE n.owners > 1) AS shared,
                     sum(c.stored_bytes) FILTER (WHERE c.base_hash IS NOT NULL) AS delta
              FROM used u JOIN users n USING (chunk_hash) JOIN @store@.tensor_chunks c USING (chunk_hash)
-             GROUP BY u.model_id
+             GROUP BY u.owner_id
          ), raw AS (
              SELECT w.model_id, sum(t.raw_bytes) AS bytes
              FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id) GROUP BY w.model_id

@@ -55,27 +55,12 @@ impl StateDict {
         let StateDict::Checkpoint(id) = self else {
             return models::require(store, self.id());
         };
-        store
-            .row(
-                "SELECT 1 FROM @store@.model_checkpoints WHERE checkpoint_id = $1",
-                &[uuid(id)],
-                |_| Ok(()),
-            )?
-            .ok_or_else(|| {
-                Failure::new(
-                    Code::ERRCODE_UNDEFINED_OBJECT,
-                    format!("checkpoint {id} does not exist"),
-                )
-                .detail(format!(
-                    "Store \"{}\" has no such checkpoint.",
-                    store.name()
-                ))
-                .hint(
-                    store.sql(
-                        "SELECT checkpoint_id, model_id, step FROM @store@.model_checkpoints;",
-                    ),
-                )
-            })
+        let found = store.row(
+            "SELECT 1 FROM @store@.model_checkpoints WHERE checkpoint_id = $1",
+            &[uuid(id)],
+            |_| Ok(()),
+        )?;
+        found.ok_or_else(|| missing_checkpoint(store, id))
     }
 
     /// A statement in which `@files@` and `@weights@` stand for its tables, `@entries@` for all tensors that lie in its
@@ -114,6 +99,19 @@ impl StateDict {
             }
         }
     }
+}
+
+/// What is said of a checkpoint that is not there.
+pub fn missing_checkpoint(store: &Store, id: Uuid) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("checkpoint {id} does not exist"),
+    )
+    .detail(format!(
+        "Store \"{}\" has no such checkpoint.",
+        store.name()
+    ))
+    .hint(store.sql("SELECT checkpoint_id, model_id, step FROM @store@.model_checkpoints;"))
 }
 
 /// As messages name it: `model …` or `checkpoint …`.

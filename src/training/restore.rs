@@ -5,7 +5,7 @@ use crate::registry::architecture;
 use crate::registry::models::{self, NewModel};
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
-use crate::tensor_storage::state_dict::StateDict;
+use crate::tensor_storage::state_dict::missing_checkpoint;
 use crate::training::checkpoint::WEIGHTS_FILE;
 use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
@@ -35,7 +35,6 @@ fn restore(
     metadata: Option<JsonB>,
 ) -> Result<Uuid> {
     let store = Store::current()?;
-    StateDict::Checkpoint(checkpoint).require(&store)?;
     // Keeps the checkpoint, and with it its tensors, until the transaction ends.
     let trained = store.write(
         "SELECT m.model_id, m.model_name, m.config, c.step FROM @store@.model_checkpoints c JOIN @store@.models m USING (model_id)
@@ -50,10 +49,10 @@ fn restore(
             ))
         },
     )?;
-    let Some((model, model_name, config, step)) = trained.into_iter().next() else {
-        StateDict::Checkpoint(checkpoint).require(&store)?;
-        return Ok(checkpoint);
-    };
+    let (model, model_name, config, step) = trained
+        .into_iter()
+        .next()
+        .ok_or_else(|| missing_checkpoint(&store, checkpoint))?;
     let id = models::insert(
         &store,
         &NewModel {

@@ -6,11 +6,11 @@ use crate::registry::models::NewModel;
 use crate::safetensors::import::{Imported, import};
 use crate::source::Source;
 use crate::store::Store;
-use crate::store::arguments::uuid;
+use crate::store::arguments::{from_sql_uuid, uuid};
 use crate::tensor_storage::content_hash::content_hash;
 use crate::tensor_storage::locate::StoredTensor;
 use crate::tensor_storage::raw_bytes::RawBytes;
-use crate::tensor_storage::state_dict::StateDict;
+use crate::tensor_storage::state_dict::{StateDict, missing_checkpoint};
 use modelstore_chunk::{ChunkHash, Decoder};
 use modelstore_formats::model_delta::{
     Layout, Manifest, PREFIX_BYTES, WeightDelta, manifest_len, parse_manifest,
@@ -116,13 +116,9 @@ fn model_of(store: &Store, checkpoint: Uuid) -> Result<Uuid> {
     let model = store.row(
         "SELECT model_id FROM @store@.model_checkpoints WHERE checkpoint_id = $1",
         &[uuid(checkpoint)],
-        |row| {
-            Ok(crate::store::arguments::from_sql_uuid(
-                row.get::<SqlUuid>(1)?,
-            ))
-        },
+        |row| Ok(from_sql_uuid(row.get::<SqlUuid>(1)?)),
     )?;
-    Ok(model.unwrap_or(checkpoint))
+    model.ok_or_else(|| missing_checkpoint(store, checkpoint))
 }
 
 /// The file that a delta makes, read anywhere: its header, unchanged weights from the base, the others from chunks.
