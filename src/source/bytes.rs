@@ -2,12 +2,24 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::source::Source;
-use crate::varlena::{Detoasted, Toasted, varlena_argument};
+use crate::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
 
 /// A `bytea` argument that is not detoasted as a whole.
 pub struct Bytea<'a>(pub Toasted<'a>);
 
 varlena_argument!(Bytea, Toasted, "bytea");
+
+/// A `bytea` result that is made in place.
+pub struct ByteaOut(pub Building);
+
+varlena_result!(ByteaOut, "bytea", c"");
+
+impl ByteaOut {
+    /// A copy of bytes.
+    pub fn copy(bytes: &[u8]) -> Result<ByteaOut> {
+        Ok(ByteaOut(Building::from_parts(&[bytes])?))
+    }
+}
 
 /// Reads a `bytea` in pieces where TOAST can (stored without compression, or in line), else all at once.
 pub enum ByteaSource<'a> {

@@ -1,6 +1,7 @@
 //! Text, binary and type-modifier functions of `tensor`.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::source::bytes::ByteaOut;
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
 use modelstore_tensor::typmod::Typmod;
 use modelstore_tensor::{DType, Shape, layout, text};
@@ -54,8 +55,8 @@ fn tensor_recv(mut message: Internal, _type: pg_sys::Oid, typmod: i32) -> Tensor
 }
 
 #[pg_extern(immutable, strict, parallel_safe)]
-fn tensor_send(tensor: TensorIn<'_>) -> Vec<u8> {
-    tensor.0.bytes().to_vec()
+fn tensor_send(tensor: TensorIn<'_>) -> ByteaOut {
+    or_raise(ByteaOut::copy(tensor.0.bytes()))
 }
 
 /// Hands the rest of a binary message to `read` and marks it consumed.

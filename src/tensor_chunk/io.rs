@@ -2,6 +2,7 @@
 //! in decode the chunk once, so that no undecodable value is ever stored through them.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::source::bytes::ByteaOut;
 use crate::tensor::io::receive;
 use crate::tensor_chunk::datum::{ChunkIn, ChunkOut, ChunkRef};
 use crate::varlena::Building;
@@ -72,8 +73,8 @@ fn tensor_chunk_recv(mut message: Internal, _type: pg_sys::Oid, _typmod: i32) ->
 }
 
 #[pg_extern(immutable, strict, parallel_safe)]
-fn tensor_chunk_send(chunk: ChunkIn<'_>) -> Vec<u8> {
-    chunk.0.bytes().to_vec()
+fn tensor_chunk_send(chunk: ChunkIn<'_>) -> ByteaOut {
+    or_raise(ByteaOut::copy(chunk.0.bytes()))
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_chunk_type"])]
