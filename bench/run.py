@@ -21,6 +21,7 @@ import time
 
 import psycopg
 from models import Model, bf16_model, minilm_model, partly_changed, write_copy_file
+from training import bench_training
 
 MIB = 1 << 20
 
@@ -191,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True, help="connection string of a superuser")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="import,export,slice,size")
+    parser.add_argument("--only", default="import,export,slice,size,training")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".local/bench"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -206,6 +207,8 @@ def main() -> None:
             bench_export(b, model)
     if "slice" in only:
         bench_slice(b, minilm)
+    if "training" in only:
+        bench_training(b, minilm)
     if "size" in only:
         from models import cast_model
 

@@ -117,5 +117,5 @@ def needed_chunk_bytes(db: Connection) -> tuple[int, int]:
 
 
 def checkpoint_problems(db: Connection, id: uuid.UUID) -> list[tuple[Any, ...]]:
-    """What verify_checkpoint finds."""
-    return db.execute("SELECT * FROM modelstore.verify_checkpoint(%s)", (id,)).fetchall()
+    """What verify_checkpoint finds: objects and problems."""
+    return db.execute("SELECT object, problem FROM modelstore.verify_checkpoint(%s)", (id,)).fetchall()
