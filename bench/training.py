@@ -50,7 +50,7 @@ def bench_metrics(b) -> None:
         return STEPS * len(NAMES)
 
     log = "SELECT modelstore.log_metrics(%s, %s, %s)"
-    log_many = "SELECT modelstore.log_metrics(%s, 'loss', %s::bigint[], %s::double precision[])"
+    log_many = "SELECT modelstore.log_metric(%s, 'loss', %s::bigint[], %s::double precision[])"
     many_rows = ", ".join(["(%s, %s, %s, %s)"] * len(NAMES))
     insert = f"INSERT INTO plain_metrics (session_id, step, metric_name, value) VALUES {many_rows}"
     one = "INSERT INTO plain_metrics (session_id, step, metric_name, value) VALUES (%s, %s, %s, %s)"

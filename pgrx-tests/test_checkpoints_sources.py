@@ -38,7 +38,7 @@ def upload(db, data: bytes, finish: int = 3) -> object:
 
 # The tensors of a file that a table has got, as names and values.
 FROM_MODEL = """
-    SELECT checkpoint_id FROM modelstore.create_checkpoint(%(m)s, NULL, 4, NULL,
+    SELECT checkpoint_id FROM modelstore.create_checkpoint_tensors(%(m)s, NULL, 4, NULL,
         (SELECT array_agg(weight_name ORDER BY weight_name) FROM store.checkpoint_weights WHERE checkpoint_id = %(c)s),
         (SELECT array_agg(modelstore.reconstruct_tensor(tensor_id) ORDER BY weight_name)
          FROM store.checkpoint_weights WHERE checkpoint_id = %(c)s),
@@ -106,7 +106,7 @@ def test_an_upload_that_is_refused_is_not_lost(db, model) -> None:
     assert refusal(db, query, model, id).sqlstate == "42704"
 
 
-ARRAYS = "SELECT * FROM modelstore.create_checkpoint(%s, NULL, 1, NULL, {})"
+ARRAYS = "SELECT * FROM modelstore.create_checkpoint_tensors(%s, NULL, 1, NULL, {})"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_empty_arrays_are_an_empty_checkpoint(db, model) -> None:
 
 def test_tensors_of_every_length_in_an_array(db, model) -> None:
     """Values in an array lie one behind the other, aligned: wherever each ends."""
-    query = """SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL, 1, NULL,
+    query = """SELECT checkpoint_id FROM modelstore.create_checkpoint_tensors(%s, NULL, 1, NULL,
         (SELECT array_agg('w' || n ORDER BY n) FROM generate_series(0, 70) n),
         (SELECT array_agg(format('u8:[%%s]', array_to_string(array_fill(n, ARRAY[n]), ','))::modelstore.tensor ORDER BY n)
          FROM generate_series(0, 70) n))"""

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from transfer import refusal
 
 LOG = "SELECT modelstore.log_metrics(%s, %s, %s)"
-LOG_MANY = "SELECT modelstore.log_metrics(%s, %s, %s::bigint[], %s::double precision[])"
+LOG_MANY = "SELECT modelstore.log_metric(%s, %s, %s::bigint[], %s::double precision[])"
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_what_is_no_figure_is_refused(db, run) -> None:
 def test_an_unknown_run(db) -> None:
     for query in (
         "SELECT modelstore.log_metrics(gen_random_uuid(), 1, '{\"loss\": 1}')",
-        "SELECT modelstore.log_metrics(gen_random_uuid(), 'loss', ARRAY[1], ARRAY[1.0])",
+        "SELECT modelstore.log_metric(gen_random_uuid(), 'loss', ARRAY[1], ARRAY[1.0])",
         "SELECT modelstore.drop_metrics(gen_random_uuid())",
         "SELECT modelstore.finish_training(gen_random_uuid())",
         "SELECT modelstore.metric_plot(gen_random_uuid(), 'loss')",

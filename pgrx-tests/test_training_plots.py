@@ -10,9 +10,9 @@ from checkpoints import register, start
 from transfer import refusal
 
 SVG = "{http://www.w3.org/2000/svg}"
-LOG = "SELECT modelstore.log_metrics(%s, %s, %s::bigint[], %s::double precision[])"
+LOG = "SELECT modelstore.log_metric(%s, %s, %s::bigint[], %s::double precision[])"
 PLOT = "SELECT modelstore.metric_plot(%s::uuid, %s{})"
-SEVERAL = "SELECT modelstore.metric_plot(%s::uuid[], %s{})"
+SEVERAL = "SELECT modelstore.metric_plots(%s::uuid[], %s{})"
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_size(db, run) -> None:
         error = refusal(db, PLOT.format(rest), run, "loss")
         assert (error.sqlstate, error.message_detail) == ("22023", "Width and height are 64 to 8192 pixels."), rest
     # Many points make no larger picture.
-    query = "SELECT modelstore.log_metrics(%s, 'many', array_agg(i), array_agg(sin(i / 100.0))) FROM generate_series(1, 200000) i"
+    query = "SELECT modelstore.log_metric(%s, 'many', array_agg(i), array_agg(sin(i / 100.0))) FROM generate_series(1, 200000) i"
     db.execute(query, (run,))
     assert len(db.execute(PLOT.format(""), (run, "many")).fetchone()[0]) < 200_000
 

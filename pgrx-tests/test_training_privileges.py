@@ -30,10 +30,10 @@ WRITES = """
     start_training($m)
     finish_training($s)
     log_metrics($s, 2, '{"loss": 1}')
-    log_metrics($s, 'loss', ARRAY[2], ARRAY[1.0])
+    log_metric($s, 'loss', ARRAY[2], ARRAY[1.0])
     drop_metrics($s)
     create_checkpoint($m, $s, 2, NULL, $d)
-    create_checkpoint($m, NULL, 2, NULL, ARRAY['w'], ARRAY['[1]'::modelstore.tensor], checks => '{}')
+    create_checkpoint_tensors($m, NULL, 2, NULL, ARRAY['w'], ARRAY['[1]'::modelstore.tensor], checks => '{}')
     put_optimizer_state($c, 'w', 'm', '[1]')
     restore_checkpoint($c, 'x')
     prune_checkpoints($m, 0, keep_best => 0)
@@ -60,7 +60,7 @@ def call(db):
     db.execute("SELECT modelstore.add_safetensors(%s, 'a.safetensors', %b::bytea)", (model, DATA))
     run = start(db, model)
     made = checkpoint(db, model, DATA, 1, run, optimizer=MOMENTS, metrics={"loss": 1}).checkpoint_id
-    db.execute("SELECT modelstore.log_metrics(%s, 'loss', ARRAY[1, 2], ARRAY[3.0, 2.0])", (run,))
+    db.execute("SELECT modelstore.log_metric(%s, 'loss', ARRAY[1, 2], ARRAY[3.0, 2.0])", (run,))
     values = {"$m": f"'{model}'", "$s": f"'{run}'::uuid", "$c": f"'{made}'", "$d": f"'\\x{DATA.hex()}'::bytea"}
 
     def do(c: psycopg.Connection, function: str) -> list[tuple]:

@@ -11,6 +11,7 @@ pgrx::pg_module_magic!(name, version);
 mod allocator;
 mod background;
 mod error;
+mod jsonb;
 mod registry;
 mod safetensors;
 mod settings;

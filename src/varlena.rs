@@ -42,6 +42,11 @@ impl<'a> Detoasted<'a> {
         }
     }
 
+    /// The value, for functions of PostgreSQL.
+    pub fn datum(&self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.ptr.as_ptr())
+    }
+
     /// The bytes after the length word.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: a detoasted datum has a 4-byte header that says how long it is; it lives as long as self.

@@ -215,8 +215,9 @@ SELECT s.session_id,
        b.value AS best_loss,
        b.step AS best_step,
        r.steps_per_second,
-       CASE WHEN s.status = 'running' AND r.steps_per_second > 0
-            THEN make_interval(secs => greatest(s.total_steps - n.step, 0) / r.steps_per_second) END AS eta,
+       -- Further off than a thousand years is not known.
+       CASE WHEN s.status = 'running' AND r.steps_per_second * 3e10 > remaining.steps
+            THEN make_interval(secs => remaining.steps / r.steps_per_second) END AS eta,
        c.checkpoint_id AS last_checkpoint_id,
        c.step AS last_checkpoint_step,
        s.started_at,
@@ -237,12 +238,15 @@ LEFT JOIN LATERAL (
 ) b ON true
 LEFT JOIN LATERAL (
     -- Over the last hundred steps that recorded a loss: a run that was paused or resumed shows its speed now.
-    SELECT (max(l.step) - min(l.step)) / nullif(extract(epoch FROM max(l.recorded_at) - min(l.recorded_at)), 0)::double precision AS steps_per_second
+    SELECT (max(l.step)::numeric - min(l.step))::double precision / nullif(extract(epoch FROM max(l.recorded_at) - min(l.recorded_at)), 0)::double precision AS steps_per_second
     FROM (SELECT t.step, t.recorded_at
           FROM @store@.training_metrics t
           WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric
           ORDER BY t.step DESC, t.recorded_at DESC LIMIT 100) l
 ) r ON true
+LEFT JOIN LATERAL (
+    SELECT greatest(s.total_steps::numeric - n.step, 0)::double precision AS steps
+) remaining ON true
 LEFT JOIN LATERAL (
     SELECT k.checkpoint_id, k.step
     FROM @store@.model_checkpoints k

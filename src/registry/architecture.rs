@@ -30,7 +30,7 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
         .row(
             "SELECT config FROM @store@.models WHERE model_id = $1",
             &[uuid(model)],
-            |row| row.opt::<JsonB>(1),
+            |row| row.json(1),
         )?
         .flatten();
     let infos: Vec<WeightInfo<'_>> = weights
@@ -41,7 +41,7 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
             dims: &w.dims,
         })
         .collect();
-    let architecture = recognise(&infos, config.as_ref().map(|j| &j.0));
+    let architecture = recognise(&infos, config.as_ref());
     replace(store, model, &weights, &architecture)?;
     store.execute(
         "UPDATE @store@.models SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, content_hash = $5

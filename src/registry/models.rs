@@ -1,13 +1,13 @@
 //! Registering, finding and deleting models.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::jsonb::Jsonb;
 use crate::store::Store;
 use crate::store::arguments::{
     from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
 };
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
-use serde_json::Value;
 use uuid::Uuid;
 
 /// What is said of a model when it is made.
@@ -18,8 +18,10 @@ pub struct NewModel<'a> {
     pub parent: Option<Uuid>,
     pub derivation: Option<&'a str>,
     pub architecture: Option<&'a str>,
-    pub config: Option<&'a Value>,
-    pub metadata: Option<&'a Value>,
+    /// NULL for that of the parent, where `inherits_config` says so.
+    pub config: Option<&'a Jsonb<'a>>,
+    pub inherits_config: bool,
+    pub metadata: Option<&'a Jsonb<'a>>,
     pub status: &'a str,
 }
 
@@ -31,8 +33,8 @@ fn register_model(
     version: Option<&str>,
     parent: default!(Option<SqlUuid>, "NULL"),
     architecture: default!(Option<&str>, "NULL"),
-    config: default!(Option<pgrx::JsonB>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
     derivation: default!(Option<&str>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
@@ -42,9 +44,10 @@ fn register_model(
             parent: parent.map(from_sql_uuid),
             derivation,
             architecture,
-            config: config.as_ref().map(|j| &j.0),
-            metadata: metadata.as_ref().map(|j| &j.0),
+            config: config.as_ref(),
+            metadata: metadata.as_ref(),
             status: "registered",
+            ..NewModel::default()
         };
         insert(&Store::current()?, &model).map(to_sql_uuid)
     })())
@@ -64,7 +67,8 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
     let id = Uuid::now_v7();
     let inserted = store.execute(
         "INSERT INTO @store@.models (model_id, model_name, version, parent_model_id, derivation, architecture, config, metadata, status)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (model_name, version) DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, (SELECT p.config FROM @store@.models p WHERE $10 AND p.model_id = $4)), $8, $9)
+         ON CONFLICT (model_name, version) DO NOTHING",
         &[
             uuid(id),
             text(model.name),
@@ -75,6 +79,7 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
             maybe_jsonb(model.config),
             maybe_jsonb(model.metadata),
             text(model.status),
+            model.inherits_config.into(),
         ],
     )?;
     if inserted == 0 {

@@ -1,6 +1,7 @@
 //! The SQL functions that import.
 
 use crate::error::{Result, or_raise, required};
+use crate::jsonb::Jsonb;
 use crate::registry::models::NewModel;
 use crate::safetensors::import::{Imported, import};
 use crate::safetensors::{shards, upload};
@@ -36,9 +37,9 @@ fn import_safetensors_bytea(
     name: Option<&str>,
     version: Option<&str>,
     data: Option<Bytea<'_>>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -63,9 +64,9 @@ fn import_safetensors_large_object(
     name: Option<&str>,
     version: Option<&str>,
     data: Option<pg_sys::Oid>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -91,9 +92,9 @@ fn import_safetensors_file(
     name: Option<&str>,
     version: Option<&str>,
     path: Option<&str>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -124,9 +125,9 @@ fn finish_upload(
     upload_id: Option<SqlUuid>,
     name: Option<&str>,
     version: Option<&str>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
     parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<pgrx::JsonB>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -227,9 +228,9 @@ pub fn import_as(
     source: &mut dyn Source,
     name: Option<&str>,
     version: Option<&str>,
-    config: Option<pgrx::JsonB>,
+    config: Option<Jsonb<'_>>,
     parent: Option<SqlUuid>,
-    metadata: Option<pgrx::JsonB>,
+    metadata: Option<Jsonb<'_>>,
 ) -> Result<ImportedRow> {
     let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
     row(import(
@@ -243,16 +244,16 @@ pub fn import_as(
 fn new_model<'a>(
     name: Option<&'a str>,
     version: Option<&'a str>,
-    config: Option<&'a pgrx::JsonB>,
+    config: Option<&'a Jsonb<'a>>,
     parent: Option<SqlUuid>,
-    metadata: Option<&'a pgrx::JsonB>,
+    metadata: Option<&'a Jsonb<'a>>,
 ) -> Result<NewModel<'a>> {
     Ok(NewModel {
         name: required(name, "name")?,
         version: required(version, "version")?,
         parent: parent.map(from_sql_uuid),
-        config: config.map(|j| &j.0),
-        metadata: metadata.map(|j| &j.0),
+        config,
+        metadata,
         status: "ready",
         ..NewModel::default()
     })

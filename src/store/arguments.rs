@@ -1,10 +1,10 @@
 //! Parameters of statements on a store's tables, each with its SQL type.
 #![allow(unsafe_code)]
 
+use crate::jsonb::Jsonb;
 use crate::varlena::{Building, extension_type_oid};
-use pgrx::datum::{DatumWithOid, IntoDatum, JsonB, Uuid};
+use pgrx::datum::{DatumWithOid, IntoDatum, Uuid};
 use pgrx::pg_sys;
-use serde_json::Value;
 
 /// A uuid.
 pub fn uuid<'a>(id: uuid::Uuid) -> DatumWithOid<'a> {
@@ -44,8 +44,12 @@ pub fn bytes_array<'a>(items: Vec<Vec<u8>>) -> DatumWithOid<'a> {
 }
 
 /// jsonb or NULL.
-pub fn maybe_jsonb<'a>(value: Option<&Value>) -> DatumWithOid<'a> {
-    DatumWithOid::from(value.map(|v| JsonB(v.clone())))
+pub fn maybe_jsonb<'a>(value: Option<&'a Jsonb<'a>>) -> DatumWithOid<'a> {
+    match value {
+        // SAFETY: the datum is a whole jsonb value that outlives the statement it is passed to.
+        Some(value) => unsafe { DatumWithOid::new(Some(Raw(value.0.datum())), pg_sys::JSONBOID) },
+        None => DatumWithOid::null_oid(pg_sys::JSONBOID),
+    }
 }
 
 /// A finished `tensor_chunk` value.

@@ -1,12 +1,14 @@
 //! Statements on a store's tables: prepared once per session and store, parameters never built into the text.
 
 use crate::error::{Code, Failure, Result};
+use crate::jsonb::Jsonb;
 use crate::store::Store;
 use crate::varlena::Detoasted;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, PgOid};
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -51,6 +53,17 @@ impl Row<'_> {
         // SAFETY: the column is a varlena and is read while the query's memory lives; a copy is freed at once.
         out.extend_from_slice(unsafe { Detoasted::from_datum(datum) }.bytes());
         Ok(true)
+    }
+
+    /// The jsonb in column `n`; `None` when it is NULL, or has a number that no type of Rust holds.
+    #[allow(unsafe_code)]
+    pub fn json(&self, n: usize) -> Result<Option<Value>> {
+        let Some(datum) = self.datum(n)? else {
+            return Ok(None);
+        };
+        // SAFETY: the column is a jsonb and is read while the query's memory lives.
+        let json = Jsonb(unsafe { Detoasted::from_datum(datum) });
+        Ok(serde_json::from_str(&json.text()?).ok())
     }
 
     /// The datum of column `n`, for values that are read in pieces while the query's memory lives.

@@ -1,6 +1,7 @@
 //! Casts between `tensor` and the arrays, bytes and JSON of SQL.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::jsonb::Jsonb;
 use crate::tensor::array::{
     self, BigintArray, BigintArrayOut, DoubleArray, DoubleArrayOut, IntegerArray, IntegerArrayOut,
     RealArray, RealArrayOut,
@@ -89,10 +90,10 @@ fn tensor_to_jsonb(tensor: TensorIn<'_>) -> pgrx::JsonB {
 
 /// An object as `tensor_to_jsonb` makes it, or nested lists of numbers, which are read as f32.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-fn tensor_from_jsonb(json: pgrx::JsonB) -> TensorOut {
+fn tensor_from_jsonb(json: Jsonb<'_>) -> TensorOut {
     or_raise((|| {
         let mut out = String::new();
-        match &json.0 {
+        match &json.value()? {
             Value::Object(object) => {
                 let member = |name: &str| {
                     object

@@ -63,17 +63,19 @@ impl StateDict {
         found.ok_or_else(|| missing_checkpoint(store, id))
     }
 
-    /// A statement in which `@files@` and `@weights@` stand for its tables, `@entries@` for all tensors that lie in its
+    /// A statement in which `@table@` stands for the table that has its row, `@files@` and `@weights@` stand for its tables, `@entries@` for all tensors that lie in its
     /// files, the optimizer's among them, and `@owner@` for the column of its key.
     pub fn sql(self, template: &str) -> String {
-        let (owner, files, weights, entries) = match self {
+        let (table, owner, files, weights, entries) = match self {
             StateDict::Model(_) => (
+                "@store@.models",
                 "model_id",
                 "@store@.model_files",
                 "@store@.model_weights",
                 "@store@.model_weights",
             ),
             StateDict::Checkpoint(_) => (
+                "@store@.model_checkpoints",
                 "checkpoint_id",
                 "@store@.checkpoint_files",
                 "@store@.checkpoint_weights",
@@ -84,6 +86,7 @@ impl StateDict {
             ),
         };
         template
+            .replace("@table@", table)
             .replace("@files@", files)
             .replace("@entries@", entries)
             .replace("@weights@", weights)

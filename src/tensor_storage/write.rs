@@ -417,8 +417,7 @@ fn insert_chunks(
 }
 
 /// What each piece may be a difference to, by the elements it holds: the base tensor's chunk or, when that carries no
-/// further delta, the chunk it is itself a delta of. What has drifted too far from that is smaller on its own and begins
-/// a new chain.
+/// further delta, the chunk at the root of its chain, from which the next chain begins.
 fn base_pieces(store: &Store, tensor: &Incoming<'_>) -> Result<HashMap<(u64, u64), ChunkHash>> {
     let Some(base) = tensor.base else {
         return Ok(HashMap::new());
@@ -428,7 +427,14 @@ fn base_pieces(store: &Store, tensor: &Incoming<'_>) -> Result<HashMap<(u64, u64
         return Ok(HashMap::new());
     }
     let rows = store.rows(
-        "SELECT d.first_element, d.element_count, CASE WHEN c.delta_depth < $2 THEN c.chunk_hash ELSE c.base_hash END
+        "SELECT d.first_element, d.element_count, CASE WHEN c.delta_depth < $2 THEN c.chunk_hash ELSE (
+             WITH RECURSIVE chain(chunk_hash, base_hash) AS (
+                 SELECT c.chunk_hash, c.base_hash
+                 UNION ALL
+                 SELECT b.chunk_hash, b.base_hash FROM chain JOIN @store@.tensor_chunks b ON b.chunk_hash = chain.base_hash
+             )
+             SELECT chain.chunk_hash FROM chain WHERE chain.base_hash IS NULL
+         ) END
          FROM @store@.tensor_data d JOIN @store@.tensor_chunks c USING (chunk_hash)
          WHERE d.tensor_id = $1",
         &[

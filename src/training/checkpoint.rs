@@ -1,6 +1,7 @@
 //! The state of a model in training becomes a checkpoint, in one transaction.
 
 use crate::error::{Code, Failure, Result};
+use crate::jsonb::Jsonb;
 use crate::registry::models;
 use crate::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
 use crate::source::Source;
@@ -15,7 +16,6 @@ use crate::training::guard_rails::{self, Check};
 use crate::training::{optimizer_state, sessions};
 use modelstore_formats::safetensors::Header;
 use pgrx::datum::Uuid as SqlUuid;
-use serde_json::Value;
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -32,10 +32,10 @@ pub struct NewCheckpoint<'a> {
     pub session: Option<Uuid>,
     pub step: i64,
     pub epoch: Option<f64>,
-    pub metrics: Option<&'a Value>,
+    pub metrics: Option<&'a Jsonb<'a>>,
     pub rng_state: Option<&'a [u8]>,
-    pub param_groups: Option<&'a Value>,
-    pub metadata: Option<&'a Value>,
+    pub param_groups: Option<&'a Jsonb<'a>>,
+    pub metadata: Option<&'a Jsonb<'a>>,
     pub checks: Vec<Check>,
 }
 
@@ -91,7 +91,11 @@ pub fn create(
         &[uuid(id), bytes(content_hash(store, of)?.as_bytes())],
     )?;
     notify(store, id, new)?;
-    Ok(stored.counts)
+    let parameters = headers[0].tensors.iter();
+    Ok(Imported {
+        parameters: parameters.map(|t| t.shape.elements()).sum(),
+        ..stored.counts
+    })
 }
 
 fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
@@ -107,8 +111,10 @@ fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
         return invalid(format!("epoch {epoch} is not a number of epochs"));
     }
     match new.metrics {
-        None | Some(Value::Object(_)) => Ok(()),
-        Some(_) => invalid("metrics must be a JSON object".to_owned()),
+        Some(metrics) if !metrics.is_object() => {
+            invalid("metrics must be a JSON object".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

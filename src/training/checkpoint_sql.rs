@@ -1,6 +1,7 @@
 //! The SQL functions that make checkpoints, one for each way tensors come.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::jsonb::Jsonb;
 use crate::safetensors::export::Export;
 use crate::safetensors::import::Imported;
 use crate::safetensors::upload;
@@ -14,7 +15,6 @@ use crate::tensor::array::TensorArray;
 use crate::tensor_storage::state_dict::StateDict;
 use crate::training::checkpoint::{NewCheckpoint, create};
 use crate::training::guard_rails;
-use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
@@ -34,10 +34,10 @@ type CheckpointRow = TableIterator<
 
 /// The optional arguments that all of them have.
 struct Rest<'a> {
-    metrics: Option<JsonB>,
+    metrics: Option<Jsonb<'a>>,
     rng_state: Option<&'a [u8]>,
-    param_groups: Option<JsonB>,
-    metadata: Option<JsonB>,
+    param_groups: Option<Jsonb<'a>>,
+    metadata: Option<Jsonb<'a>>,
     checks: Option<Vec<Option<String>>>,
 }
 
@@ -51,10 +51,10 @@ fn create_checkpoint_bytea(
     epoch: Option<f64>,
     weights: Option<Bytea<'_>>,
     optimizer: default!(Option<Bytea<'_>>, "NULL"),
-    metrics: default!(Option<JsonB>, "NULL"),
+    metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
-    param_groups: default!(Option<JsonB>, "NULL"),
-    metadata: default!(Option<JsonB>, "NULL"),
+    param_groups: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -101,10 +101,10 @@ fn create_checkpoint_large_object(
     epoch: Option<f64>,
     weights: Option<pg_sys::Oid>,
     optimizer: default!(Option<pg_sys::Oid>, "NULL"),
-    metrics: default!(Option<JsonB>, "NULL"),
+    metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
-    param_groups: default!(Option<JsonB>, "NULL"),
-    metadata: default!(Option<JsonB>, "NULL"),
+    param_groups: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -141,7 +141,7 @@ fn create_checkpoint_large_object(
     })())
 }
 
-#[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe, requires = ["tensor_type"])]
+#[pg_extern(volatile, parallel_unsafe, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn create_checkpoint_tensors(
@@ -153,10 +153,10 @@ fn create_checkpoint_tensors(
     weights: Option<TensorArray<'_>>,
     optimizer_names: default!(Option<Vec<Option<String>>>, "NULL"),
     optimizer: default!(Option<TensorArray<'_>>, "NULL"),
-    metrics: default!(Option<JsonB>, "NULL"),
+    metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
-    param_groups: default!(Option<JsonB>, "NULL"),
-    metadata: default!(Option<JsonB>, "NULL"),
+    param_groups: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -214,10 +214,10 @@ fn create_checkpoint_upload(
     epoch: Option<f64>,
     weights: Option<SqlUuid>,
     optimizer: default!(Option<SqlUuid>, "NULL"),
-    metrics: default!(Option<JsonB>, "NULL"),
+    metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
-    param_groups: default!(Option<JsonB>, "NULL"),
-    metadata: default!(Option<JsonB>, "NULL"),
+    param_groups: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -313,10 +313,10 @@ fn checkpoint(
         session: session_id.map(from_sql_uuid),
         step: required(step, "step")?,
         epoch,
-        metrics: rest.metrics.as_ref().map(|j| &j.0),
+        metrics: rest.metrics.as_ref(),
         rng_state: rest.rng_state,
-        param_groups: rest.param_groups.as_ref().map(|j| &j.0),
-        metadata: rest.metadata.as_ref().map(|j| &j.0),
+        param_groups: rest.param_groups.as_ref(),
+        metadata: rest.metadata.as_ref(),
         checks: guard_rails::checks(rest.checks)?,
     };
     let Imported {

@@ -7,7 +7,6 @@ use crate::store::arguments::{from_sql_uuid, uuid};
 use crate::training::sessions;
 use modelstore_training::activations::TransformerLayer;
 use modelstore_training::gradient_checkpoints::{Plan, Policy, plan};
-use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -179,7 +178,7 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
                    AND h.layer_index = (SELECT min(layer_index) FROM @store@.attention_heads a WHERE a.model_id = m.model_id))
          FROM @store@.models m WHERE m.model_id = $1",
         &[uuid(model)],
-        |row| Ok((row.opt::<i64>(1)?, row.opt::<JsonB>(2)?, row.get::<i64>(3)?)),
+        |row| Ok((row.opt::<i64>(1)?, row.json(2)?, row.get::<i64>(3)?)),
     )?;
     let (hidden, config, heads) = known.unwrap_or_default();
     let unknown = |what| {
@@ -208,7 +207,7 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
         .and_then(|config| {
             ["intermediate_size", "n_inner", "ffn_dim"]
                 .iter()
-                .find_map(|key| config.0.get(key).and_then(Value::as_u64))
+                .find_map(|key| config.get(key).and_then(Value::as_u64))
         })
         .unwrap_or_else(|| hidden.saturating_mul(4));
     let sizes = TransformerLayer {

@@ -3,12 +3,12 @@
 use crate::error::{Code, Failure, Result};
 use crate::settings;
 use crate::store::Store;
-use crate::store::arguments::uuid;
+use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::state_dict::StateDict;
 use modelstore_formats::architecture::parameter_count;
 use modelstore_formats::safetensors::Header;
 use modelstore_tensor::{DType, Shape};
-use pgrx::JsonB;
+use pgrx::datum::DatumWithOid;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -23,6 +23,16 @@ pub enum Check {
     Parameters,
 }
 
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Check::Finite => "finite",
+            Check::Shape => "shape",
+            Check::Parameters => "parameters",
+        }
+    }
+}
+
 /// The checks a caller names or, without a list, those of the setting.
 pub fn checks(named: Option<Vec<Option<String>>>) -> Result<Vec<Check>> {
     let names = match named {
@@ -31,35 +41,55 @@ pub fn checks(named: Option<Vec<Option<String>>>) -> Result<Vec<Check>> {
     };
     names
         .iter()
-        .map(|name| match name.as_str() {
-            "finite" => Ok(Check::Finite),
-            "shape" => Ok(Check::Shape),
-            "parameters" => Ok(Check::Parameters),
-            _ => Err(Failure::new(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("unknown check \"{name}\" for checkpoints"),
-            )
-            .detail("The checks are finite, shape and parameters.")
-            .hint("SHOW modelstore.checkpoint_checks;")),
+        .map(|name| {
+            let checks = [Check::Finite, Check::Shape, Check::Parameters];
+            let found = checks.into_iter().find(|check| check.name() == name);
+            found.ok_or_else(|| {
+                Failure::new(
+                    Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("unknown check \"{name}\" for checkpoints"),
+                )
+                .detail("The checks are finite, shape and parameters.")
+                .hint("SHOW modelstore.checkpoint_checks;")
+            })
         })
         .collect()
 }
 
-fn refused(message: String) -> Failure {
-    Failure::new(Code::ERRCODE_CHECK_VIOLATION, message)
-        .hint("SET modelstore.checkpoint_checks = '';")
+/// The hint leaves the other checks on.
+fn refused(check: Check, message: String) -> Failure {
+    let others: Vec<&str> = [Check::Finite, Check::Shape, Check::Parameters]
+        .into_iter()
+        .filter(|other| *other != check)
+        .map(Check::name)
+        .collect();
+    Failure::new(Code::ERRCODE_CHECK_VIOLATION, message).hint(format!(
+        "SET modelstore.checkpoint_checks = '{}';",
+        others.join(",")
+    ))
 }
 
 /// By the zone maps: nothing is decoded.
 pub fn check_finite(store: &Store, of: StateDict) -> Result<()> {
+    let entries = "SELECT w.weight_name, w.tensor_id FROM @entries@ w WHERE w.@owner@ = $1";
+    not_finite(store, &of.sql(entries), &[uuid(of.id())])
+}
+
+/// The same for one tensor.
+pub fn check_tensor_finite(store: &Store, name: &str, tensor: Uuid) -> Result<()> {
+    not_finite(store, "SELECT $1, $2", &[text(name), uuid(tensor)])
+}
+
+/// `entries` is a query of names and tensors.
+fn not_finite(store: &Store, entries: &str, arguments: &[DatumWithOid<'_>]) -> Result<()> {
     let found = store.row(
-        &of.sql(
-            "SELECT w.weight_name, sum(d.nan_count)::bigint, sum(d.inf_count)::bigint
-             FROM @entries@ w JOIN @store@.tensor_data d USING (tensor_id)
-             WHERE w.@owner@ = $1 AND (d.nan_count > 0 OR d.inf_count > 0)
-             GROUP BY w.weight_name ORDER BY w.weight_name LIMIT 1",
+        &format!(
+            "SELECT e.name, sum(d.nan_count)::bigint, sum(d.inf_count)::bigint
+             FROM ({entries}) AS e(name, tensor_id) JOIN @store@.tensor_data d USING (tensor_id)
+             WHERE d.nan_count > 0 OR d.inf_count > 0
+             GROUP BY e.name ORDER BY e.name LIMIT 1"
         ),
-        &[uuid(of.id())],
+        arguments,
         |row| {
             Ok((
                 row.get::<String>(1)?,
@@ -70,9 +100,10 @@ pub fn check_finite(store: &Store, of: StateDict) -> Result<()> {
     )?;
     match found {
         None => Ok(()),
-        Some((name, nans, infinities)) => Err(refused(format!(
-            "tensor \"{name}\" of the checkpoint is not finite"
-        ))
+        Some((name, nans, infinities)) => Err(refused(
+            Check::Finite,
+            format!("tensor \"{name}\" of the checkpoint is not finite"),
+        )
         .detail(format!(
             "It has {nans} NaN and {infinities} infinite elements."
         ))),
@@ -99,23 +130,31 @@ pub fn check_shapes(store: &Store, before: StateDict, header: &Header) -> Result
     let mut expected: BTreeMap<String, (DType, Shape)> = rows.into_iter().collect();
     for tensor in &header.tensors {
         let Some((dtype, shape)) = expected.remove(&tensor.name) else {
-            return Err(refused(format!(
-                "weight \"{}\" of the checkpoint is not one of {before}",
-                tensor.name
-            )));
+            return Err(refused(
+                Check::Shape,
+                format!(
+                    "weight \"{}\" of the checkpoint is not one of {before}",
+                    tensor.name
+                ),
+            ));
         };
         if dtype != tensor.dtype || shape != tensor.shape {
-            return Err(refused(format!(
-                "weight \"{}\" of the checkpoint is {}{}",
-                tensor.name, tensor.dtype, tensor.shape
-            ))
+            return Err(refused(
+                Check::Shape,
+                format!(
+                    "weight \"{}\" of the checkpoint is {}{}",
+                    tensor.name, tensor.dtype, tensor.shape
+                ),
+            )
             .detail(format!("In {before} it is {dtype}{shape}.")));
         }
     }
     match expected.keys().next() {
         None => Ok(()),
-        Some(name) => Err(refused(format!("checkpoint has no weight \"{name}\""))
-            .detail(format!("There is one in {before}."))),
+        Some(name) => Err(
+            refused(Check::Shape, format!("checkpoint has no weight \"{name}\""))
+                .detail(format!("There is one in {before}.")),
+        ),
     }
 }
 
@@ -125,13 +164,10 @@ pub fn check_parameters(store: &Store, model: Uuid, of: StateDict) -> Result<()>
         .row(
             "SELECT config FROM @store@.models WHERE model_id = $1",
             &[uuid(model)],
-            |row| row.opt::<JsonB>(1),
+            |row| row.json(1),
         )?
         .flatten();
-    let Some(expected) = config
-        .as_ref()
-        .and_then(|config| parameter_count(&config.0))
-    else {
+    let Some(expected) = config.as_ref().and_then(parameter_count) else {
         return Ok(());
     };
     let counted = store.row(
@@ -155,8 +191,9 @@ pub fn check_parameters(store: &Store, model: Uuid, of: StateDict) -> Result<()>
     if u64::try_from(counted) == Ok(expected) {
         return Ok(());
     }
-    Err(refused(format!(
-        "checkpoint has {counted} parameters, not {expected}"
-    ))
+    Err(refused(
+        Check::Parameters,
+        format!("checkpoint has {counted} parameters, not {expected}"),
+    )
     .detail("The model's config says how many there are."))
 }

@@ -10,9 +10,9 @@ use pgrx::prelude::*;
 use uuid::Uuid;
 
 /// One metric of one run over its steps, as an SVG document.
-#[pg_extern(name = "metric_plot", stable, parallel_restricted)]
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
-fn metric_plot_of_one(
+fn metric_plot(
     session_id: Option<SqlUuid>,
     metric_name: Option<&str>,
     log_scale: default!(bool, false),
@@ -27,9 +27,9 @@ fn metric_plot_of_one(
 }
 
 /// Several metrics of several runs in one picture, a line each.
-#[pg_extern(name = "metric_plot", stable, parallel_restricted)]
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
-fn metric_plot_of_several(
+fn metric_plots(
     session_ids: Option<Vec<Option<SqlUuid>>>,
     metric_names: Option<Vec<Option<String>>>,
     log_scale: default!(bool, false),

@@ -1,27 +1,29 @@
 //! Metrics of runs: many figures in one call.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::jsonb::Jsonb;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, uuid};
 use crate::training::sessions;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Records the figures of one step and returns how many there were.
-#[pg_extern(name = "log_metrics", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn log_metrics_of_step(
+fn log_metrics(
     session_id: Option<SqlUuid>,
     step: Option<i64>,
-    metrics: Option<pgrx::JsonB>,
+    metrics: Option<Jsonb<'_>>,
     epoch: default!(Option<f64>, "NULL"),
 ) -> i64 {
     or_raise((|| {
         let session = from_sql_uuid(required(session_id, "session_id")?);
         let step = required(step, "step")?;
-        let (names, values) = figures(&required(metrics, "metrics")?.0)?;
+        let (names, values) = figures(&required(metrics, "metrics")?)?;
         let store = Store::current()?;
         insert(
             &store,
@@ -42,9 +44,9 @@ fn log_metrics_of_step(
 }
 
 /// Records one metric at many steps and returns how many there were.
-#[pg_extern(name = "log_metrics", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn log_metrics_of_name(
+fn log_metric(
     session_id: Option<SqlUuid>,
     metric_name: Option<&str>,
     steps: Option<Vec<Option<i64>>>,
@@ -111,42 +113,59 @@ fn insert(
 
 /// Names and values of an object of numbers. JSON has no NaN and no infinities: they come as the strings that
 /// PostgreSQL reads for them.
-fn figures(metrics: &Value) -> Result<(Vec<String>, Vec<f64>)> {
-    let Value::Object(metrics) = metrics else {
+fn figures(metrics: &Jsonb<'_>) -> Result<(Vec<String>, Vec<f64>)> {
+    if !metrics.is_object() {
         return Err(Failure::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
             "metrics must be a JSON object",
         )
         .detail("Expected names and numbers, such as {\"loss\": 0.7, \"lr\": 1e-4}."));
-    };
-    metrics
-        .iter()
-        .map(|(name, value)| Ok((check_name(name)?.to_owned(), figure(name, value)?)))
+    }
+    let text = metrics.text()?;
+    // Numbers as they are written: what a double does not hold is an error of ours.
+    let figures: BTreeMap<String, &RawValue> = serde_json::from_str(&text).map_err(|e| {
+        Failure::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("could not read metrics: {e}"),
+        )
+    })?;
+    figures
+        .into_iter()
+        .map(|(name, value)| {
+            let value = figure(check_name(&name)?, value.get())?;
+            Ok((name, value))
+        })
         .collect::<Result<Vec<_>>>()
         .map(|figures| figures.into_iter().unzip())
 }
 
-fn figure(name: &str, value: &Value) -> Result<f64> {
-    let number = match value {
-        Value::Number(n) => n.as_f64(),
-        Value::String(s) => match s.to_ascii_lowercase().as_str() {
-            "nan" => Some(f64::NAN),
-            "infinity" | "inf" | "+infinity" | "+inf" => Some(f64::INFINITY),
-            "-infinity" | "-inf" => Some(f64::NEG_INFINITY),
-            _ => None,
-        },
-        Value::Bool(b) => Some(f64::from(u8::from(*b))),
+/// A number from its JSON.
+fn figure(name: &str, json: &str) -> Result<f64> {
+    let word = json.trim_matches('"').to_ascii_lowercase();
+    let number = match (json.starts_with('"'), word.as_str()) {
+        (true, "nan") => Some(f64::NAN),
+        (true, "infinity" | "inf" | "+infinity" | "+inf") => Some(f64::INFINITY),
+        (true, "-infinity" | "-inf") => Some(f64::NEG_INFINITY),
+        (false, "true") => Some(1.0),
+        (false, "false") => Some(0.0),
+        (false, digits) => digits.parse().ok(),
         _ => None,
     };
-    number.ok_or_else(|| {
-        Failure::new(
+    match number {
+        Some(number) if number.is_infinite() && !json.starts_with('"') => Err(Failure::new(
+            Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            format!("metric \"{name}\" is out of range: {json}"),
+        )
+        .detail("A metric is a number of double precision.")),
+        Some(number) => Ok(number),
+        None => Err(Failure::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("metric \"{name}\" is not a number: {value}"),
+            format!("metric \"{name}\" is not a number: {json}"),
         )
         .detail(
             "Expected a number, true or false, or one of \"NaN\", \"Infinity\" and \"-Infinity\".",
-        )
-    })
+        )),
+    }
 }
 
 fn check_name(name: &str) -> Result<&str> {

@@ -9,6 +9,7 @@ use crate::tensor_storage::locate::{read_tensor, tensor_columns};
 use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::write::write_value;
 use crate::training::checkpoint::OPTIMIZER_FILE;
+use crate::training::guard_rails::{self, Check};
 use modelstore_formats::safetensors::Header;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -91,6 +92,9 @@ fn put_optimizer_state(
             ],
         )?;
         if inserted == 1 {
+            if guard_rails::checks(None)?.contains(&Check::Finite) {
+                guard_rails::check_tensor_finite(&store, &label, tensor)?;
+            }
             return Ok(to_sql_uuid(tensor));
         }
         Err(Failure::new(

@@ -1,13 +1,13 @@
 //! A checkpoint becomes a version of its model.
 
 use crate::error::{Result, or_raise, required};
+use crate::jsonb::Jsonb;
 use crate::registry::architecture;
 use crate::registry::models::{self, NewModel};
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
 use crate::tensor_storage::state_dict::missing_checkpoint;
 use crate::training::checkpoint::WEIGHTS_FILE;
-use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ fn restore_checkpoint(
     checkpoint_id: Option<SqlUuid>,
     version: Option<&str>,
     model_name: default!(Option<&str>, "NULL"),
-    metadata: default!(Option<JsonB>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
         let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
@@ -32,24 +32,23 @@ fn restore(
     checkpoint: Uuid,
     version: &str,
     name: Option<&str>,
-    metadata: Option<JsonB>,
+    metadata: Option<Jsonb<'_>>,
 ) -> Result<Uuid> {
     let store = Store::current()?;
     // Keeps the checkpoint, and with it its tensors, until the transaction ends.
     let trained = store.write(
-        "SELECT m.model_id, m.model_name, m.config, c.step FROM @store@.model_checkpoints c JOIN @store@.models m USING (model_id)
+        "SELECT m.model_id, m.model_name, c.step FROM @store@.model_checkpoints c JOIN @store@.models m USING (model_id)
          WHERE c.checkpoint_id = $1 FOR KEY SHARE OF c",
         &[uuid(checkpoint)],
         |row| {
             Ok((
                 from_sql_uuid(row.get::<SqlUuid>(1)?),
                 row.get::<String>(2)?,
-                row.opt::<JsonB>(3)?,
-                row.get::<i64>(4)?,
+                row.get::<i64>(3)?,
             ))
         },
     )?;
-    let (model, model_name, config, step) = trained
+    let (model, model_name, step) = trained
         .into_iter()
         .next()
         .ok_or_else(|| missing_checkpoint(&store, checkpoint))?;
@@ -60,8 +59,8 @@ fn restore(
             version,
             parent: Some(model),
             derivation: Some(&format!("checkpoint {checkpoint} at step {step}")),
-            config: config.as_ref().map(|j| &j.0),
-            metadata: metadata.as_ref().map(|j| &j.0),
+            inherits_config: true,
+            metadata: metadata.as_ref(),
             status: "ready",
             ..NewModel::default()
         },

@@ -1,6 +1,7 @@
 //! Training runs: started, finished.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::jsonb::Jsonb;
 use crate::registry::models;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_jsonb, maybe_text, text, to_sql_uuid, uuid};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 #[search_path(pg_catalog, pg_temp)]
 fn start_training(
     model_id: Option<SqlUuid>,
-    config: default!(Option<pgrx::JsonB>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
     session_name: default!(Option<&str>, "NULL"),
     total_steps: default!(Option<i64>, "NULL"),
     loss_metric: default!(&str, "'loss'"),
@@ -42,7 +43,7 @@ fn start_training(
                 uuid(id),
                 uuid(model),
                 maybe_text(session_name),
-                maybe_jsonb(config.as_ref().map(|j| &j.0)),
+                maybe_jsonb(config.as_ref()),
                 total_steps.into(),
                 text(loss_metric),
                 maybe_text(host),

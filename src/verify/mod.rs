@@ -6,6 +6,7 @@ use crate::error::{Result, or_raise};
 use crate::safetensors::consistency;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_text, uuid};
+use crate::tensor_storage::content_hash::content_hash;
 use crate::tensor_storage::locate::{StoredTensor, tensor_columns};
 use crate::tensor_storage::state_dict::StateDict;
 use modelstore_chunk::ChunkHash;
@@ -79,7 +80,23 @@ fn state_dict(of: StateDict) -> Result<Vec<Problem>> {
     for tensor in weights(&mut verifier, of, None)? {
         verifier.tensor(&tensor)?;
     }
+    if let Some(recorded) = recorded_hash(&store, of)?
+        && content_hash(&store, of)?.as_bytes()[..] != recorded[..]
+    {
+        let problem = "weights do not match the content hash".to_owned();
+        verifier.report(&of.to_string(), None, None, problem);
+    }
     Ok(verifier.finish())
+}
+
+/// The content hash that is recorded of the weights.
+fn recorded_hash(store: &Store, of: StateDict) -> Result<Option<Vec<u8>>> {
+    let found = store.row(
+        &of.sql("SELECT content_hash FROM @table@ WHERE @owner@ = $1"),
+        &[uuid(of.id())],
+        |row| row.opt::<Vec<u8>>(1),
+    )?;
+    Ok(found.flatten())
 }
 
 /// Tensors of the weights of one file in its order, or of the weights that came from none.

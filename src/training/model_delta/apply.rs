@@ -42,6 +42,7 @@ pub fn apply(
         version: version.unwrap_or(&published.version),
         parent: Some(parent),
         derivation: Some("delta"),
+        inherits_config: true,
         status: "ready",
         ..NewModel::default()
     };

@@ -37,8 +37,8 @@ SELECT status, count(*) FROM store.training_sessions GROUP BY 1 ORDER BY 1;
 \set r '''00000000-0000-0000-0000-00000000000d'''
 INSERT INTO store.training_sessions (session_id, model_id, status, started_at, total_steps) VALUES (:r, :m, 'running', now(), 10);
 SELECT log_metrics(:r, 1, '{"loss": 0.5, "lr": 1e-4, "odd": "NaN", "high": "Infinity", "low": "-inf", "done": true}', 0.25);
-SELECT log_metrics(:r, 'loss', ARRAY[2, 3], ARRAY[0.25, 'NaN']);
-SELECT log_metrics(:r, 4, '{}'), log_metrics(:r, 'loss', '{}'::bigint[], '{}');
+SELECT log_metric(:r, 'loss', ARRAY[2, 3], ARRAY[0.25, 'NaN']);
+SELECT log_metrics(:r, 4, '{}'), log_metric(:r, 'loss', '{}'::bigint[], '{}');
 SELECT step, epoch, metric_name, value FROM store.training_metrics ORDER BY step, metric_name COLLATE "C";
 SELECT session_name, status, step, total_steps, progress, newest_loss, best_loss, best_step FROM store.v_training_progress WHERE session_id = :r;
 SELECT log_metrics(:r, 1, '[0.5]');
@@ -48,9 +48,9 @@ SELECT log_metrics(:r, 1, '{"": 1}');
 SELECT log_metrics(:r, NULL, '{}');
 SELECT log_metrics(:r, 1, NULL);
 SELECT log_metrics(:nothing, 1, '{"loss": 1}');
-SELECT log_metrics(:r, 'loss', ARRAY[1, 2], ARRAY[0.5]);
-SELECT log_metrics(:r, 'loss', ARRAY[1, NULL], ARRAY[0.5, 1]);
-SELECT log_metrics(:r, 'loss', ARRAY[1], ARRAY[NULL]::double precision[]);
+SELECT log_metric(:r, 'loss', ARRAY[1, 2], ARRAY[0.5]);
+SELECT log_metric(:r, 'loss', ARRAY[1, NULL], ARRAY[0.5, 1]);
+SELECT log_metric(:r, 'loss', ARRAY[1], ARRAY[NULL]::double precision[]);
 SELECT drop_metrics(:nothing);
 SELECT drop_metrics(NULL) IS NULL AS strict;
 
@@ -62,7 +62,7 @@ SELECT metric_plot(:r::uuid, 'accuracy');
 SELECT metric_plot(:nothing::uuid, 'loss');
 SELECT metric_plot(:r::uuid, 'loss', width => 10);
 SELECT metric_plot(:r::uuid, 'loss', height => 10000);
-SELECT metric_plot('{}'::uuid[], ARRAY['loss']);
+SELECT metric_plots('{}'::uuid[], ARRAY['loss']);
 SELECT drop_metrics(:r), drop_metrics(:r);
 
 -- checkpoints
@@ -71,7 +71,7 @@ SELECT get_latest_checkpoint(:nothing);
 SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes FROM create_checkpoint(:m, :r, 10, 0.5, one('w', '[[1,2],[3,4]]'), metrics => '{"loss": 2}');
 SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes
 FROM create_checkpoint(:m, :r, 20, 1, one('w', '[[1,2],[3,5]]'), one('w.exp_avg', '[[0,0],[0,0.5]]'), '{"loss": 1}', '\x00ff', '[{"lr": 1e-4}]', '{"note": "x"}');
-SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint(:m, :r, 30, 1.5, ARRAY['w'], ARRAY['[[1,2],[3,5]]'::tensor], metrics => '{"loss": "NaN"}');
+SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_tensors(:m, :r, 30, 1.5, ARRAY['w'], ARRAY['[[1,2],[3,5]]'::tensor], metrics => '{"loss": "NaN"}');
 SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint(:m, NULL, 30, NULL, lo_from_bytea(0, one('w', '[[1,2],[3,4]]')));
 SELECT step, epoch, metrics, rng_state, param_groups, metadata, session_id IS NOT NULL AS in_run, pinned, content_hash FROM store.model_checkpoints ORDER BY sequence;
 CREATE FUNCTION cp(bigint) RETURNS uuid LANGUAGE sql AS $$ SELECT checkpoint_id FROM store.model_checkpoints WHERE step = $1 ORDER BY sequence LIMIT 1 $$;
@@ -105,9 +105,9 @@ SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[1]'), metrics => '3');
 SELECT create_checkpoint(:m, NULL, NULL, NULL, one('w', '[1]'));
 SELECT create_checkpoint(:m, NULL, 1, NULL, NULL::bytea);
 SELECT create_checkpoint(:m, NULL, 1, NULL, '\x00'::bytea);
-SELECT create_checkpoint(:m, NULL, 1, NULL, ARRAY['a', 'b'], ARRAY['[1]'::tensor]);
-SELECT create_checkpoint(:m, NULL, 1, NULL, ARRAY['a'], ARRAY[NULL::tensor]);
-SELECT create_checkpoint(:m, NULL, 1, NULL, ARRAY['a', 'a'], ARRAY['[1]'::tensor, '[2]']);
+SELECT create_checkpoint_tensors(:m, NULL, 1, NULL, ARRAY['a', 'b'], ARRAY['[1]'::tensor]);
+SELECT create_checkpoint_tensors(:m, NULL, 1, NULL, ARRAY['a'], ARRAY[NULL::tensor]);
+SELECT create_checkpoint_tensors(:m, NULL, 1, NULL, ARRAY['a', 'a'], ARRAY['[1]'::tensor, '[2]']);
 SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[[1,2],[3,4]]'), one('momentum', '[1]'));
 SELECT create_checkpoint_upload(:m, NULL, 1, NULL, :nothing);
 SELECT register_model('other', '1') AS other \gset
@@ -124,7 +124,7 @@ SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,2]'), one('w.m', '[
 SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,2,3]'));
 SELECT create_checkpoint(:other, NULL, 1, NULL, one('v', '[1,2]'));
 SELECT create_checkpoint(:other, NULL, 1, NULL, st('{}'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, ARRAY['w'], ARRAY['f16:[1,2]'::tensor]);
+SELECT create_checkpoint_tensors(:other, NULL, 1, NULL, ARRAY['w'], ARRAY['f16:[1,2]'::tensor]);
 UPDATE store.models SET config = '{"num_parameters": 3}' WHERE model_id = :other;
 SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,3]'));
 SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,3]'), checks => '{finite,sane}');
