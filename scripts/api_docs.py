@@ -33,6 +33,7 @@ TOPICS = {
     "Checkpoints": "create_checkpoint create_checkpoint_tensors create_checkpoint_upload get_latest_checkpoint get_best_checkpoint checkpoint_weights_at "
     "put_optimizer_state get_optimizer_state diff_checkpoints verify_checkpoint restore_checkpoint export_checkpoint "
     "prune_checkpoints publish_delta apply_delta",
+    "Hilbert curves": "hilbert_encode hilbert_decode hilbert_ranges",
     "Zone maps": "zone_sum zone_mean zone_std",
 }
 

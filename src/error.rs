@@ -1,5 +1,6 @@
 //! From the errors of the pure crates to what PostgreSQL reports: the one table of SQLSTATEs.
 
+use modelstore_atom as atom;
 use modelstore_chunk as chunk;
 use modelstore_formats as formats;
 use modelstore_plot as plot;
@@ -220,6 +221,19 @@ impl From<training::Error> for Failure {
             E::BudgetTooSmall { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
             E::Cancelled => Code::ERRCODE_QUERY_CANCELED,
             _ => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        };
+        from_pure(code, e.to_string(), e.detail())
+    }
+}
+
+impl From<atom::Error> for Failure {
+    fn from(e: atom::Error) -> Failure {
+        use atom::Error as E;
+        let code = match e {
+            E::EmptyBox { .. } | E::MaxRanges(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            E::Lengths(..) => Code::ERRCODE_ARRAY_ELEMENT_ERROR,
+            E::TooManyRanges => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            _ => Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
         };
         from_pure(code, e.to_string(), e.detail())
     }

@@ -9,6 +9,7 @@
 pgrx::pg_module_magic!(name, version);
 
 mod allocator;
+mod atom;
 mod background;
 mod error;
 mod jsonb;

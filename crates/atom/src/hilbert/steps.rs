@@ -1,0 +1,82 @@
+//! The state machine of the curve in the plane, one bit of each coordinate a step, and tables for four.
+//!
+//! From the coarsest bit to the finest, a step turns one bit of x and of y into two bits of the code: which of the four
+//! quadrants, in the order of the curve. How the curve lies inside a quadrant is the state. Only two things happen to
+//! it, and they commute, so two bits of state are enough.
+//!
+//! | code | quadrant (x, y) | how the curve lies in it |
+//! | --- | --- | --- |
+//! | 0 | (0, 0) | x and y swapped |
+//! | 1 | (0, 1) | as the whole |
+//! | 2 | (1, 1) | as the whole |
+//! | 3 | (1, 0) | x and y swapped, both counted from the other end |
+
+/// Bits of each coordinate that one look into a table handles: 2 KiB a table, well inside a first-level cache.
+pub(super) const TABLE_BITS: u32 = 4;
+
+/// In an entry of a table, where the state is. It is a table's index as well: the state above eight bits of input.
+pub(super) const STATE_MASK: u16 = 0x300;
+
+/// x and y are swapped.
+const SWAPPED: u8 = 1;
+
+/// x and y both count from the other end.
+const FLIPPED: u8 = 2;
+
+/// Bits of a pair of coordinates (x above y) to bits of the code, by state.
+pub(super) static ENCODE: [u16; 1024] = table(true);
+
+/// Bits of a code to bits of the pair, by state.
+pub(super) static DECODE: [u16; 1024] = table(false);
+
+/// How the curve lies in the `digit`-th quadrant of a square in which it lies as `state` says: the quadrant's bit of
+/// x, its bit of y, the state in it.
+pub(super) const fn quadrant(state: u8, digit: u8) -> (u8, u8, u8) {
+    let (mut x, mut y) = (digit >> 1, (digit >> 1) ^ (digit & 1));
+    let turn = match digit {
+        0 => SWAPPED,
+        3 => SWAPPED | FLIPPED,
+        _ => 0,
+    };
+    if state & SWAPPED != 0 {
+        (x, y) = (y, x);
+    }
+    if state & FLIPPED != 0 {
+        (x, y) = (1 - x, 1 - y);
+    }
+    (x, y, state ^ turn)
+}
+
+/// The state before the first look into a table. Looks take four bits, so in front of an order that is no multiple
+/// of four there are zeros. Each of them is a step to quadrant 0, which swaps; what is swapped before comes out right.
+pub(super) const fn start(order: u32) -> u16 {
+    if order % 2 == 1 {
+        (SWAPPED as u16) << 8
+    } else {
+        0
+    }
+}
+
+/// Both tables come from following every code of eight bits through [`quadrant`] in every state.
+const fn table(encode: bool) -> [u16; 1024] {
+    let mut table = [0; 1024];
+    let mut index = 0;
+    while index < 1024 {
+        let (first, code) = ((index >> 8) as u8, (index & 0xff) as u8);
+        let (mut x, mut y, mut state) = (0, 0, first);
+        let mut shift = 2 * TABLE_BITS;
+        while shift > 0 {
+            shift -= 2;
+            let (x_bit, y_bit, next) = quadrant(state, (code >> shift) & 3);
+            (x, y, state) = (x << 1 | x_bit, y << 1 | y_bit, next);
+        }
+        let (pair, after) = ((x << TABLE_BITS | y) as u16, (state as u16) << 8);
+        if encode {
+            table[(first as usize) << 8 | pair as usize] = after | code as u16;
+        } else {
+            table[index] = after | pair;
+        }
+        index += 1;
+    }
+    table
+}

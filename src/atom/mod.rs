@@ -1,0 +1,3 @@
+//! Module 7, atoms; so far the Hilbert curves along which they are ordered.
+
+mod hilbert;
