@@ -12,6 +12,7 @@ if [ "$what" != crates ] && [ -f bench/run.py ]; then
   # What any guide to tuning sets first: a sixth of this machine's memory, and no checkpoint in the middle of a round.
   export SERVER=bench SERVER_CONF=$'shared_buffers = 4GB\nmax_wal_size = 16GB\ncheckpoint_timeout = 1h'
   scripts/server.sh start
-  "$VENV/bin/python" bench/run.py --url "$(scripts/server.sh url postgres)" "$@"
+  bindir=$(dirname "$(scripts/server.sh show | sed -n 's/^pg_config=//p')")
+  "$VENV/bin/python" bench/run.py --url "$(scripts/server.sh url postgres)" --bindir "$bindir" "$@"
   scripts/server.sh stop
 fi
