@@ -62,6 +62,17 @@ def test_a_real_model_moves(db, elsewhere, minilm) -> None:
     assert problems(elsewhere) == []
 
 
+def test_a_delta_that_is_not_kept_in_memory(db, elsewhere, minilm) -> None:
+    """What takes more than 64 MiB encoded is encoded once more while it is written, the same way."""
+    original = minilm.read_bytes()
+    small = safetensors_bytes({"other": random_tensor(1, 4, 4)})
+    base, target = import_model(db, small).model_id, import_model(db, original, version="2").model_id
+    delta = publish(db, base, target)
+    assert len(delta) > 70 << 20
+    applied = apply(elsewhere, import_model(elsewhere, small).model_id, delta)
+    assert export_model(elsewhere, applied.model_id) == original
+
+
 @pytest.mark.parametrize("chunk_size", ["256kB", "1MB", "4MB"])
 def test_chunks_may_be_cut_elsewhere(chunk_size: str, db, elsewhere) -> None:
     """Publisher and receiver need not cut tensors at the same places."""

@@ -10,6 +10,7 @@ pub mod locate;
 pub mod partial;
 pub mod progress;
 pub mod raw_bytes;
+pub mod scan;
 pub mod state_dict;
 pub mod stream;
 pub mod write;
