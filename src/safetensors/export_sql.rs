@@ -3,6 +3,7 @@
 use crate::error::{Failure, Result, or_raise, required};
 use crate::safetensors::export::Export;
 use crate::safetensors::half_written::HalfWritten;
+use crate::source::bytes::ByteaOut;
 use crate::source::large_object::LargeObject;
 use crate::source::server_file::{Access, io_failure, require_absolute, require_privilege};
 use crate::store::Store;
@@ -20,9 +21,22 @@ use std::path::Path;
 fn export_safetensors(
     model_id: Option<SqlUuid>,
     file_name: default!(Option<&str>, "NULL"),
-) -> SetOfIterator<'static, Vec<u8>> {
-    let mut export = or_raise(begin(model_id, file_name));
-    SetOfIterator::new(std::iter::from_fn(move || or_raise(export.next())))
+) -> SetOfIterator<'static, ByteaOut> {
+    stream(or_raise(begin(model_id, file_name)))
+}
+
+/// The parts as rows. Each is copied into memory of the server, and the buffer it was decoded into serves the next one.
+pub fn stream(mut export: Export) -> SetOfIterator<'static, ByteaOut> {
+    SetOfIterator::new(std::iter::from_fn(move || {
+        or_raise((|| {
+            let Some(part) = export.next()? else {
+                return Ok(None);
+            };
+            let row = ByteaOut::copy(&part)?;
+            export.recycle(part);
+            Ok(Some(row))
+        })())
+    }))
 }
 
 /// Writes the file to a new large object and returns its OID.

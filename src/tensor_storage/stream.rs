@@ -28,23 +28,26 @@ pub struct ChunkStream {
     /// What is on the threads, in order; an error of fetching waits here for its turn.
     submitted: VecDeque<(ChunkHash, Rc<str>, Option<Failure>)>,
     pipeline: Pipeline<'static, Job, Decoded>,
-    buffers: Buffers,
+    /// Encoded and raw bytes differ in length: apart, a buffer that comes back needs no zeroes at its end.
+    encoded: Buffers,
+    raw: Buffers,
 }
 
 impl ChunkStream {
     /// Chunks in the order given, each with the name of the tensor it is read for.
     pub fn new(store: &Store, wanted: Vec<(ChunkHash, Rc<str>)>) -> Result<ChunkStream> {
-        let buffers = Buffers::new(32, 8 << 20);
-        let free = buffers.clone();
+        let (encoded, raw) = (Buffers::new(32, 8 << 20), Buffers::new(32, 8 << 20));
+        let (free_encoded, free_raw) = (encoded.clone(), raw.clone());
         let pipeline = background::pipeline(Decoder::new, move |decoder, job| {
-            decode(decoder, job, &free)
+            decode(decoder, job, &free_encoded, &free_raw)
         })?;
         Ok(ChunkStream {
             store: store.clone(),
             wanted: wanted.into(),
             submitted: VecDeque::new(),
             pipeline,
-            buffers,
+            encoded,
+            raw,
         })
     }
 
@@ -93,14 +96,14 @@ impl ChunkStream {
 
     /// Gives the memory of a chunk back for the next one.
     pub fn recycle(&self, raw: Vec<u8>) {
-        self.buffers.give(raw);
+        self.raw.give(raw);
     }
 
     fn fill(&mut self) -> Result<()> {
         while !self.pipeline.is_full()
             && let Some((hash, label)) = self.wanted.pop_front()
         {
-            let failure = match fetch_encoded(&self.store, &hash, &label, &self.buffers) {
+            let failure = match fetch_encoded(&self.store, &hash, &label, &self.encoded) {
                 Ok(chain) => self
                     .pipeline
                     .submit(Job { chain, hash })
@@ -115,15 +118,18 @@ impl ChunkStream {
 }
 
 /// From the chunk that stands by itself outwards; each level is XORed onto the one below.
-fn decode(decoder: &mut Decoder, job: Job, free: &Buffers) -> Decoded {
-    let raw = decode_chain(decoder, &job.chain, free)?;
-    job.chain.into_iter().for_each(|encoded| free.give(encoded));
+fn decode(decoder: &mut Decoder, job: Job, free_encoded: &Buffers, free_raw: &Buffers) -> Decoded {
+    let raw = decode_chain(decoder, &job.chain, free_raw)?;
+    let Job { chain, hash } = job;
+    chain
+        .into_iter()
+        .for_each(|encoded| free_encoded.give(encoded));
     let actual = ChunkHash::of(&raw);
-    if actual == job.hash {
+    if actual == hash {
         Ok(raw)
     } else {
         Err(modelstore_chunk::Error::HashMismatch {
-            expected: job.hash,
+            expected: hash,
             actual,
         })
     }

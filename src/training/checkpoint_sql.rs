@@ -3,10 +3,11 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::jsonb::Jsonb;
 use crate::safetensors::export::Export;
+use crate::safetensors::export_sql::stream;
 use crate::safetensors::import::Imported;
 use crate::safetensors::upload;
 use crate::source::Source;
-use crate::source::bytes::{Bytea, ByteaSource};
+use crate::source::bytes::{Bytea, ByteaOut, ByteaSource};
 use crate::source::large_object::LargeObject;
 use crate::source::tensors::TensorsSource;
 use crate::store::Store;
@@ -263,16 +264,15 @@ fn create_checkpoint_upload(
 fn export_checkpoint(
     checkpoint_id: Option<SqlUuid>,
     file_name: default!(&str, "'model.safetensors'"),
-) -> SetOfIterator<'static, Vec<u8>> {
-    let mut export = or_raise((|| {
+) -> SetOfIterator<'static, ByteaOut> {
+    stream(or_raise((|| {
         let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
         Export::begin(
             &Store::current()?,
             StateDict::Checkpoint(checkpoint),
             Some(file_name),
         )
-    })());
-    SetOfIterator::new(std::iter::from_fn(move || or_raise(export.next())))
+    })()))
 }
 
 fn named<'a>(
