@@ -1,6 +1,8 @@
 //! What can be wrong with the input of this crate.
 
 use crate::hilbert::{MAX_AXES, MAX_BITS, MAX_RANGES, max_order};
+use crate::key::Key;
+use crate::modality::Modality;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,6 +68,15 @@ pub enum Error {
     /// A box that no list of [`MAX_RANGES`] ranges covers exactly.
     #[error("box needs more than {MAX_RANGES} ranges of hilbert codes")]
     TooManyRanges,
+    /// A modality of another name.
+    #[error("modality \"{0}\" does not exist")]
+    ModalityName(String),
+    /// A modality of another number.
+    #[error("modality {0} does not exist")]
+    ModalityNumber(i64),
+    /// Three codes that are not the key of any atom.
+    #[error("({}, {}, {}) is not the key of an atom", .0.h_xy, .0.h_yz, .0.h_zm)]
+    Key(Key),
 }
 
 impl Error {
@@ -90,6 +101,14 @@ impl Error {
             Error::TooManyRanges => {
                 Some("A maximum of ranges covers more cells than the box.".into())
             }
+            Error::ModalityName(_) => Some(format!(
+                "Modalities are {}.",
+                Modality::ALL.map(Modality::name).join(", ")
+            )),
+            Error::ModalityNumber(_) => Some("Modalities are 0 to 7.".into()),
+            Error::Key(_) => Some(
+                "Its codes are of (x, y) with the modality above it, of (y, z) and of (z, m), each of order 28.".into(),
+            ),
             Error::Lengths(..) | Error::EmptyBox { .. } => None,
         }
     }

@@ -1,8 +1,16 @@
-//! What the atom store stands on, without a server; so far, the curves along which atoms are ordered.
+//! What the atom store stands on, without a server: data is taken apart into atoms, which are named by their content
+//! and ordered along Hilbert curves.
 //!
-//! [`hilbert`] puts the cells of a grid into an order that keeps neighbours together.
+//! [`hilbert`] puts the cells of a grid into an order that keeps neighbours together. A [`Modality`] says what kind of
+//! data an atom holds; its [`Key`] says where it lies.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod error;
 pub mod hilbert;
+pub mod key;
+pub mod modality;
 
 pub use error::{Error, Result};
+pub use key::{AXIS_BITS, Key, Point};
+pub use modality::Modality;
