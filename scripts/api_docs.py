@@ -33,6 +33,8 @@ TOPICS = {
     "Checkpoints": "create_checkpoint create_checkpoint_tensors create_checkpoint_upload get_latest_checkpoint get_best_checkpoint checkpoint_weights_at "
     "put_optimizer_state get_optimizer_state diff_checkpoints verify_checkpoint restore_checkpoint export_checkpoint "
     "prune_checkpoints publish_delta apply_delta",
+    "Atoms": "ingest ingest_many reconstruct reconstruct_parts release atoms_gc set_atom_meta secure_atoms refresh_spatial_summary",
+    "Places of atoms": "nearest within_box within_radius find_path atom_key atom_point atom_place atom_was_probed enable_postgis",
     "Hilbert curves": "hilbert_encode hilbert_decode hilbert_ranges",
     "Zone maps": "zone_sum zone_mean zone_std",
 }
@@ -63,11 +65,12 @@ def uncommented(cursor: psycopg.Cursor) -> list[str]:
         SELECT pg_describe_object('pg_class'::regclass, a.attrelid, a.attnum) FROM pg_attribute a
         JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE a.attnum > 0 AND NOT a.attisdropped AND col_description(a.attrelid, a.attnum) IS NULL
-          AND (n.nspname = 'modelstore' AND c.relkind = 'v' OR n.nspname = %(store)s AND c.relkind IN ('r', 'p') AND NOT c.relispartition)
+          AND (n.nspname = 'modelstore' AND c.relkind = 'v' OR n.nspname = %(store)s AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition)
         UNION ALL
         SELECT pg_describe_object('pg_class'::regclass, c.oid, 0) FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = %(store)s AND c.relkind IN ('r', 'p', 'v') AND obj_description(c.oid, 'pg_class') IS NULL
+        WHERE n.nspname = %(store)s AND c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition
+          AND obj_description(c.oid, 'pg_class') IS NULL
         UNION ALL
         SELECT pg_describe_object('pg_trigger'::regclass, t.oid, 0) FROM pg_trigger t
         JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -218,9 +221,9 @@ def document(cursor: psycopg.Cursor) -> str:
         **topics,
         "Operators": operators(cursor),
         "Casts": casts(cursor),
-        "The view for uploads": relations(cursor, "modelstore", ["v"]),
+        "The view for uploads": relations(cursor, "modelstore", ["v", "m"]),
         "Tables of a store": relations(cursor, STORE, ["r", "p"]),
-        "Views of a store": relations(cursor, STORE, ["v"]),
+        "Views of a store": relations(cursor, STORE, ["v", "m"]),
         "Functions behind types, casts and operators": support,
     }
     return INTRODUCTION + "".join(f"\n## {title}\n\n{body}" for title, body in sections.items())

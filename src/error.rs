@@ -89,6 +89,12 @@ pub fn required<T>(argument: Option<T>, name: &str) -> Result<T> {
     })
 }
 
+/// A message at level WARNING.
+pub fn warning(message: &str) {
+    ErrorReport::new(Code::ERRCODE_WARNING, message.to_owned(), function_name!())
+        .report(PgLogLevel::WARNING);
+}
+
 /// A message at level INFO.
 pub fn info(message: &str) {
     ErrorReport::new(
@@ -233,6 +239,9 @@ impl From<atom::Error> for Failure {
             E::EmptyBox { .. } | E::MaxRanges(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             E::Lengths(..) => Code::ERRCODE_ARRAY_ELEMENT_ERROR,
             E::TooManyRanges => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            E::ModalityName(_) | E::ModalityNumber(_) | E::Key(_) => {
+                Code::ERRCODE_INVALID_PARAMETER_VALUE
+            }
             _ => Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
         };
         from_pure(code, e.to_string(), e.detail())

@@ -35,6 +35,11 @@ pgrx::extension_sql_file!(
     bootstrap
 );
 pgrx::extension_sql_file!(
+    "../sql/extension/01_atom_type.sql",
+    name = "atom_type",
+    requires = ["shell_types"]
+);
+pgrx::extension_sql_file!(
     "../sql/extension/90_comments.sql",
     name = "comments",
     finalize

@@ -1,6 +1,7 @@
 //! Where imported bytes come from. Every source can be read twice, in any order, in pieces.
 
 pub mod bytes;
+pub mod joined;
 pub mod large_object;
 pub mod memory;
 pub mod parts;
@@ -16,4 +17,14 @@ pub trait Source {
 
     /// Fills `out` with exactly `len` bytes from `offset`; the caller stays within [`Source::len`].
     fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()>;
+}
+
+impl<S: Source> Source for &mut S {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        (**self).read_at(offset, len, out)
+    }
 }

@@ -6,6 +6,8 @@
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
 use crate::store::query;
+use modelstore_atom::Modality;
+use modelstore_atom::key::{RANGES_PER_MODALITY, partition_bounds};
 use pgrx::prelude::*;
 
 /// Version of the tables that this library makes and expects.
@@ -17,6 +19,7 @@ const MODULES: &[&str] = &[
     include_str!("../../sql/store/01_core_tables.sql"),
     include_str!("../../sql/store/02_tensor_storage.sql"),
     include_str!("../../sql/store/03_training_state.sql"),
+    include_str!("../../sql/store/07_atoms.sql"),
 ];
 
 /// Views and tables of a store, all modules; a store of an earlier version may lack some.
@@ -24,7 +27,9 @@ const VIEWS: &[&str] = &[
     "v_weight_statistics",
     "v_model_architecture",
     "v_training_progress",
+    "atom_geometries",
 ];
+const MATERIALIZED_VIEWS: &[&str] = &["atom_spatial_summary"];
 const TABLES: &[&str] = &[
     "store_version",
     "models",
@@ -46,6 +51,10 @@ const TABLES: &[&str] = &[
     "checkpoint_weights",
     "optimizer_state",
     "gradient_checkpoints",
+    "atoms",
+    "atom_parts",
+    "atom_chunks",
+    "ingestion_log",
 ];
 
 /// What leads from version `i + 1` to `i + 2`; empty until there is a second version.
@@ -74,8 +83,29 @@ fn create(name: &str) -> Result<String> {
     for module in MODULES {
         run(&store, module)?;
     }
+    for partition in atom_partitions() {
+        run(&store, &partition)?;
+    }
     record_version(&store, STORE_VERSION)?;
     Ok(name.to_owned())
+}
+
+/// The partitions of `atoms`, one statement for each modality: 32 equal ranges of the curve each. Some room is left on
+/// their pages: a count that changes there leaves the indexes alone. Names begin with the number so that those of their
+/// constraints sort before the parent's: pg_restore --clean drops from the end, and the parent's takes theirs along.
+fn atom_partitions() -> impl Iterator<Item = String> {
+    Modality::ALL.into_iter().map(|modality| {
+        (0..RANGES_PER_MODALITY as u8)
+            .map(|range| {
+                let number = modality as u8 * RANGES_PER_MODALITY as u8 + range;
+                let (first, end) = partition_bounds(number);
+                let name = format!("atoms_{number:03}_{}", modality.name());
+                format!(
+                    "CREATE TABLE @store@.{name} PARTITION OF @store@.atoms FOR VALUES FROM ({first}) TO ({end}) WITH (fillfactor = 90);\n"
+                )
+            })
+            .collect()
+    })
 }
 
 /// Schema names as PostgreSQL has them: not cut silently, not the system's.
@@ -163,7 +193,11 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
         )));
     }
     let behavior = if cascade { "CASCADE" } else { "RESTRICT" };
-    for (kind, names) in [("VIEW", VIEWS), ("TABLE", TABLES)] {
+    for (kind, names) in [
+        ("MATERIALIZED VIEW", MATERIALIZED_VIEWS),
+        ("VIEW", VIEWS),
+        ("TABLE", TABLES),
+    ] {
         let names: Vec<String> = names.iter().map(|n| format!("@store@.{n}")).collect();
         run(
             &store,

@@ -90,6 +90,8 @@ fn preview() -> Result<Collected> {
                      SELECT d.chunk_hash FROM @store@.tensor_data d
                      WHERE NOT EXISTS (SELECT 1 FROM dead_tensors x WHERE x.tensor_id = d.tensor_id)
                      UNION
+                     SELECT a.chunk_hash FROM @store@.atom_chunks a
+                     UNION
                      SELECT c.base_hash FROM alive JOIN @store@.tensor_chunks c USING (chunk_hash) WHERE c.base_hash IS NOT NULL
                  )
                  SELECT (SELECT count(*) FROM dead_tensors), count(*), coalesce(sum(raw_bytes), 0)::bigint,
@@ -165,6 +167,7 @@ fn tensors(store: &Store) -> Result<i64> {
 fn chunks(store: &Store) -> Result<(i64, i64, i64)> {
     const GARBAGE: &str =
         "NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)
+         AND NOT EXISTS (SELECT 1 FROM @store@.atom_chunks a WHERE a.chunk_hash = c.chunk_hash)
          AND NOT EXISTS (SELECT 1 FROM @store@.tensor_chunks x WHERE x.base_hash = c.chunk_hash)";
     let locked = store.write(
         &format!("SELECT c.chunk_hash FROM @store@.tensor_chunks c WHERE {GARBAGE} LIMIT $1 FOR UPDATE SKIP LOCKED"),

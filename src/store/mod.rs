@@ -7,6 +7,7 @@ pub mod ddl;
 pub mod gc;
 pub mod query;
 pub mod space;
+pub mod subtransaction;
 
 use crate::error::{Code, Failure, Result};
 use crate::settings;

@@ -14,7 +14,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Plans kept; above this all are dropped, which only a session that visits very many stores sees.
-const MAX_PLANS: usize = 512;
+const MAX_PLANS: usize = 2048;
+
+/// Rows that a cursor fetches at a time.
+const FETCH: i64 = 10_000;
 
 /// The statement, whether it writes, and the types of its parameters: those of the extension get new OIDs when it is
 /// dropped and made again.
@@ -118,6 +121,28 @@ pub fn query(
     })
 }
 
+/// The same for results that would not fit in memory; without parameters, as a cursor keeps no plan.
+pub fn query_by_cursor(sql: &str, mut each: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+    // What a fetch returns is freed at the end of its connection.
+    let mut cursor = Spi::connect(|client| client.open_cursor(sql, &[]).detach_into_name());
+    loop {
+        let next = Spi::connect(|client| -> Result<Option<String>> {
+            let mut open = client.find_cursor(&cursor)?;
+            let rows = open.fetch(FETCH)?;
+            let full = rows.len() == FETCH as usize;
+            for row in rows {
+                each(&Row(row))?;
+            }
+            Ok(full.then(|| open.detach_into_name()))
+        })?;
+        match next {
+            Some(name) => cursor = name,
+            None => return Ok(()),
+        }
+        pgrx::check_for_interrupts!();
+    }
+}
+
 /// The same in the order of a key, for the few rows that are cheaper to sort here than by a node of the plan.
 pub fn query_in_order<K: Ord>(
     sql: &str,
@@ -194,6 +219,15 @@ impl Store {
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
         query(&self.sql(template), arguments, each)
+    }
+
+    /// See [`query_by_cursor`].
+    pub fn query_by_cursor(
+        &self,
+        template: &str,
+        each: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        query_by_cursor(&self.sql(template), each)
     }
 
     /// See [`query_in_order`].

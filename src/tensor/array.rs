@@ -35,17 +35,35 @@ varlena_argument!(TensorArray, Detoasted, "tensor[]");
 impl TensorArray<'_> {
     /// Its elements, as many as it has in all dimensions.
     pub fn views(&self) -> Result<Vec<TensorView<'_>>> {
-        let array = self.0.bytes();
-        let (shape, mut at) = open(array, "Each name has a tensor.")?;
-        let mut views = Vec::new();
-        for _ in 0..shape.elements() {
-            let (value, end) = varlena(array, at).ok_or_else(malformed)?;
-            views.push(layout::read(value)?);
-            // Elements are aligned as values are, counted from the length word of the array.
-            at = (end + pg_sys::VARHDRSZ).next_multiple_of(8) - pg_sys::VARHDRSZ;
-        }
-        Ok(views)
+        varlenas(self.0.bytes(), 8, "Each name has a tensor.")?
+            .into_iter()
+            .map(|value| Ok(layout::read(value)?))
+            .collect()
     }
+}
+
+/// A `bytea[]` argument.
+pub struct ByteaArray<'a>(pub Detoasted<'a>);
+varlena_argument!(ByteaArray, Detoasted, "bytea[]");
+
+impl ByteaArray<'_> {
+    /// Its elements, as many as it has in all dimensions.
+    pub fn views(&self) -> Result<Vec<&[u8]>> {
+        varlenas(self.0.bytes(), 4, "Each element is a value of its own.")
+    }
+}
+
+/// The values of an array of a variable-length type whose values are aligned to `alignment` bytes.
+fn varlenas<'a>(array: &'a [u8], alignment: usize, why_no_nulls: &str) -> Result<Vec<&'a [u8]>> {
+    let (shape, mut at) = open(array, why_no_nulls)?;
+    let mut values = Vec::new();
+    for _ in 0..shape.elements() {
+        let (value, end) = varlena(array, at).ok_or_else(malformed)?;
+        values.push(value);
+        // Elements are aligned as values are, counted from the length word of the array.
+        at = (end + pg_sys::VARHDRSZ).next_multiple_of(alignment) - pg_sys::VARHDRSZ;
+    }
+    Ok(values)
 }
 
 /// The bytes of a value inside an array and where it ends. PostgreSQL neither compresses such values nor moves them out.

@@ -95,6 +95,12 @@ impl Key {
     }
 }
 
+/// The codes of a modality: its first, and the first of the next.
+pub fn modality_codes(modality: Modality) -> (i64, i64) {
+    let number = i64::from(modality as u8);
+    (number << CODE_BITS, (number + 1) << CODE_BITS)
+}
+
 /// The partition of a code, 0 to 255: the modality's thirty-two, in the order of the curve.
 pub fn partition(h_xy: i64) -> Option<u8> {
     u8::try_from(h_xy >> (CODE_BITS - RANGES_PER_MODALITY.ilog2())).ok()

@@ -10,12 +10,16 @@ SELECT modelstore.create_store();
 SELECT modelstore.create_store();
 SELECT modelstore.store_version(), modelstore.upgrade_store(), modelstore.store_version('store');
 SELECT version, extension_version <> '' AS recorded, installed_at <= now() AS before FROM store.store_version;
-SELECT relname, relkind FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relkind IN ('r', 'v') ORDER BY relname;
+SELECT relname, relkind FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND NOT relispartition ORDER BY relname;
 -- nothing in it is without a comment, and nothing belongs to the extension
-SELECT c.relname, a.attname FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND relkind = 'r'
-WHERE relnamespace = 'store'::regnamespace AND relkind IN ('r', 'v') AND col_description(c.oid, coalesce(a.attnum, 0)) IS NULL AND obj_description(c.oid) IS NULL;
+SELECT c.relname, a.attname FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND relkind IN ('r', 'p', 'm')
+WHERE relnamespace = 'store'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND NOT relispartition AND col_description(c.oid, coalesce(a.attnum, 0)) IS NULL AND obj_description(c.oid) IS NULL;
 SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_class'::regclass
 AND objid IN (SELECT oid FROM pg_class WHERE relnamespace = 'store'::regnamespace);
+
+-- the partitions of atoms follow each other through all keys there are
+SELECT count(*), min(relname), max(relname), count(DISTINCT pg_get_expr(relpartbound, oid)) FROM pg_class
+WHERE relnamespace = 'store'::regnamespace AND relispartition AND relkind = 'r' AND relname LIKE 'atoms%';
 
 -- names
 SELECT modelstore.create_store('');

@@ -1,0 +1,16 @@
+//! Finding atoms by where they lie: the nearest, those in a box, those within a radius.
+//!
+//! An index holds the [`place`] of each atom. [`cover`] says which ranges of places to scan for a region, and the rows
+//! found are held against the region exactly. A [`PackedTree`] answers many questions about points in memory.
+
+mod cover;
+mod partition;
+mod place;
+mod shape;
+mod tree;
+
+pub use cover::{PlaceRange, cover, cover_within};
+pub use partition::{Rect, partition_distance_squared, partition_rectangle, partition_rectangles};
+pub use place::{PLACE_ORDER, place};
+pub use shape::Region;
+pub use tree::{Neighbour, PackedTree};

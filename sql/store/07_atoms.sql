@@ -1,0 +1,158 @@
+-- Module 7, atoms: any data, taken apart into pieces that are named by their content.
+
+-- By ranges of the curve: what lies together is together on disk. create_store makes the 256 partitions. There is no
+-- foreign key between atoms and their parts: PostgreSQL would check it row by row, in two thirds of the time an ingest
+-- takes; reference counts and the collector keep it instead.
+CREATE TABLE @store@.atoms (
+    h_xy bigint NOT NULL,
+    h_yz bigint NOT NULL,
+    h_zm bigint NOT NULL,
+    value bytea CHECK (octet_length(value) <= 64),
+    modality smallint NOT NULL CHECK (modality = h_xy >> 56),
+    content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
+    ref_count bigint NOT NULL DEFAULT 0 CHECK (ref_count >= 0),
+    byte_length bigint NOT NULL CHECK (byte_length >= 0),
+    meta jsonb,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT current_user,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    updated_by text NOT NULL DEFAULT current_user,
+    version integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    PRIMARY KEY (h_xy, h_yz, h_zm),
+    CHECK (value IS NULL OR octet_length(value) = byte_length)
+) PARTITION BY RANGE (h_xy);
+-- A row is a few hundred bytes: without TOAST tables, a store has 512 relations less.
+ALTER TABLE @store@.atoms
+    ALTER value SET STORAGE PLAIN,
+    ALTER content_hash SET STORAGE PLAIN,
+    ALTER meta SET STORAGE PLAIN,
+    ALTER created_by SET STORAGE PLAIN,
+    ALTER updated_by SET STORAGE PLAIN;
+CREATE INDEX atoms_place_idx ON @store@.atoms (modelstore.atom_place(h_xy, h_yz, h_zm));
+COMMENT ON TABLE @store@.atoms IS 'Each distinct content once, in the order of the Hilbert curve through its first two coordinates; partitioned by eight modalities of 32 ranges each.';
+COMMENT ON COLUMN @store@.atoms.h_xy IS 'Key: the modality in the high byte, below it the code of (x, y) on the curve of order 28.';
+COMMENT ON COLUMN @store@.atoms.h_yz IS 'Key: the code of (y, z).';
+COMMENT ON COLUMN @store@.atoms.h_zm IS 'Key: the code of (z, m).';
+COMMENT ON COLUMN @store@.atoms.value IS 'The content, of at most 64 bytes; NULL for a larger leaf, which is in atom_chunks, and for a composite, whose parts are in atom_parts.';
+COMMENT ON COLUMN @store@.atoms.modality IS '0 text, 1 audio, 2 image, 3 video, 4 tensor, 5 code, 6 structured, 7 other.';
+COMMENT ON COLUMN @store@.atoms.content_hash IS 'BLAKE3-256 of the content.';
+COMMENT ON COLUMN @store@.atoms.ref_count IS 'Places in atom_parts where it is, and times it was taken in as a whole and not released.';
+COMMENT ON COLUMN @store@.atoms.byte_length IS 'Bytes of the content.';
+COMMENT ON COLUMN @store@.atoms.meta IS 'Whatever its users keep with it; {"visibility": "public"} shows it to everybody where row-level security is on.';
+COMMENT ON COLUMN @store@.atoms.created_at IS 'When it was first taken in.';
+COMMENT ON COLUMN @store@.atoms.created_by IS 'Role that took it in first.';
+COMMENT ON COLUMN @store@.atoms.updated_at IS 'When its meta was changed.';
+COMMENT ON COLUMN @store@.atoms.updated_by IS 'Role that changed it.';
+COMMENT ON COLUMN @store@.atoms.version IS 'Counts the changes of meta, from 1.';
+
+CREATE TABLE @store@.atom_parts (
+    parent_h_xy bigint NOT NULL,
+    parent_h_yz bigint NOT NULL,
+    parent_h_zm bigint NOT NULL,
+    part_index integer NOT NULL CHECK (part_index >= 0),
+    h_xy bigint NOT NULL,
+    h_yz bigint NOT NULL,
+    h_zm bigint NOT NULL,
+    PRIMARY KEY (parent_h_xy, parent_h_yz, parent_h_zm, part_index)
+);
+CREATE INDEX atom_parts_part_idx ON @store@.atom_parts (h_xy, h_yz, h_zm);
+COMMENT ON TABLE @store@.atom_parts IS 'The parts of composite atoms, in order.';
+COMMENT ON COLUMN @store@.atom_parts.parent_h_xy IS 'Key of the composite.';
+COMMENT ON COLUMN @store@.atom_parts.parent_h_yz IS 'Key of the composite.';
+COMMENT ON COLUMN @store@.atom_parts.parent_h_zm IS 'Key of the composite.';
+COMMENT ON COLUMN @store@.atom_parts.part_index IS 'Place of the part, from 0.';
+COMMENT ON COLUMN @store@.atom_parts.h_xy IS 'Key of the part.';
+COMMENT ON COLUMN @store@.atom_parts.h_yz IS 'Key of the part.';
+COMMENT ON COLUMN @store@.atom_parts.h_zm IS 'Key of the part.';
+
+CREATE TABLE @store@.atom_chunks (
+    h_xy bigint NOT NULL,
+    h_yz bigint NOT NULL,
+    h_zm bigint NOT NULL,
+    chunk_hash bytea NOT NULL REFERENCES @store@.tensor_chunks,
+    PRIMARY KEY (h_xy, h_yz, h_zm)
+);
+CREATE INDEX atom_chunks_chunk_hash_idx ON @store@.atom_chunks (chunk_hash);
+COMMENT ON TABLE @store@.atom_chunks IS 'Leaves of more than 64 bytes: the chunk that holds each.';
+COMMENT ON COLUMN @store@.atom_chunks.h_xy IS 'Key of the leaf.';
+COMMENT ON COLUMN @store@.atom_chunks.h_yz IS 'Key of the leaf.';
+COMMENT ON COLUMN @store@.atom_chunks.h_zm IS 'Key of the leaf.';
+COMMENT ON COLUMN @store@.atom_chunks.chunk_hash IS 'The chunk; its hash is that of the leaf.';
+
+CREATE TABLE @store@.ingestion_log (
+    ingestion_id uuid PRIMARY KEY,
+    modality smallint NOT NULL CHECK (modality BETWEEN 0 AND 7),
+    source_uri text,
+    source_hash bytea CHECK (octet_length(source_hash) = 32),
+    h_xy bigint,
+    h_yz bigint,
+    h_zm bigint,
+    byte_length bigint,
+    atoms_created bigint,
+    atoms_updated bigint,
+    atoms_skipped bigint,
+    status text NOT NULL CHECK (status IN ('running', 'completed', 'failed')),
+    error text,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at timestamptz,
+    created_by text NOT NULL DEFAULT current_user
+);
+CREATE INDEX ingestion_log_source_uri_idx ON @store@.ingestion_log (source_uri) WHERE source_uri IS NOT NULL;
+COMMENT ON TABLE @store@.ingestion_log IS 'Runs of ingest, those that failed as well.';
+COMMENT ON COLUMN @store@.ingestion_log.ingestion_id IS 'Key, a UUID of version 7.';
+COMMENT ON COLUMN @store@.ingestion_log.modality IS 'Modality of the data, as in atoms.';
+COMMENT ON COLUMN @store@.ingestion_log.source_uri IS 'Where the data is from, as its user said.';
+COMMENT ON COLUMN @store@.ingestion_log.source_hash IS 'BLAKE3-256 of the data; NULL where a run took in several contents.';
+COMMENT ON COLUMN @store@.ingestion_log.h_xy IS 'Key of the atom of all the data.';
+COMMENT ON COLUMN @store@.ingestion_log.h_yz IS 'Key of the atom of all the data.';
+COMMENT ON COLUMN @store@.ingestion_log.h_zm IS 'Key of the atom of all the data.';
+COMMENT ON COLUMN @store@.ingestion_log.byte_length IS 'Bytes of the data.';
+COMMENT ON COLUMN @store@.ingestion_log.atoms_created IS 'Distinct atoms that were not there.';
+COMMENT ON COLUMN @store@.ingestion_log.atoms_updated IS 'Distinct atoms that were there and are referred to once more.';
+COMMENT ON COLUMN @store@.ingestion_log.atoms_skipped IS 'Distinct atoms that were there inside something that was.';
+COMMENT ON COLUMN @store@.ingestion_log.status IS 'running, completed or failed.';
+COMMENT ON COLUMN @store@.ingestion_log.error IS 'Why it failed.';
+COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'When it began.';
+COMMENT ON COLUMN @store@.ingestion_log.ended_at IS 'When it was over.';
+COMMENT ON COLUMN @store@.ingestion_log.created_by IS 'Role that ran it.';
+
+-- Ready to be switched on by secure_atoms(): a role sees its own atoms and public ones, and what they are made of. What
+-- refers to an atom of somebody else counts itself there, which is the update that is allowed.
+CREATE POLICY atoms_visible ON @store@.atoms FOR SELECT
+    USING (created_by = current_user OR meta ->> 'visibility' = 'public');
+CREATE POLICY atoms_own_insert ON @store@.atoms FOR INSERT WITH CHECK (created_by = current_user);
+CREATE POLICY atoms_counted ON @store@.atoms FOR UPDATE
+    USING (created_by = current_user OR meta ->> 'visibility' = 'public');
+CREATE POLICY atoms_own_delete ON @store@.atoms FOR DELETE USING (created_by = current_user);
+CREATE POLICY atom_parts_visible ON @store@.atom_parts
+    USING (EXISTS (SELECT FROM @store@.atoms a
+                   WHERE a.h_xy = parent_h_xy AND a.h_yz = parent_h_yz AND a.h_zm = parent_h_zm));
+CREATE POLICY atom_chunks_visible ON @store@.atom_chunks
+    USING (EXISTS (SELECT FROM @store@.atoms a
+                   WHERE a.h_xy = atom_chunks.h_xy AND a.h_yz = atom_chunks.h_yz AND a.h_zm = atom_chunks.h_zm));
+CREATE POLICY ingestion_log_own ON @store@.ingestion_log USING (created_by = current_user);
+
+CREATE MATERIALIZED VIEW @store@.atom_spatial_summary AS
+    SELECT a.modality, p.modality AS modality_name, count(*) AS atoms, sum(a.byte_length) AS byte_length,
+           sum(a.ref_count) AS ref_count,
+           min(p.x) AS x_min, max(p.x) AS x_max, avg(p.x)::double precision AS x_mean,
+           min(p.y) AS y_min, max(p.y) AS y_max, avg(p.y)::double precision AS y_mean,
+           min(p.z) AS z_min, max(p.z) AS z_max, avg(p.z)::double precision AS z_mean
+    FROM @store@.atoms a, modelstore.atom_point(a.h_xy, a.h_yz, a.h_zm) p
+    GROUP BY a.modality, p.modality;
+CREATE UNIQUE INDEX atom_spatial_summary_modality_idx ON @store@.atom_spatial_summary (modality);
+COMMENT ON MATERIALIZED VIEW @store@.atom_spatial_summary IS 'How many atoms each modality has and where they lie, as of the last refresh_spatial_summary().';
+COMMENT ON COLUMN @store@.atom_spatial_summary.modality IS 'Modality, as in atoms.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.modality_name IS 'Its name.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.atoms IS 'How many atoms it has.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.byte_length IS 'Bytes they stand for, those of composites and of their parts counted each.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.ref_count IS 'References to them.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.x_min IS 'Smallest x.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.x_max IS 'Largest x.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.x_mean IS 'Mean x.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.y_min IS 'Smallest y.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.y_max IS 'Largest y.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.y_mean IS 'Mean y.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.z_min IS 'Smallest z.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.z_max IS 'Largest z.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.z_mean IS 'Mean z.';

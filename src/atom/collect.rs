@@ -1,0 +1,52 @@
+//! From a source to the atoms it is made of.
+
+use crate::atom::pending::Pending;
+use crate::error::Result;
+use crate::source::Source;
+use modelstore_atom::Modality;
+use modelstore_atom::coordinates::Coordinates;
+use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD};
+use modelstore_atom::tree::TreeBuilder;
+
+/// Bytes read at a time.
+const WINDOW_BYTES: usize = 4 << 20;
+/// Distinct atoms of one run: about 200 bytes of memory each.
+pub const MAX_PENDING: u32 = 1 << 24;
+
+/// Takes the next source apart. `base` is where it begins among all sources of the run.
+pub fn collect(
+    source: &mut dyn Source,
+    base: u64,
+    modality: Modality,
+    pending: &mut Pending,
+) -> Result<()> {
+    let total = source.len();
+    let mut window = Vec::new();
+    source.read_at(0, total.min(HEAD_BYTES as u64) as usize, &mut window)?;
+    let mut cutter = Cutter::new(modality, &window, total);
+    let mut tree = TreeBuilder::new(Coordinates::new(modality));
+    let (mut start, mut at) = (0, 0);
+    loop {
+        let end_of_window = start + window.len() as u64;
+        if window.len() - at < LOOKAHEAD && end_of_window < total {
+            start += at as u64;
+            at = 0;
+            let len = (total - start).min(WINDOW_BYTES as u64) as usize;
+            source.read_at(start, len, &mut window)?;
+            pgrx::check_for_interrupts!();
+        }
+        if at == window.len() {
+            break;
+        }
+        let rest = &window[at..];
+        let leaf = cutter.next(rest);
+        at += leaf.len;
+        let end = base + start + at as u64;
+        tree.leaf(&rest[..leaf.len], leaf.ends_group, &mut |node| {
+            pending.add(node, end)
+        })?;
+    }
+    let root = tree.finish(&mut |node| pending.add(node, base + total))?;
+    pending.roots.push(pending.number(&root)?);
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Keys and places of atoms in SQL.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use modelstore_atom::key::m_of;
+use modelstore_atom::spatial::place;
+use modelstore_atom::{Key, Modality, Point};
+use pgrx::prelude::*;
+
+/// The modality of that name; none for none.
+pub fn modality_argument(modality: Option<&str>) -> Result<Option<Modality>> {
+    Ok(modality.map(Modality::from_name).transpose()?)
+}
+
+/// The key of a place, for a modality.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn atom_key(
+    modality: &str,
+    x: i32,
+    y: i32,
+    z: i32,
+    m: i32,
+) -> TableIterator<'static, (name!(h_xy, i64), name!(h_yz, i64), name!(h_zm, i64))> {
+    let key = or_raise((|| {
+        let point = Point::new([x, y, z, m].map(i64::from))?;
+        Ok(Key::new(Modality::from_name(modality)?, point)?)
+    })());
+    TableIterator::once((key.h_xy, key.h_yz, key.h_zm))
+}
+
+/// The modality and the coordinates in a key.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn atom_point(
+    h_xy: i64,
+    h_yz: i64,
+    h_zm: i64,
+) -> TableIterator<
+    'static,
+    (
+        name!(modality, &'static str),
+        name!(x, i32),
+        name!(y, i32),
+        name!(z, i32),
+        name!(m, i32),
+    ),
+> {
+    let (modality, point) = or_raise(Key { h_xy, h_yz, h_zm }.parts().map_err(Failure::from));
+    let [x, y, z, m] = point.coordinates().map(|c| c as i32);
+    TableIterator::once((modality.name(), x, y, z, m))
+}
+
+/// Where a key lies on the four-dimensional curve of order 15: what the spatial index of atoms is over. It raises for
+/// three numbers that are no key, and so keeps them out of the table.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn atom_place(h_xy: i64, h_yz: i64, h_zm: i64) -> i64 {
+    let (_, point) = or_raise(Key { h_xy, h_yz, h_zm }.parts().map_err(Failure::from));
+    place(&point)
+}
+
+/// Whether an atom with this hash lies elsewhere than its hash says, because that place was taken.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn atom_was_probed(h_xy: i64, h_yz: i64, h_zm: i64, content_hash: &[u8]) -> bool {
+    or_raise((|| {
+        let (_, point) = Key { h_xy, h_yz, h_zm }.parts()?;
+        Ok(point.m != m_of(&content_hash_of(content_hash)?, 0))
+    })())
+}
+
+/// Thirty-two bytes.
+pub fn content_hash_of(bytes: &[u8]) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| {
+        Failure::new(
+            Code::ERRCODE_STRING_DATA_LENGTH_MISMATCH,
+            format!("content hash of {} bytes", bytes.len()),
+        )
+        .detail("A BLAKE3-256 hash has 32 bytes.")
+    })
+}

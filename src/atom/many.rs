@@ -1,0 +1,108 @@
+//! Nearest neighbours of many points in one call.
+//!
+//! For a few, each is a search of its own. For many, it is cheaper to read the atoms once into a tree in memory, when
+//! they fit into `maintenance_work_mem`.
+
+use crate::atom::spatial::{Neighbour, nearest};
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::arguments::maybe_text;
+use modelstore_atom::key::modality_codes;
+use modelstore_atom::spatial::PackedTree;
+use modelstore_atom::{Key, Modality, Point};
+use pgrx::pg_sys;
+
+/// How many rows can be read into a tree in the time of one search of the table.
+const ROWS_PER_SEARCH: i64 = 500;
+/// Memory of a row in a tree that is being made.
+const BYTES_PER_ROW: i64 = 48;
+
+/// For each point its `k` nearest atoms.
+pub fn nearest_of_many(
+    store: &Store,
+    points: &[Point],
+    k: usize,
+    modality: Option<Modality>,
+) -> Result<Vec<Vec<Neighbour>>> {
+    if !is_worth_a_tree(store, points.len(), modality)? {
+        return points
+            .iter()
+            .map(|point| nearest(store, point, k, modality))
+            .collect();
+    }
+    let tree = read(store, modality)?;
+    let mut found = Vec::new();
+    points
+        .iter()
+        .map(|point| {
+            pgrx::check_for_interrupts!();
+            tree.nearest(point, k, &mut found);
+            found
+                .iter()
+                .map(|n| {
+                    Ok(Neighbour {
+                        distance_squared: n.distance_squared,
+                        point: n.point,
+                        key: Key::new(Modality::from_number(n.payload.into())?, n.point)?,
+                    })
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// Whether reading the atoms is less work than so many searches; by the planner's figures, which may be missing.
+#[allow(unsafe_code)]
+fn is_worth_a_tree(store: &Store, searches: usize, modality: Option<Modality>) -> Result<bool> {
+    if searches < 32 {
+        return Ok(false);
+    }
+    let pages_and_rows = store.row(
+        "SELECT coalesce(sum(c.relpages), 0)::bigint, coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint,
+                coalesce(sum(pg_relation_size(c.oid)), 0)::bigint / current_setting('block_size')::bigint
+         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = $1 AND ($2 IS NULL OR split_part(c.relname, '_', 3) = $2)",
+        &[
+            store.relation_oid("atoms").into(),
+            maybe_text(modality.map(Modality::name)),
+        ],
+        |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?, row.get::<i64>(3)?)),
+    )?;
+    let (pages_then, rows_then, pages) = pages_and_rows.unwrap_or_default();
+    // As the planner does: so many rows a page as when it was last looked at, or as fit.
+    let rows = match pages_then {
+        0 => pages * 40,
+        _ => (rows_then as f64 / pages_then as f64 * pages as f64) as i64,
+    };
+    // SAFETY: reads a setting.
+    let memory = i64::from(unsafe { pg_sys::maintenance_work_mem }) * 1024;
+    Ok(rows < searches as i64 * ROWS_PER_SEARCH && rows * BYTES_PER_ROW < memory)
+}
+
+fn codes(modality: Option<Modality>) -> (i64, i64) {
+    match modality {
+        Some(modality) => modality_codes(modality),
+        None => (0, modality_codes(Modality::Other).1),
+    }
+}
+
+fn read(store: &Store, modality: Option<Modality>) -> Result<PackedTree> {
+    let (first, end) = codes(modality);
+    let mut points = Vec::new();
+    store.query_by_cursor(
+        &format!(
+            "SELECT h_xy, h_yz, h_zm FROM @store@.atoms WHERE h_xy >= {first} AND h_xy < {end}"
+        ),
+        |row| {
+            let key = Key {
+                h_xy: row.get(1)?,
+                h_yz: row.get(2)?,
+                h_zm: row.get(3)?,
+            };
+            let (modality, point) = key.parts()?;
+            points.push((point, modality as u32));
+            Ok(())
+        },
+    )?;
+    Ok(PackedTree::build(points))
+}

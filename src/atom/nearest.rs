@@ -1,0 +1,185 @@
+//! Nearest neighbours, boxes and balls of atoms in SQL.
+
+use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::key::modality_argument;
+use crate::atom::many::nearest_of_many;
+use crate::atom::spatial::{Neighbour, nearest, within};
+use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::store::Store;
+use crate::tensor::array::{IntegerArray, read};
+use modelstore_atom::spatial::Region;
+use modelstore_atom::{Key, Point};
+use pgrx::prelude::*;
+
+/// The largest distance between two atoms is below this: 2^29.
+const FARTHEST: f64 = 536_870_912.0;
+
+/// The atoms nearest to an atom, itself first, of its own modality unless another is named.
+#[pg_extern(name = "nearest", stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn nearest_to_atom(
+    atom: Option<AtomArgument>,
+    k: default!(Option<i32>, 10),
+    modality: default!(Option<&str>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(h_xy, i64),
+        name!(h_yz, i64),
+        name!(h_zm, i64),
+        name!(distance, f64),
+    ),
+> {
+    let found = or_raise((|| {
+        let (own, point) = key_argument(atom, "atom")?.parts()?;
+        let modality = modality_argument(modality)?.unwrap_or(own);
+        nearest(&Store::current()?, &point, count(k)?, Some(modality))
+    })());
+    TableIterator::new(
+        found
+            .into_iter()
+            .map(|n| (n.key.h_xy, n.key.h_yz, n.key.h_zm, distance(&n))),
+    )
+}
+
+/// The atoms nearest to each point: `{x, y, z, m}`, or an array of such.
+#[pg_extern(name = "nearest", stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn nearest_to_points(
+    points: Option<IntegerArray<'_>>,
+    k: default!(Option<i32>, 10),
+    modality: default!(Option<&str>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(point_index, i64),
+        name!(h_xy, i64),
+        name!(h_yz, i64),
+        name!(h_zm, i64),
+        name!(distance, f64),
+    ),
+> {
+    let found = or_raise((|| {
+        let points = points_argument(points, "points")?;
+        let (k, modality) = (count(k)?, modality_argument(modality)?);
+        nearest_of_many(&Store::current()?, &points, k, modality)
+    })());
+    TableIterator::new(found.into_iter().enumerate().flat_map(|(index, found)| {
+        found.into_iter().map(move |n| {
+            (
+                index as i64 + 1,
+                n.key.h_xy,
+                n.key.h_yz,
+                n.key.h_zm,
+                distance(&n),
+            )
+        })
+    }))
+}
+
+/// The atoms with all coordinates between two corners, both in it.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn within_box(
+    min: Option<IntegerArray<'_>>,
+    max: Option<IntegerArray<'_>>,
+    modality: default!(Option<&str>, "NULL"),
+) -> TableIterator<'static, (name!(h_xy, i64), name!(h_yz, i64), name!(h_zm, i64))> {
+    let found = or_raise((|| {
+        let (min, max) = (corner(min, "min")?, corner(max, "max")?);
+        let names = ["x", "y", "z", "m"];
+        for ((name, low), high) in names.iter().zip(min.coordinates()).zip(max.coordinates()) {
+            if low > high {
+                return Err(Failure::new(
+                    Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("box from {low} to {high} along {name} is empty"),
+                ));
+            }
+        }
+        inside(&Region::Box { min, max }, modality)
+    })());
+    TableIterator::new(found.into_iter().map(|key| (key.h_xy, key.h_yz, key.h_zm)))
+}
+
+/// The atoms at most so far from a point.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn within_radius(
+    point: Option<IntegerArray<'_>>,
+    radius: Option<f64>,
+    modality: default!(Option<&str>, "NULL"),
+) -> TableIterator<'static, (name!(h_xy, i64), name!(h_yz, i64), name!(h_zm, i64))> {
+    let found = or_raise((|| {
+        let center = corner(point, "point")?;
+        let radius = required(radius, "radius")?;
+        if radius.is_nan() || radius < 0.0 {
+            return Err(Failure::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("radius {radius} is out of range"),
+            )
+            .detail("A radius is 0 or more."));
+        }
+        // Squares of distances are whole numbers: nothing is lost by rounding down.
+        let radius_squared = radius.min(FARTHEST).powi(2) as u64;
+        inside(
+            &Region::Ball {
+                center,
+                radius_squared,
+            },
+            modality,
+        )
+    })());
+    TableIterator::new(found.into_iter().map(|key| (key.h_xy, key.h_yz, key.h_zm)))
+}
+
+fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
+    within(&Store::current()?, region, modality_argument(modality)?)
+}
+
+fn distance(neighbour: &Neighbour) -> f64 {
+    (neighbour.distance_squared as f64).sqrt()
+}
+
+fn count(k: Option<i32>) -> Result<usize> {
+    let k = required(k, "k")?;
+    usize::try_from(k).map_err(|_| {
+        Failure::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("number of neighbours {k} is out of range"),
+        )
+        .detail("It is 0 or more.")
+    })
+}
+
+/// One point.
+fn corner(point: Option<IntegerArray<'_>>, name: &str) -> Result<Point> {
+    let points = points_argument(point, name)?;
+    match points[..] {
+        [point] => Ok(point),
+        _ => Err(wrong_shape(name)),
+    }
+}
+
+/// The points in an array of four numbers, or of rows of four.
+fn points_argument(points: Option<IntegerArray<'_>>, name: &str) -> Result<Vec<Point>> {
+    let points = required(points, name)?;
+    let (shape, bytes) = read(points.0.bytes(), 4)?;
+    match shape.dims() {
+        [4] | [_, 4] | [0] => {}
+        _ => return Err(wrong_shape(name)),
+    }
+    let coordinate = |bytes: [u8; 4]| i64::from(i32::from_ne_bytes(bytes));
+    let (coordinates, _) = bytes.as_chunks::<4>();
+    let (rows, _) = coordinates.as_chunks::<4>();
+    rows.iter()
+        .map(|row| Ok(Point::new(row.map(coordinate))?))
+        .collect()
+}
+
+fn wrong_shape(name: &str) -> Failure {
+    Failure::new(
+        Code::ERRCODE_ARRAY_ELEMENT_ERROR,
+        format!("argument \"{name}\" has the wrong number of coordinates"),
+    )
+    .detail("A point is an array of four: x, y, z and m.")
+}

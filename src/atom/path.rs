@@ -1,0 +1,194 @@
+//! Paths between atoms, along what they are made of and what lies near them.
+
+use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::reconstruct::missing;
+use crate::atom::spatial::nearest;
+use crate::atom::write::keys;
+use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::store::Store;
+use modelstore_atom::Key;
+use modelstore_atom::path::{Edges, PathError, Step, Strategy, find_path as search};
+use pgrx::prelude::*;
+
+/// Atoms whose edges are asked for at once, where that costs a statement for all.
+const COMPOSITION_BATCH: usize = 64;
+/// The same where each has its own search for neighbours.
+const NEIGHBOUR_BATCH: usize = 4;
+/// Distinct atoms that a search may reach before it gives up.
+const MAX_NODES: usize = 1_000_000;
+
+/// The cheapest path of at most so many hops; no rows when there is none.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn find_path(
+    from_atom: Option<AtomArgument>,
+    to_atom: Option<AtomArgument>,
+    max_hops: default!(Option<i32>, 10),
+    strategy: default!(Option<&str>, "'astar'"),
+    edges: default!(Option<Vec<Option<String>>>, "'{composition,neighbour}'"),
+    neighbours: default!(Option<i32>, 8),
+) -> TableIterator<
+    'static,
+    (
+        name!(hop, i32),
+        name!(h_xy, i64),
+        name!(h_yz, i64),
+        name!(h_zm, i64),
+        name!(cost, f64),
+    ),
+> {
+    let steps = or_raise((|| {
+        let (from, to) = (
+            key_argument(from_atom, "from_atom")?,
+            key_argument(to_atom, "to_atom")?,
+        );
+        let hops = required(max_hops, "max_hops")?;
+        let hops = u32::try_from(hops).map_err(|_| out_of_range("maximum of hops", hops))?;
+        let strategy = strategy_argument(required(strategy, "strategy")?)?;
+        let kinds = kinds_argument(required(edges, "edges")?)?;
+        let k = required(neighbours, "neighbours")?;
+        let k = usize::try_from(k).map_err(|_| out_of_range("number of neighbours", k))?;
+        let mut edges = StoredEdges {
+            store: Store::current()?,
+            composition: kinds.composition,
+            neighbours: if kinds.neighbour { k } else { 0 },
+        };
+        edges.require(from)?;
+        edges.require(to)?;
+        let batch = if edges.neighbours > 0 {
+            NEIGHBOUR_BATCH
+        } else {
+            COMPOSITION_BATCH
+        };
+        let found = search(&mut edges, from, to, hops, strategy, batch, MAX_NODES);
+        Ok(found.map_err(failure)?.unwrap_or_default())
+    })());
+    TableIterator::new(
+        steps
+            .into_iter()
+            .enumerate()
+            .map(|(hop, Step { key, cost })| (hop as i32, key.h_xy, key.h_yz, key.h_zm, cost)),
+    )
+}
+
+/// Edges as the store has them.
+struct StoredEdges {
+    store: Store,
+    /// From a composite to its parts and back.
+    composition: bool,
+    /// To so many nearest atoms of the same modality.
+    neighbours: usize,
+}
+
+impl StoredEdges {
+    fn require(&self, key: Key) -> Result<()> {
+        let there = self.store.row(
+            "SELECT 1 FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
+            &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
+            |row| row.get::<i32>(1),
+        )?;
+        there.map(drop).ok_or_else(|| missing(key))
+    }
+}
+
+impl Edges for StoredEdges {
+    type Error = Failure;
+
+    fn check_cancel(&mut self) -> Result<()> {
+        pgrx::check_for_interrupts!();
+        Ok(())
+    }
+
+    fn of(&mut self, nodes: &[Key]) -> Result<Vec<Vec<Key>>> {
+        let mut edges = vec![Vec::new(); nodes.len()];
+        if self.composition {
+            self.store.query(
+                "SELECT k.number, p.h_xy, p.h_yz, p.h_zm
+                 FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
+                 CROSS JOIN LATERAL (
+                     SELECT p.h_xy, p.h_yz, p.h_zm FROM @store@.atom_parts p
+                     WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
+                     UNION ALL
+                     SELECT p.parent_h_xy, p.parent_h_yz, p.parent_h_zm FROM @store@.atom_parts p
+                     WHERE p.h_xy = k.h_xy AND p.h_yz = k.h_yz AND p.h_zm = k.h_zm OFFSET 0) p",
+                &keys(nodes.iter().copied()),
+                |row| {
+                    let number = row.get::<i64>(1)? as usize - 1;
+                    edges[number].push(Key { h_xy: row.get(2)?, h_yz: row.get(3)?, h_zm: row.get(4)? });
+                    Ok(())
+                },
+            )?;
+        }
+        if self.neighbours > 0 {
+            for (key, edges) in nodes.iter().zip(&mut edges) {
+                let (modality, point) = key.parts()?;
+                // One more, as the atom is nearest to itself.
+                let near = nearest(&self.store, &point, self.neighbours + 1, Some(modality))?;
+                edges.extend(near.iter().map(|n| n.key).filter(|other| other != key));
+            }
+        }
+        Ok(edges)
+    }
+}
+
+struct Kinds {
+    composition: bool,
+    neighbour: bool,
+}
+
+fn kinds_argument(names: Vec<Option<String>>) -> Result<Kinds> {
+    let mut kinds = Kinds {
+        composition: false,
+        neighbour: false,
+    };
+    for name in names {
+        match name.as_deref() {
+            Some("composition") => kinds.composition = true,
+            Some("neighbour") => kinds.neighbour = true,
+            other => {
+                let other = other.unwrap_or("NULL");
+                return Err(Failure::new(
+                    Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("kind of edges \"{other}\" does not exist"),
+                )
+                .detail("Edges are of the kinds composition and neighbour."));
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+fn strategy_argument(name: &str) -> Result<Strategy> {
+    Strategy::from_name(name).ok_or_else(|| {
+        let names = Strategy::ALL.map(Strategy::name).join(", ");
+        Failure::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("strategy \"{name}\" does not exist"),
+        )
+        .detail(format!("Strategies are {names}."))
+    })
+}
+
+fn out_of_range(what: &str, value: i32) -> Failure {
+    Failure::new(
+        Code::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("{what} {value} is out of range"),
+    )
+    .detail("It is 0 or more.")
+}
+
+fn failure(error: PathError<Failure>) -> Failure {
+    match error {
+        PathError::Key(error) => error.into(),
+        PathError::Edges(failure) => failure,
+        PathError::TooLarge(nodes) => Failure::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("search for a path needs more than {nodes} atoms"),
+        )
+        .detail("Fewer hops or fewer neighbours make a search smaller."),
+        _ => Failure::new(
+            Code::ERRCODE_INTERNAL_ERROR,
+            "edges were given for other atoms than were asked for",
+        ),
+    }
+}

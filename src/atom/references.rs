@@ -1,0 +1,213 @@
+//! References to atoms given up, and atoms that nothing refers to collected.
+
+use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::reconstruct::{missing, name};
+use crate::atom::write::{add_references, in_modality, keys};
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::store::Store;
+use modelstore_atom::key::m_of;
+use modelstore_atom::{Key, Point};
+use pgrx::prelude::*;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Atoms collected at a time.
+const BATCH: i64 = 10_000;
+
+/// Takes back one ingest of an atom; what is left of its references.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn release(atom: Option<AtomArgument>) -> i64 {
+    or_raise((|| {
+        let key = key_argument(atom, "atom")?;
+        let (modality, _) = key.parts()?;
+        let store = Store::current()?;
+        // What composites refer to it for stays: releasing more often than it was taken in is refused.
+        let left = store.write(
+            &in_modality(
+                "UPDATE @store@.atoms a SET ref_count = a.ref_count - 1
+                 WHERE a.h_xy = $1 AND a.h_yz = $2 AND a.h_zm = $3 AND a.h_xy >= @first@ AND a.h_xy < @end@
+                   AND a.ref_count > (SELECT count(*) FROM @store@.atom_parts p
+                                      WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm)
+                 RETURNING a.ref_count",
+                modality,
+            ),
+            &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
+            |row| row.get::<i64>(1),
+        )?;
+        match left.first() {
+            Some(&left) => Ok(left),
+            None => Err(not_held(&store, key)?),
+        }
+    })())
+}
+
+/// Why an atom could not be released.
+fn not_held(store: &Store, key: Key) -> Result<Failure> {
+    let there = store.row(
+        "SELECT ref_count FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
+        &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
+        |row| row.get::<i64>(1),
+    )?;
+    Ok(match there {
+        None => missing(key),
+        Some(count) => Failure::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("atom {} is not held", name(key)),
+        )
+        .detail(format!(
+            "It was released as often as it was taken in; its {count} references are those of composite atoms."
+        )),
+    })
+}
+
+/// Removes atoms that nothing refers to, what only they referred to, and so on.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn atoms_gc() -> TableIterator<'static, (name!(atoms, i64), name!(byte_length, i64))> {
+    TableIterator::once(or_raise(collect()))
+}
+
+fn collect() -> Result<(i64, i64)> {
+    let store = Store::current()?;
+    // Waits until no ingest is under way and keeps new ones waiting, not readers.
+    store.execute(
+        "LOCK TABLE ONLY @store@.atoms IN SHARE ROW EXCLUSIVE MODE",
+        &[],
+    )?;
+    let mut probed = Probed::find(&store)?;
+    let (mut atoms, mut bytes) = (0, 0);
+    loop {
+        let dead = dead(&store, &probed)?;
+        if dead.is_empty() {
+            return Ok((atoms, bytes));
+        }
+        atoms += dead.len() as i64;
+        bytes += dead.iter().map(|(_, length)| length).sum::<i64>();
+        let gone: Vec<Key> = dead.into_iter().map(|(key, _)| key).collect();
+        remove(&store, &gone)?;
+        gone.iter().for_each(|key| probed.remove(key));
+        pgrx::check_for_interrupts!();
+    }
+}
+
+/// Atoms that lie further along their row of places than their hash says. While they are there, what made them move has
+/// to stay: a search for them ends at the first empty place.
+struct Probed {
+    passed: HashMap<Key, Vec<Key>>,
+    held: HashSet<Key>,
+}
+
+impl Probed {
+    fn find(store: &Store) -> Result<Probed> {
+        let mut probed = Probed {
+            passed: HashMap::new(),
+            held: HashSet::new(),
+        };
+        store.query(
+            "SELECT h_xy, h_yz, h_zm, content_hash FROM @store@.atoms
+             WHERE modelstore.atom_was_probed(h_xy, h_yz, h_zm, content_hash)",
+            &[],
+            |row| {
+                let key = Key {
+                    h_xy: row.get(1)?,
+                    h_yz: row.get(2)?,
+                    h_zm: row.get(3)?,
+                };
+                let hash = crate::atom::key::content_hash_of(&row.get::<Vec<u8>>(4)?)?;
+                let (modality, point) = key.parts()?;
+                let mut passed = Vec::new();
+                for probe in 0.. {
+                    let m = m_of(&hash, probe);
+                    if m == point.m || probe > 1 << 16 {
+                        break;
+                    }
+                    passed.push(Key::new(modality, Point { m, ..point })?);
+                }
+                probed.held.extend(&passed);
+                probed.passed.insert(key, passed);
+                Ok(())
+            },
+        )?;
+        Ok(probed)
+    }
+
+    /// Once an atom is gone, what it passed is held by the others alone.
+    fn remove(&mut self, key: &Key) {
+        if self.passed.remove(key).is_some() {
+            self.held = self.passed.values().flatten().copied().collect();
+        }
+    }
+}
+
+/// Some atoms that nothing refers to, with their lengths.
+fn dead(store: &Store, probed: &Probed) -> Result<Vec<(Key, i64)>> {
+    let held = probed.held.len() as i64;
+    let mut dead = store.write(
+        "SELECT h_xy, h_yz, h_zm, byte_length FROM @store@.atoms WHERE ref_count = 0 LIMIT $1",
+        &[(BATCH + held).into()],
+        |row| {
+            let key = Key {
+                h_xy: row.get(1)?,
+                h_yz: row.get(2)?,
+                h_zm: row.get(3)?,
+            };
+            Ok((key, row.get::<i64>(4)?))
+        },
+    )?;
+    dead.retain(|(key, _)| !probed.held.contains(key));
+    Ok(dead)
+}
+
+/// Deletes atoms and takes back their references to their parts.
+fn remove(store: &Store, gone: &[Key]) -> Result<()> {
+    let gone_keys = || keys(gone.iter().copied());
+    let deleted = store.execute(
+        "DELETE FROM @store@.atoms a USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
+         WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm AND a.ref_count = 0",
+        &gone_keys(),
+    )?;
+    if deleted != gone.len() {
+        return Err(Failure::new(
+            Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "could not serialize access due to a concurrent ingest",
+        )
+        .detail("What was to be collected is referred to again, or gone.")
+        .hint("SELECT * FROM modelstore.atoms_gc();"));
+    }
+    store.execute(
+        "DELETE FROM @store@.atom_chunks c USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
+         WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm",
+        &gone_keys(),
+    )?;
+    let parts = store.write(
+        "WITH gone AS (
+             DELETE FROM @store@.atom_parts p USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
+             WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
+             RETURNING p.h_xy, p.h_yz, p.h_zm
+         )
+         SELECT h_xy, h_yz, h_zm, count(*) FROM gone GROUP BY 1, 2, 3",
+        &gone_keys(),
+        |row| {
+            let key = Key {
+                h_xy: row.get(1)?,
+                h_yz: row.get(2)?,
+                h_zm: row.get(3)?,
+            };
+            Ok((key, -row.get::<i64>(4)?))
+        },
+    )?;
+    let mut by_modality: BTreeMap<i64, Vec<(Key, i64)>> = BTreeMap::new();
+    for (key, change) in parts {
+        by_modality
+            .entry(key.h_xy >> 56)
+            .or_default()
+            .push((key, change));
+    }
+    for changes in by_modality.into_values() {
+        let Some((first, _)) = changes.first() else {
+            continue;
+        };
+        add_references(store, first.parts()?.0, changes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! Pending atoms to rows: what is there already is found, what is new is written, references are counted.
+//!
+//! Everything is written in the order of the keys and in the same sequence of tables, so that two runs that share
+//! contents wait for each other at most one way. The collector waits until no run is under way: each holds ROW EXCLUSIVE
+//! on the table of atoms, the collector SHARE ROW EXCLUSIVE.
+
+use crate::atom::chunk_leaves;
+use crate::atom::key::content_hash_of;
+use crate::atom::pending::{Pending, PendingContent};
+use crate::error::{Code, Failure, Result};
+use crate::source::Source;
+use crate::store::Store;
+use crate::store::arguments::bytes_array;
+use modelstore_atom::key::{m_of, modality_codes};
+use modelstore_atom::{Key, Modality, Point};
+use std::collections::BTreeMap;
+
+/// Rows of a statement.
+const BATCH: usize = 8192;
+
+/// What became of the distinct atoms of a run.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    /// Were not there.
+    pub created: i64,
+    /// Were there and are referred to once more.
+    pub updated: i64,
+    /// Were there, as part of something that was.
+    pub skipped: i64,
+}
+
+/// The rows of a run in the making.
+pub struct Writer<'a> {
+    store: &'a Store,
+    modality: Modality,
+    pending: &'a Pending,
+    rows: Vec<Row>,
+}
+
+/// Where a pending atom is, or will be.
+struct Row {
+    key: Key,
+    probe: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not looked for at its present key.
+    Unknown,
+    /// Nothing is at its key.
+    Absent,
+    /// This run wrote it.
+    Created,
+    /// It was there.
+    Found,
+}
+
+impl<'a> Writer<'a> {
+    /// For the contents of one run, all of one modality.
+    pub fn new(store: &'a Store, modality: Modality, pending: &'a Pending) -> Result<Writer<'a>> {
+        let mut rows = Vec::with_capacity(pending.atoms.len());
+        for atom in &pending.atoms {
+            rows.push(Row {
+                key: key_of(modality, atom.xyz, &atom.hash, 0)?,
+                probe: 0,
+                state: State::Unknown,
+            });
+        }
+        Ok(Writer {
+            store,
+            modality,
+            pending,
+            rows,
+        })
+    }
+
+    /// Writes what is not there and counts the references. `source` is what the offsets of larger leaves refer to.
+    pub fn write(&mut self, source: &mut dyn Source) -> Result<Counts> {
+        self.store
+            .execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
+        self.look_up()?;
+        // What new atoms refer to, as it looks now; another session may yet write one of them first.
+        let planned = self.references(|row| row.state == State::Absent);
+        self.insert(&planned)?;
+        let references = self.references(|row| row.state == State::Created);
+        let mut counts = Counts::default();
+        let mut changes = Vec::new();
+        for (number, row) in self.rows.iter().enumerate() {
+            let written = match row.state {
+                State::Created => planned[number],
+                _ => 0,
+            };
+            match row.state {
+                State::Created => counts.created += 1,
+                _ if references[number] > 0 => counts.updated += 1,
+                _ => counts.skipped += 1,
+            }
+            if references[number] != written {
+                changes.push((row.key, references[number] - written));
+            }
+        }
+        add_references(self.store, self.modality, changes)?;
+        self.insert_chunks(source)?;
+        self.insert_parts()?;
+        Ok(counts)
+    }
+
+    /// The key of a pending atom, once it is written.
+    pub fn key(&self, number: usize) -> Key {
+        self.rows[number].key
+    }
+
+    /// Whether this run wrote it.
+    pub fn is_new(&self, number: usize) -> bool {
+        self.rows[number].state == State::Created
+    }
+
+    /// How often each atom is referred to by the run: as a whole, and by those of its composites that are new.
+    fn references(&self, is_new: impl Fn(&Row) -> bool) -> Vec<i64> {
+        let mut references = vec![0; self.rows.len()];
+        for &root in &self.pending.roots {
+            references[root] += 1;
+        }
+        for (number, row) in self.rows.iter().enumerate() {
+            if is_new(row) {
+                for &part in self.pending.parts(number) {
+                    references[part as usize] += 1;
+                }
+            }
+        }
+        references
+    }
+
+    /// Looks for every atom that has not been found, and moves those whose place another content has.
+    fn look_up(&mut self) -> Result<()> {
+        loop {
+            let mut unknown = self.numbers(State::Unknown);
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            unknown.sort_unstable_by_key(|&number| self.rows[number].key);
+            for batch in unknown.chunks(BATCH) {
+                self.look_up_batch(batch)?;
+                pgrx::check_for_interrupts!();
+            }
+        }
+    }
+
+    fn look_up_batch(&mut self, batch: &[usize]) -> Result<()> {
+        let there = self.store.write(
+            &in_modality(
+                "SELECT k.number, a.content_hash
+                 FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
+                 CROSS JOIN LATERAL (SELECT a.content_hash FROM @store@.atoms a
+                                     WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
+                                       AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
+                self.modality,
+            ),
+            &keys(batch.iter().map(|&number| self.rows[number].key)),
+            |row| {
+                let hash = content_hash_of(&row.get::<Vec<u8>>(2)?)?;
+                Ok((row.get::<i64>(1)? as usize - 1, hash))
+            },
+        )?;
+        for &number in batch {
+            self.rows[number].state = State::Absent;
+        }
+        for (place, hash) in there {
+            let number = batch[place];
+            if hash == self.pending.atoms[number].hash {
+                self.rows[number].state = State::Found;
+            } else {
+                self.probe(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes to the next place of an atom.
+    fn probe(&mut self, number: usize) -> Result<()> {
+        let (row, atom) = (&mut self.rows[number], &self.pending.atoms[number]);
+        row.probe += 1;
+        row.key = key_of(self.modality, atom.xyz, &atom.hash, row.probe)?;
+        row.state = State::Unknown;
+        Ok(())
+    }
+
+    /// Writes the rows of absent atoms. Where another session, or an earlier row, took a place meanwhile, the atom is
+    /// looked for again.
+    fn insert(&mut self, references: &[i64]) -> Result<()> {
+        loop {
+            let mut absent = self.numbers(State::Absent);
+            if absent.is_empty() {
+                return Ok(());
+            }
+            absent.sort_unstable_by_key(|&number| self.rows[number].key);
+            for batch in absent.chunks(BATCH) {
+                self.insert_batch(batch, references)?;
+                pgrx::check_for_interrupts!();
+            }
+            let refused = self.numbers(State::Absent);
+            let before: Vec<Key> = refused.iter().map(|&n| self.rows[n].key).collect();
+            for &number in &refused {
+                self.rows[number].state = State::Unknown;
+            }
+            self.look_up()?;
+            // Nothing to be seen at a place that cannot be taken: a row of somebody else, behind a policy.
+            for (&number, before) in refused.iter().zip(before) {
+                let row = &self.rows[number];
+                if row.state == State::Absent && row.key == before {
+                    self.probe(number)?;
+                }
+            }
+            self.look_up()?;
+        }
+    }
+
+    fn insert_batch(&mut self, batch: &[usize], references: &[i64]) -> Result<()> {
+        let atoms: Vec<_> = batch.iter().map(|&n| &self.pending.atoms[n]).collect();
+        let [h_xy, h_yz, h_zm] = keys(batch.iter().map(|&number| self.rows[number].key));
+        let values: Vec<Option<Vec<u8>>> = atoms
+            .iter()
+            .map(|atom| match &atom.content {
+                PendingContent::Inline(bytes) => Some(bytes.to_vec()),
+                _ => None,
+            })
+            .collect();
+        let counts: Vec<i64> = batch.iter().map(|&number| references[number]).collect();
+        let lengths: Vec<i64> = atoms.iter().map(|atom| atom.byte_length as i64).collect();
+        let written = self.store.write(
+            "INSERT INTO @store@.atoms (h_xy, h_yz, h_zm, value, modality, content_hash, ref_count, byte_length)
+             SELECT k.h_xy, k.h_yz, k.h_zm, k.value, (k.h_xy >> 56)::smallint, k.content_hash, k.ref_count, k.byte_length
+             FROM unnest($1, $2, $3, $4, $5, $6, $7)
+                  AS k(h_xy, h_yz, h_zm, value, content_hash, ref_count, byte_length)
+             ON CONFLICT (h_xy, h_yz, h_zm) DO NOTHING
+             RETURNING h_xy, h_yz, h_zm",
+            &[
+                h_xy,
+                h_yz,
+                h_zm,
+                values.into(),
+                bytes_array(atoms.iter().map(|atom| atom.hash.to_vec()).collect()),
+                counts.into(),
+                lengths.into(),
+            ],
+            |row| Ok(Key { h_xy: row.get(1)?, h_yz: row.get(2)?, h_zm: row.get(3)? }),
+        )?;
+        // Rows come back in the order of the batch, without those that were refused.
+        let mut written = written.into_iter().peekable();
+        for &number in batch {
+            if written
+                .next_if(|&key| key == self.rows[number].key)
+                .is_some()
+            {
+                self.rows[number].state = State::Created;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_chunks(&self, source: &mut dyn Source) -> Result<()> {
+        let mut leaves = Vec::new();
+        for number in self.numbers(State::Created) {
+            let atom = &self.pending.atoms[number];
+            if let PendingContent::Chunk(offset) = atom.content {
+                leaves.push((atom.hash, self.rows[number].key, offset, atom.byte_length));
+            }
+        }
+        chunk_leaves::insert(self.store, leaves, source)
+    }
+
+    fn insert_parts(&self) -> Result<()> {
+        let (mut parents, mut indexes, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+        let composites = self.numbers(State::Created);
+        for (nth, &number) in composites.iter().enumerate() {
+            for (index, &part) in self.pending.parts(number).iter().enumerate() {
+                parents.push(self.rows[number].key);
+                indexes.push(index as i32);
+                parts.push(self.rows[part as usize].key);
+            }
+            if parents.len() >= BATCH || nth + 1 == composites.len() && !parents.is_empty() {
+                let [a, b, c] = keys(parents.drain(..));
+                let [d, e, f] = keys(parts.drain(..));
+                self.store.execute(
+                    "INSERT INTO @store@.atom_parts
+                         (parent_h_xy, parent_h_yz, parent_h_zm, part_index, h_xy, h_yz, h_zm)
+                     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
+                    &[a, b, c, std::mem::take(&mut indexes).into(), d, e, f],
+                )?;
+                pgrx::check_for_interrupts!();
+            }
+        }
+        Ok(())
+    }
+
+    fn numbers(&self, state: State) -> Vec<usize> {
+        (0..self.rows.len())
+            .filter(|&number| self.rows[number].state == state)
+            .collect()
+    }
+}
+
+/// The key of a content at the given try.
+fn key_of(modality: Modality, xyz: [u32; 3], hash: &[u8; 32], probe: u32) -> Result<Key> {
+    let [x, y, z] = xyz;
+    let m = m_of(hash, probe);
+    Ok(Key::new(modality, Point { x, y, z, m })?)
+}
+
+/// Three bigint[] parameters.
+pub fn keys<'a>(keys: impl Iterator<Item = Key>) -> [pgrx::datum::DatumWithOid<'a>; 3] {
+    let mut codes = [Vec::new(), Vec::new(), Vec::new()];
+    for key in keys {
+        codes[0].push(key.h_xy);
+        codes[1].push(key.h_yz);
+        codes[2].push(key.h_zm);
+    }
+    codes.map(Into::into)
+}
+
+/// A statement in which `@first@` and `@end@` stand for the codes of a modality: the planner leaves the other seven
+/// eighths of the partitions alone.
+pub fn in_modality(template: &str, modality: Modality) -> String {
+    let (first, end) = modality_codes(modality);
+    template
+        .replace("@first@", &first.to_string())
+        .replace("@end@", &end.to_string())
+}
+
+/// Adds to the reference counts of atoms of one modality, which are there.
+pub fn add_references(
+    store: &Store,
+    modality: Modality,
+    changes: impl IntoIterator<Item = (Key, i64)>,
+) -> Result<()> {
+    let mut by_key = BTreeMap::new();
+    for (key, change) in changes {
+        *by_key.entry(key).or_insert(0) += change;
+    }
+    let changes: Vec<(Key, i64)> = by_key.into_iter().collect();
+    for batch in changes.chunks(BATCH) {
+        let [h_xy, h_yz, h_zm] = keys(batch.iter().map(|(key, _)| *key));
+        let by: Vec<i64> = batch.iter().map(|(_, change)| *change).collect();
+        let changed = store.execute(
+            &in_modality(
+                "UPDATE @store@.atoms a SET ref_count = a.ref_count + k.by
+                 FROM unnest($1, $2, $3, $4) k(h_xy, h_yz, h_zm, by)
+                 WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
+                   AND a.h_xy >= @first@ AND a.h_xy < @end@",
+                modality,
+            ),
+            &[h_xy, h_yz, h_zm, by.into()],
+        )?;
+        if changed != batch.len() {
+            return Err(Failure::new(
+                Code::ERRCODE_DATA_CORRUPTED,
+                format!(
+                    "{} of {} atoms are missing",
+                    batch.len() - changed,
+                    batch.len()
+                ),
+            )
+            .detail("They are parts of other atoms, or were there a moment ago."));
+        }
+        pgrx::check_for_interrupts!();
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Work that can fail without taking the transaction along.
+#![allow(unsafe_code)]
+
+use crate::error::{Code, Failure, Result};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgTryBuilder, pg_sys};
+use std::panic::AssertUnwindSafe;
+
+/// Runs something in a subtransaction: what it did stays when it succeeds and is undone when it fails, by an error of its
+/// own or one of PostgreSQL's. A cancel is not a failure of the work and goes on up, to end the statement.
+pub fn subtransaction<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: main thread, inside a transaction. As in PL/pgSQL's blocks with an EXCEPTION clause, the memory context and
+    // the resource owner of before are put back whichever way the subtransaction ends, and no SPI connection is open
+    // across its ends.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::CurrentMemoryContext = context;
+        let ended = PgTryBuilder::new(AssertUnwindSafe(|| Ended::Here(run())))
+            .catch_others(|error| Ended::Raised(Box::new(error)))
+            .execute();
+        if let Ended::Here(Ok(_)) = &ended {
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
+        match ended {
+            Ended::Here(result) => result,
+            Ended::Raised(error) => match failure(&error) {
+                Some(failure) => Err(failure),
+                None => error.rethrow(),
+            },
+        }
+    }
+}
+
+enum Ended<T> {
+    Here(Result<T>),
+    Raised(Box<CaughtError>),
+}
+
+/// What PostgreSQL reported, unless it was a cancel.
+fn failure(error: &CaughtError) -> Option<Failure> {
+    let report = match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    };
+    let code = report.sql_error_code();
+    if matches!(
+        code,
+        Code::ERRCODE_QUERY_CANCELED | Code::ERRCODE_ADMIN_SHUTDOWN | Code::ERRCODE_CRASH_SHUTDOWN
+    ) {
+        return None;
+    }
+    let mut failure = Failure::new(code, report.message());
+    if let Some(detail) = report.detail() {
+        failure = failure.detail(detail);
+    }
+    if let Some(hint) = report.hint() {
+        failure = failure.hint(hint);
+    }
+    Some(failure)
+}
