@@ -10,6 +10,7 @@ use crate::store::arguments::{maybe_bytes, maybe_text, text, uuid};
 use crate::store::query::refuse_during_recovery;
 use crate::store::subtransaction::subtransaction;
 use modelstore_atom::{Key, Modality};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// What a run is about.
@@ -78,15 +79,14 @@ impl Run<'_> {
         })?;
         let mut writer = Writer::new(&self.store, self.modality, &pending)?;
         let counts = writer.write(&mut *sources.joined()?)?;
+        let mut before = HashSet::new();
         let roots = pending
             .roots
             .iter()
             .map(|&root| {
-                (
-                    writer.key(root),
-                    pending.atoms[root].byte_length,
-                    writer.is_new(root),
-                )
+                // The same content a second time is not new any more.
+                let is_new = writer.is_new(root) && before.insert(root);
+                (writer.key(root), pending.atoms[root].byte_length, is_new)
             })
             .collect();
         let source_hash = match pending.roots[..] {

@@ -172,20 +172,22 @@ fn drop_store(name: &str, cascade: default!(bool, false)) -> String {
 /// that was there before.
 fn drop(name: &str, cascade: bool) -> Result<String> {
     let store = find(Some(name))?;
-    let (models, uploads) = store
+    let (models, uploads, atoms) = store
         .row(
-            "SELECT (SELECT count(*) FROM @store@.models), (SELECT count(*) FROM @store@.uploads)",
+            "SELECT (SELECT count(*) FROM @store@.models), (SELECT count(*) FROM @store@.uploads),
+                    EXISTS (SELECT FROM @store@.atoms)",
             &[],
-            |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?)),
+            |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?, row.get::<bool>(3)?)),
         )?
         .unwrap_or_default();
-    if models + uploads > 0 && !cascade {
+    if (models + uploads > 0 || atoms) && !cascade {
         return Err(Failure::new(
             Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             format!("cannot drop store \"{name}\" because it is not empty"),
         )
         .detail(format!(
-            "Number of models: {models}, of unfinished uploads: {uploads}."
+            "Number of models: {models}, of unfinished uploads: {uploads}{}.",
+            if atoms { "; it has atoms" } else { "" }
         ))
         .hint(format!(
             "SELECT modelstore.drop_store({}, cascade => true);",

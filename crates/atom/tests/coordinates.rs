@@ -79,23 +79,11 @@ mod golden {
 fn golden_numbers_never_change() {
     let mut count = 0;
     for (line, modality, content, expected) in golden::lines() {
-        assert_eq!(coordinates(modality, &content), expected, "{line}");
+        let found = coordinates(modality, &content);
+        assert_eq!(found, expected, "{line}: {found:?}");
         count += 1;
     }
     assert_eq!(count, COUNT);
-}
-
-#[test]
-#[ignore = "prints the golden file with the numbers of now"]
-fn print_golden() {
-    for line in GOLDEN.lines().filter(|line| line.starts_with('#')) {
-        println!("{line}");
-    }
-    for (line, modality, content, _) in golden::lines() {
-        let begin: Vec<&str> = line.split('\t').take(2).collect();
-        let [x, y, z] = coordinates(modality, &content);
-        println!("{}\t{x}\t{y}\t{z}", begin.join("\t"));
-    }
 }
 
 /// Against the reference.

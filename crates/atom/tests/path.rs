@@ -7,8 +7,8 @@ mod graphs;
 #[path = "path/small.rs"]
 mod small;
 
-use graphs::{Asked, Net, Random, close, cost};
-use modelstore_atom::path::{Strategy, find_path};
+use graphs::{Net, Random, close, cost};
+use modelstore_atom::path::Strategy;
 
 const NODES: usize = 10_000;
 const MANY_HOPS: u32 = 1_000_000;
@@ -159,41 +159,5 @@ fn the_estimate_saves_nodes_on_geometric_graphs() {
             astar as f64 / dijkstra as f64
         );
         assert!(astar * 2 < dijkstra);
-    }
-}
-
-/// Run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures"]
-fn figures() {
-    for (name, net) in nets() {
-        let reference = net.by_hops(0);
-        for hops in [10, 40].into_iter().filter(|hops| *hops < reference.len()) {
-            // A node whose cheapest path by so many hops has all of them.
-            let Some(to) =
-                (0..net.len()).find(|to| reference[hops][*to] < reference[hops - 1][*to])
-            else {
-                continue;
-            };
-            for strategy in Strategy::ALL {
-                for (max_hops, batch) in [(hops as u32, 1), (hops as u32, 32), (MANY_HOPS, 32)] {
-                    let mut asked = Asked::of(&net);
-                    let (from, to) = (net.keys[0], net.keys[to]);
-                    let start = std::time::Instant::now();
-                    let path =
-                        find_path(&mut asked, from, to, max_hops, strategy, batch, 2 * NODES)
-                            .unwrap();
-                    eprintln!(
-                        "{name}, {} by at most {max_hops}, batch {batch}: {} hops, {} calls, {} nodes, {} checks, {:.2} ms",
-                        strategy.name(),
-                        path.unwrap().len() - 1,
-                        asked.calls,
-                        asked.nodes,
-                        asked.checks,
-                        start.elapsed().as_secs_f64() * 1e3
-                    );
-                }
-            }
-        }
     }
 }
