@@ -3,6 +3,8 @@
 use crate::atom::pending::Pending;
 use crate::error::Result;
 use crate::source::Source;
+use crate::store::Store;
+use crate::tensor_storage::progress::Progress;
 use modelstore_atom::Modality;
 use modelstore_atom::coordinates::Coordinates;
 use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD};
@@ -13,8 +15,9 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// Distinct atoms of one run: about 200 bytes of memory each.
 pub const MAX_PENDING: u32 = 1 << 24;
 
-/// Takes the next source apart. `base` is where it begins among all sources of the run.
+/// Takes the next source apart; `pg_stat_progress_copy` shows how far it is. `base` is where it begins among all sources of the run.
 pub fn collect(
+    store: &Store,
     source: &mut dyn Source,
     base: u64,
     modality: Modality,
@@ -26,9 +29,15 @@ pub fn collect(
     let mut cutter = Cutter::new(modality, &window, total);
     let mut tree = TreeBuilder::new(Coordinates::new(modality));
     let (mut start, mut at) = (0, 0);
+    // For what takes long enough to be looked at.
+    let mut progress =
+        (total > WINDOW_BYTES as u64).then(|| Progress::begin(store, "atoms", total));
     loop {
         let end_of_window = start + window.len() as u64;
         if window.len() - at < LOOKAHEAD && end_of_window < total {
+            if let Some(progress) = &mut progress {
+                progress.advance(at as u64);
+            }
             start += at as u64;
             at = 0;
             let len = (total - start).min(WINDOW_BYTES as u64) as usize;

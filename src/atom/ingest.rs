@@ -75,7 +75,7 @@ impl Run<'_> {
         let mut byte_length = 0;
         sources.each(&mut |source, base| {
             byte_length = base + source.len();
-            collect(source, base, self.modality, &mut pending)
+            collect(&self.store, source, base, self.modality, &mut pending)
         })?;
         let mut writer = Writer::new(&self.store, self.modality, &pending)?;
         let counts = writer.write(&mut *sources.joined()?)?;

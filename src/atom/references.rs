@@ -21,6 +21,17 @@ fn release(atom: Option<AtomArgument>) -> i64 {
         let key = key_argument(atom, "atom")?;
         let (modality, _) = key.parts()?;
         let store = Store::current()?;
+        let codes = [key.h_xy.into(), key.h_yz.into(), key.h_zm.into()];
+        // The count of its places is of a snapshot taken when nobody else can change the count of its references.
+        store.write(
+            &in_modality(
+                "SELECT FROM @store@.atoms
+                 WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 AND h_xy >= @first@ AND h_xy < @end@ FOR UPDATE",
+                modality,
+            ),
+            &codes,
+            |_| Ok(()),
+        )?;
         // What composites refer to it for stays: releasing more often than it was taken in is refused.
         let left = store.write(
             &in_modality(
@@ -31,7 +42,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
                  RETURNING a.ref_count",
                 modality,
             ),
-            &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
+            &codes,
             |row| row.get::<i64>(1),
         )?;
         match left.first() {

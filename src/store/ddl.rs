@@ -200,11 +200,17 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
         ("VIEW", VIEWS),
         ("TABLE", TABLES),
     ] {
-        let names: Vec<String> = names.iter().map(|n| format!("@store@.{n}")).collect();
-        run(
-            &store,
-            &format!("DROP {kind} IF EXISTS {} {behavior}", names.join(", ")),
-        )?;
+        let names: Vec<String> = names
+            .iter()
+            .filter(|name| store.relation_oid(name) != pg_sys::InvalidOid)
+            .map(|name| format!("@store@.{name}"))
+            .collect();
+        if !names.is_empty() {
+            run(
+                &store,
+                &format!("DROP {kind} {} {behavior}", names.join(", ")),
+            )?;
+        }
     }
     if schema_is_empty(&store)? {
         run(&store, "DROP SCHEMA @store@")?;

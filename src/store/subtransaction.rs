@@ -7,7 +7,8 @@ use pgrx::{PgTryBuilder, pg_sys};
 use std::panic::AssertUnwindSafe;
 
 /// Runs something in a subtransaction: what it did stays when it succeeds and is undone when it fails, by an error of its
-/// own or one of PostgreSQL's. A cancel is not a failure of the work and goes on up, to end the statement.
+/// own or one of PostgreSQL's. A cancel, and a conflict of transactions that a client is to try again, are no failures of
+/// the work: they go on up and end the statement.
 pub fn subtransaction<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: main thread, inside a transaction. As in PL/pgSQL's blocks with an EXCEPTION clause, the memory context and
     // the resource owner of before are put back whichever way the subtransaction ends, and no SPI connection is open
@@ -42,7 +43,7 @@ enum Ended<T> {
     Raised(Box<CaughtError>),
 }
 
-/// What PostgreSQL reported, unless it was a cancel.
+/// What PostgreSQL reported, unless it is not for us.
 fn failure(error: &CaughtError) -> Option<Failure> {
     let report = match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
@@ -51,7 +52,11 @@ fn failure(error: &CaughtError) -> Option<Failure> {
     let code = report.sql_error_code();
     if matches!(
         code,
-        Code::ERRCODE_QUERY_CANCELED | Code::ERRCODE_ADMIN_SHUTDOWN | Code::ERRCODE_CRASH_SHUTDOWN
+        Code::ERRCODE_QUERY_CANCELED
+            | Code::ERRCODE_ADMIN_SHUTDOWN
+            | Code::ERRCODE_CRASH_SHUTDOWN
+            | Code::ERRCODE_T_R_SERIALIZATION_FAILURE
+            | Code::ERRCODE_T_R_DEADLOCK_DETECTED
     ) {
         return None;
     }

@@ -84,7 +84,7 @@ fn malformed() -> Failure {
 
 /// Shape and element bytes of an array of fixed-width elements.
 pub fn read(array: &[u8], element_bytes: usize) -> Result<(Shape, &[u8])> {
-    let (shape, data_offset) = open(array, "A tensor has a number at every place.")?;
+    let (shape, data_offset) = open(array, "Every place has a number.")?;
     let bytes = shape.elements() as usize * element_bytes;
     let data = array
         .get(data_offset..data_offset + bytes)

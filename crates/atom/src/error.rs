@@ -114,10 +114,10 @@ impl Error {
     }
 }
 
-/// What an axis is called: x, y, z, and numbers after that.
+/// What an axis is called: x, y, z, m, and numbers after that.
 fn axis_name(axis: usize) -> String {
     match axis {
-        0..3 => ["x", "y", "z"][axis].into(),
+        0..4 => ["x", "y", "z", "m"][axis].into(),
         _ => format!("{axis}"),
     }
 }
