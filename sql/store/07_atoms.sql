@@ -116,20 +116,24 @@ COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'When it began.';
 COMMENT ON COLUMN @store@.ingestion_log.ended_at IS 'When it was over.';
 COMMENT ON COLUMN @store@.ingestion_log.created_by IS 'Role that ran it.';
 
--- Ready to be switched on by secure_atoms(): a role sees its own atoms and public ones, and what they are made of. What
--- refers to an atom of somebody else counts itself there, which is the update that is allowed.
+-- Ready to be switched on by secure_atoms(): a role sees its own atoms and public ones, and changes its own.
 CREATE POLICY atoms_visible ON @store@.atoms FOR SELECT
     USING (created_by = current_user OR meta ->> 'visibility' = 'public');
-CREATE POLICY atoms_own_insert ON @store@.atoms FOR INSERT WITH CHECK (created_by = current_user);
-CREATE POLICY atoms_counted ON @store@.atoms FOR UPDATE
-    USING (created_by = current_user OR meta ->> 'visibility' = 'public');
-CREATE POLICY atoms_own_delete ON @store@.atoms FOR DELETE USING (created_by = current_user);
-CREATE POLICY atom_parts_visible ON @store@.atom_parts
+CREATE POLICY atoms_own ON @store@.atoms USING (created_by = current_user);
+CREATE POLICY atom_parts_visible ON @store@.atom_parts FOR SELECT
     USING (EXISTS (SELECT FROM @store@.atoms a
                    WHERE a.h_xy = parent_h_xy AND a.h_yz = parent_h_yz AND a.h_zm = parent_h_zm));
-CREATE POLICY atom_chunks_visible ON @store@.atom_chunks
+CREATE POLICY atom_parts_own ON @store@.atom_parts
+    USING (EXISTS (SELECT FROM @store@.atoms a
+                   WHERE a.h_xy = parent_h_xy AND a.h_yz = parent_h_yz AND a.h_zm = parent_h_zm
+                     AND a.created_by = current_user));
+CREATE POLICY atom_chunks_visible ON @store@.atom_chunks FOR SELECT
     USING (EXISTS (SELECT FROM @store@.atoms a
                    WHERE a.h_xy = atom_chunks.h_xy AND a.h_yz = atom_chunks.h_yz AND a.h_zm = atom_chunks.h_zm));
+CREATE POLICY atom_chunks_own ON @store@.atom_chunks
+    USING (EXISTS (SELECT FROM @store@.atoms a
+                   WHERE a.h_xy = atom_chunks.h_xy AND a.h_yz = atom_chunks.h_yz AND a.h_zm = atom_chunks.h_zm
+                     AND a.created_by = current_user));
 CREATE POLICY ingestion_log_own ON @store@.ingestion_log USING (created_by = current_user);
 
 CREATE MATERIALIZED VIEW @store@.atom_spatial_summary AS

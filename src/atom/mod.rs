@@ -11,14 +11,15 @@ mod ingest;
 mod ingest_sql;
 mod key;
 mod many;
-mod meta;
 mod nearest;
 mod path;
 mod pending;
 mod postgis;
 mod reconstruct;
 mod references;
+pub mod security;
 mod spatial;
+mod summary;
 mod write;
 
 pgrx::extension_sql_file!(

@@ -2,6 +2,7 @@
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::reconstruct::{missing, name};
+use crate::atom::security::require_all_visible;
 use crate::atom::write::{add_references, in_modality, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
@@ -55,15 +56,24 @@ fn release(atom: Option<AtomArgument>) -> i64 {
 /// Why an atom could not be released.
 fn not_held(store: &Store, key: Key) -> Result<Failure> {
     let there = store.row(
-        "SELECT ref_count FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
+        "SELECT ref_count, ref_count > (SELECT count(*) FROM @store@.atom_parts p
+                                        WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm)
+                           AND created_by <> current_user
+         FROM @store@.atoms a WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
         &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
-        |row| row.get::<i64>(1),
+        |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)),
     )?;
+    let atom = name(key);
     Ok(match there {
         None => missing(key),
-        Some(count) => Failure::new(
+        Some((_, true)) => Failure::new(
+            Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for atom {atom}"),
+        )
+        .detail("Another role took it in."),
+        Some((count, false)) => Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("atom {} is not held", name(key)),
+            format!("atom {atom} is not held"),
         )
         .detail(format!(
             "It was released as often as it was taken in; its {count} references are those of composite atoms."
@@ -80,6 +90,7 @@ fn atoms_gc() -> TableIterator<'static, (name!(atoms, i64), name!(byte_length, i
 
 fn collect() -> Result<(i64, i64)> {
     let store = Store::current()?;
+    require_all_visible(&store, "collect atoms")?;
     // Waits until no ingest is under way and keeps new ones waiting, not readers.
     store.execute(
         "LOCK TABLE ONLY @store@.atoms IN SHARE ROW EXCLUSIVE MODE",

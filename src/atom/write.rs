@@ -7,6 +7,7 @@
 use crate::atom::chunk_leaves;
 use crate::atom::key::content_hash_of;
 use crate::atom::pending::{Pending, PendingContent};
+use crate::atom::security::is_secured;
 use crate::error::{Code, Failure, Result};
 use crate::source::Source;
 use crate::store::Store;
@@ -34,6 +35,9 @@ pub struct Writer<'a> {
     store: &'a Store,
     modality: Modality,
     pending: &'a Pending,
+    /// Where roles are kept apart, only atoms of one's own are found: a reference from one role's atoms to another's would
+    /// be one that the other can neither see nor rely on.
+    whose: &'static str,
     rows: Vec<Row>,
 }
 
@@ -71,6 +75,11 @@ impl<'a> Writer<'a> {
             store,
             modality,
             pending,
+            whose: if is_secured(store)? {
+                "AND a.created_by = current_user"
+            } else {
+                ""
+            },
             rows,
         })
     }
@@ -154,9 +163,10 @@ impl<'a> Writer<'a> {
                  FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
                  CROSS JOIN LATERAL (SELECT a.content_hash FROM @store@.atoms a
                                      WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
-                                       AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
+                                       AND a.h_xy >= @first@ AND a.h_xy < @end@ @whose@ OFFSET 0) a",
                 self.modality,
-            ),
+            )
+            .replace("@whose@", self.whose),
             &keys(batch.iter().map(|&number| self.rows[number].key)),
             |row| {
                 let hash = content_hash_of(&row.get::<Vec<u8>>(2)?)?;
@@ -205,7 +215,7 @@ impl<'a> Writer<'a> {
                 self.rows[number].state = State::Unknown;
             }
             self.look_up()?;
-            // Nothing to be seen at a place that cannot be taken: a row of somebody else, behind a policy.
+            // Nothing of ours at a place that cannot be taken: it has a row of somebody else.
             for (&number, before) in refused.iter().zip(before) {
                 let row = &self.rows[number];
                 if row.state == State::Absent && row.key == before {

@@ -5,6 +5,7 @@
 //! references again with a newer snapshot, because a writer may have committed between the first look and the lock.
 //! From then on no writer can take the row. The foreign keys would refuse the delete anyway.
 
+use crate::atom::security::require_all_visible;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
 use crate::store::query;
@@ -81,6 +82,7 @@ fn with_garbage(store: &Store, template: &str, garbage: &str) -> String {
 /// What a collection would remove now.
 fn preview() -> Result<Collected> {
     let store = Store::current()?;
+    require_all_visible(&store, "collect chunks")?;
     let garbage = unreferenced(&store)?;
     query::rows(
             &with_garbage(
@@ -124,6 +126,7 @@ fn serializable(collect: impl Fn() -> Result<Collected> + UnwindSafe) -> Result<
 
 fn collect() -> Result<Collected> {
     let store = Store::current()?;
+    require_all_visible(&store, "collect chunks")?;
     let mut collected = (tensors(&store)?, 0, 0, 0);
     // Deleting a delta may leave its base without a user: at most one more round for each level of deltas.
     loop {

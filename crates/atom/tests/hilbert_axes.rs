@@ -72,7 +72,7 @@ fn what_a_curve_does_not_have_is_named() {
         }
     }
     let error = hilbert_encode_nd(&[0, 0, 0, 8], 3).unwrap_err();
-    assert_eq!(error.to_string(), "coordinate 3 = 8 is out of range");
+    assert_eq!(error.to_string(), "coordinate m = 8 is out of range");
     let error = hilbert_encode_nd(&[0, 0, -8], 3).unwrap_err();
     assert_eq!(error.to_string(), "coordinate z = -8 is out of range");
     let error = hilbert_decode_nd(i64::MIN, 3, 21).unwrap_err();
