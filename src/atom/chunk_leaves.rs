@@ -6,6 +6,7 @@ use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::bytes_array;
 use crate::store::chunks::SpiChunks;
+use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::Key;
 use modelstore_chunk::{ChunkHash, Encoder};
 use modelstore_tensor::DType;
@@ -23,10 +24,12 @@ pub fn insert(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source
     let (mut raw, mut encoded) = (Vec::new(), Vec::new());
     for batch in leaves.chunks(BATCH) {
         for &(hash, _, offset, len) in batch {
-            source.read_at(offset, len as usize, &mut raw)?;
-            encoded.clear();
-            encoder.encode(DType::U8, &raw, &mut encoded)?;
-            chunks.add(&ChunkHash(hash), &encoded, raw.len() as u32)?;
+            in_scratch_memory(|| {
+                source.read_at(offset, len as usize, &mut raw)?;
+                encoded.clear();
+                encoder.encode(DType::U8, &raw, &mut encoded)?;
+                chunks.add(&ChunkHash(hash), &encoded, raw.len() as u32)
+            })?;
             pgrx::check_for_interrupts!();
         }
         let [h_xy, h_yz, h_zm] = keys(batch.iter().map(|leaf| leaf.1));

@@ -103,8 +103,10 @@ fn ingest_large_object(
         name!(error, Option<String>),
     ),
 > {
-    let oid = large_object.unwrap_or(pg_sys::InvalidOid);
-    TableIterator::once(or_raise(one(&mut Object(oid), modality, source_uri)))
+    TableIterator::once(or_raise(
+        required(large_object, "large_object")
+            .and_then(|oid| one(&mut Object(oid), modality, source_uri)),
+    ))
 }
 
 /// Takes in many contents in one run, each an atom of its own: in the order of the array, from 1.

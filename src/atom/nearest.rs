@@ -119,8 +119,7 @@ fn within_radius(
             )
             .detail("A radius is 0 or more."));
         }
-        // Squares of distances are whole numbers: nothing is lost by rounding down.
-        let radius_squared = radius.min(FARTHEST).powi(2) as u64;
+        let radius_squared = square(radius.min(FARTHEST));
         inside(
             &Region::Ball {
                 center,
@@ -137,7 +136,24 @@ fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
 }
 
 fn distance(neighbour: &Neighbour) -> f64 {
-    (neighbour.distance_squared as f64).sqrt()
+    root(neighbour.distance_squared)
+}
+
+fn root(squared: u64) -> f64 {
+    (squared as f64).sqrt()
+}
+
+/// The largest square whose root is not above a radius, as roots are rounded: an atom is within the distance that
+/// [`nearest`] says it has.
+fn square(radius: f64) -> u64 {
+    let mut squared = radius.powi(2) as u64;
+    while root(squared) > radius {
+        squared -= 1;
+    }
+    while root(squared + 1) <= radius {
+        squared += 1;
+    }
+    squared
 }
 
 fn count(k: Option<i32>) -> Result<usize> {

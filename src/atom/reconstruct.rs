@@ -10,6 +10,7 @@ use crate::atom::write::{in_modality, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
 use crate::store::Store;
+use crate::store::scratch::in_scratch_memory;
 use crate::tensor_storage::stream::ChunkStream;
 use crate::varlena::Building;
 use modelstore_atom::Key;
@@ -20,6 +21,8 @@ use std::rc::Rc;
 
 /// Atoms that are resolved with one statement.
 const BATCH: usize = 512;
+/// Levels of composites. Each has two parts or more, so a content of 2^64 bytes has no more.
+const MAX_DEPTH: u8 = 64;
 /// Bytes that are put together before they are handed on.
 const PART_BYTES: usize = 256 << 10;
 
@@ -72,8 +75,8 @@ struct Reconstruction {
 
 /// Something of the list.
 enum Item {
-    /// Not looked at.
-    Atom(Key),
+    /// Not looked at, and in so many others.
+    Atom(Key, u8),
     Bytes(Rc<[u8]>),
     Chunk(Key, ChunkHash),
 }
@@ -108,7 +111,7 @@ impl Reconstruction {
             content_hash: content_hash_of(&hash)?,
             hasher: blake3::Hasher::new(),
             seen: 0,
-            rest: VecDeque::from([Item::Atom(root)]),
+            rest: VecDeque::from([Item::Atom(root, 0)]),
             done: false,
         })
     }
@@ -123,10 +126,12 @@ impl Reconstruction {
             pgrx::check_for_interrupts!();
             match self.rest.pop_front() {
                 Some(Item::Bytes(bytes)) => part.extend_from_slice(&bytes),
-                Some(Item::Chunk(key, hash)) => self.chunks(key, hash, &mut part)?,
-                Some(atom @ Item::Atom(_)) => {
+                Some(Item::Chunk(key, hash)) => {
+                    in_scratch_memory(|| self.chunks(key, hash, &mut part))?;
+                }
+                Some(atom @ Item::Atom(..)) => {
                     self.rest.push_front(atom);
-                    self.resolve()?;
+                    in_scratch_memory(|| self.resolve())?;
                 }
                 None => {}
             }
@@ -181,25 +186,31 @@ impl Reconstruction {
     fn resolve(&mut self) -> Result<()> {
         let mut front = Vec::new();
         while front.len() < BATCH
-            && let Some(Item::Atom(key)) = self.rest.front()
+            && let Some(Item::Atom(key, depth)) = self.rest.front()
         {
-            front.push(*key);
+            front.push((*key, *depth));
             self.rest.pop_front();
         }
-        let mut distinct = front.clone();
+        let mut distinct: Vec<Key> = front.iter().map(|(key, _)| *key).collect();
         distinct.sort_unstable();
         distinct.dedup();
         let found = self.find(&distinct)?;
         // A composite of composites can be as long as the data: only one of them is opened at a time.
         let mut opened = false;
         let mut items = Vec::new();
-        for key in front {
+        for (key, depth) in front {
             match found.get(&key) {
-                _ if opened => items.push(Item::Atom(key)),
+                _ if opened => items.push(Item::Atom(key, depth)),
                 Some(Found::Bytes(bytes)) => items.push(Item::Bytes(Rc::clone(bytes))),
                 Some(Found::Chunk(hash)) => items.push(Item::Chunk(key, *hash)),
+                Some(Found::Parts(_)) if depth == MAX_DEPTH => {
+                    return Err(Failure::new(
+                        Code::ERRCODE_DATA_CORRUPTED,
+                        format!("atom {} is part of itself", name(key)),
+                    ));
+                }
                 Some(Found::Parts(parts)) => {
-                    items.extend(parts.iter().map(|&part| Item::Atom(part)));
+                    items.extend(parts.iter().map(|&part| Item::Atom(part, depth + 1)));
                     opened = items.len() > 4 * BATCH;
                 }
                 None => return Err(missing(key)),
@@ -213,6 +224,7 @@ impl Reconstruction {
 
     fn find(&self, wanted: &[Key]) -> Result<HashMap<Key, Found>> {
         let mut found: HashMap<Key, Found> = HashMap::with_capacity(wanted.len());
+        let mut hash = Vec::new();
         // Neither table is partitioned, and what is in one of them has no value.
         self.store.query(
             "SELECT k.h_xy, k.h_yz, k.h_zm, c.chunk_hash, p.h_xys, p.h_yzs, p.h_zms
@@ -229,11 +241,13 @@ impl Reconstruction {
             &keys(wanted.iter().copied()),
             |row| {
                 let key = Key { h_xy: row.get(1)?, h_yz: row.get(2)?, h_zm: row.get(3)? };
-                let what = match row.opt::<Vec<u8>>(4)? {
-                    Some(hash) => Found::Chunk(ChunkHash::from_slice(&hash)?),
-                    None => {
-                        let [a, b, c]: [Vec<i64>; 3] = [row.get(5)?, row.get(6)?, row.get(7)?];
-                        let parts = a.into_iter().zip(b).zip(c);
+                hash.clear();
+                let what = match row.append_bytes(4, &mut hash)? {
+                    true => Found::Chunk(ChunkHash::from_slice(&hash)?),
+                    false => {
+                        let [a, b, c] = [5, 6, 7].map(|n| row.bigints(n));
+                        let codes = |codes: Result<Option<Vec<i64>>>| codes.map(Option::unwrap_or_default);
+                        let parts = codes(a)?.into_iter().zip(codes(b)?).zip(codes(c)?);
                         Found::Parts(parts.map(|((h_xy, h_yz), h_zm)| Key { h_xy, h_yz, h_zm }).collect())
                     }
                 };
@@ -247,7 +261,12 @@ impl Reconstruction {
             .filter(|key| !found.contains_key(key))
             .collect();
         while let Some(first) = rest.first() {
-            let (modality, _) = first.parts()?;
+            let (modality, _) = first.parts().map_err(|e| {
+                Failure::new(
+                    Code::ERRCODE_DATA_CORRUPTED,
+                    format!("part of an atom: {e}"),
+                )
+            })?;
             let same: Vec<Key> = rest
                 .extract_if(.., |key| key.h_xy >> 56 == modality as i64)
                 .collect();

@@ -12,6 +12,7 @@ use crate::error::{Code, Failure, Result};
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::bytes_array;
+use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::key::{m_of, modality_codes};
 use modelstore_atom::{Key, Modality, Point};
 use std::collections::BTreeMap;
@@ -150,13 +151,14 @@ impl<'a> Writer<'a> {
             }
             unknown.sort_unstable_by_key(|&number| self.rows[number].key);
             for batch in unknown.chunks(BATCH) {
-                self.look_up_batch(batch)?;
+                in_scratch_memory(|| self.look_up_batch(batch))?;
                 pgrx::check_for_interrupts!();
             }
         }
     }
 
     fn look_up_batch(&mut self, batch: &[usize]) -> Result<()> {
+        let mut hash = Vec::new();
         let there = self.store.write(
             &in_modality(
                 "SELECT k.number, a.content_hash
@@ -169,8 +171,9 @@ impl<'a> Writer<'a> {
             .replace("@whose@", self.whose),
             &keys(batch.iter().map(|&number| self.rows[number].key)),
             |row| {
-                let hash = content_hash_of(&row.get::<Vec<u8>>(2)?)?;
-                Ok((row.get::<i64>(1)? as usize - 1, hash))
+                hash.clear();
+                row.append_bytes(2, &mut hash)?;
+                Ok((row.get::<i64>(1)? as usize - 1, content_hash_of(&hash)?))
             },
         )?;
         for &number in batch {
@@ -206,7 +209,7 @@ impl<'a> Writer<'a> {
             }
             absent.sort_unstable_by_key(|&number| self.rows[number].key);
             for batch in absent.chunks(BATCH) {
-                self.insert_batch(batch, references)?;
+                in_scratch_memory(|| self.insert_batch(batch, references))?;
                 pgrx::check_for_interrupts!();
             }
             let refused = self.numbers(State::Absent);
@@ -290,14 +293,16 @@ impl<'a> Writer<'a> {
                 parts.push(self.rows[part as usize].key);
             }
             if parents.len() >= BATCH || nth + 1 == composites.len() && !parents.is_empty() {
-                let [a, b, c] = keys(parents.drain(..));
-                let [d, e, f] = keys(parts.drain(..));
-                self.store.execute(
-                    "INSERT INTO @store@.atom_parts
-                         (parent_h_xy, parent_h_yz, parent_h_zm, part_index, h_xy, h_yz, h_zm)
-                     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
-                    &[a, b, c, std::mem::take(&mut indexes).into(), d, e, f],
-                )?;
+                in_scratch_memory(|| {
+                    let [a, b, c] = keys(parents.drain(..));
+                    let [d, e, f] = keys(parts.drain(..));
+                    self.store.execute(
+                        "INSERT INTO @store@.atom_parts
+                             (parent_h_xy, parent_h_yz, parent_h_zm, part_index, h_xy, h_yz, h_zm)
+                         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
+                        &[a, b, c, std::mem::take(&mut indexes).into(), d, e, f],
+                    )
+                })?;
                 pgrx::check_for_interrupts!();
             }
         }
@@ -350,18 +355,20 @@ pub fn add_references(
     }
     let changes: Vec<(Key, i64)> = by_key.into_iter().collect();
     for batch in changes.chunks(BATCH) {
-        let [h_xy, h_yz, h_zm] = keys(batch.iter().map(|(key, _)| *key));
-        let by: Vec<i64> = batch.iter().map(|(_, change)| *change).collect();
-        let changed = store.execute(
-            &in_modality(
-                "UPDATE @store@.atoms a SET ref_count = a.ref_count + k.by
+        let changed = in_scratch_memory(|| {
+            let [h_xy, h_yz, h_zm] = keys(batch.iter().map(|(key, _)| *key));
+            let by: Vec<i64> = batch.iter().map(|(_, change)| *change).collect();
+            store.execute(
+                &in_modality(
+                    "UPDATE @store@.atoms a SET ref_count = a.ref_count + k.by
                  FROM unnest($1, $2, $3, $4) k(h_xy, h_yz, h_zm, by)
                  WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
                    AND a.h_xy >= @first@ AND a.h_xy < @end@",
-                modality,
-            ),
-            &[h_xy, h_yz, h_zm, by.into()],
-        )?;
+                    modality,
+                ),
+                &[h_xy, h_yz, h_zm, by.into()],
+            )
+        })?;
         if changed != batch.len() {
             return Err(Failure::new(
                 Code::ERRCODE_DATA_CORRUPTED,

@@ -6,6 +6,7 @@ pub mod corruption;
 pub mod ddl;
 pub mod gc;
 pub mod query;
+pub mod scratch;
 pub mod space;
 pub mod subtransaction;
 

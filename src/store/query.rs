@@ -3,6 +3,7 @@
 use crate::error::{Code, Failure, Result};
 use crate::jsonb::Jsonb;
 use crate::store::Store;
+use crate::tensor::array;
 use crate::varlena::Detoasted;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, PgOid};
@@ -56,6 +57,21 @@ impl Row<'_> {
         // SAFETY: the column is a varlena and is read while the query's memory lives; a copy is freed at once.
         out.extend_from_slice(unsafe { Detoasted::from_datum(datum) }.bytes());
         Ok(true)
+    }
+
+    /// The elements of a bigint[] in column `n`, without NULLs; `None` when it is NULL. Leaves nothing behind, as above.
+    #[allow(unsafe_code)]
+    pub fn bigints(&self, n: usize) -> Result<Option<Vec<i64>>> {
+        let Some(datum) = self.datum(n)? else {
+            return Ok(None);
+        };
+        // SAFETY: the column is an array and is read while the query's memory lives; a copy is freed at once.
+        let array = unsafe { Detoasted::from_datum(datum) };
+        let (_, bytes) = array::read(array.bytes(), size_of::<i64>())?;
+        let (words, _) = bytes.as_chunks::<8>();
+        Ok(Some(
+            words.iter().map(|word| i64::from_ne_bytes(*word)).collect(),
+        ))
     }
 
     /// The jsonb in column `n`; `None` when it is NULL, or has a number that no type of Rust holds.
