@@ -15,7 +15,7 @@ use modelstore_atom::{Key, Modality, Point};
 
 /// Ranges of places with which a ball is covered: with fewer, more rows are read that lie outside; with more, ranges
 /// are looked up in which there are none.
-const BALL_RANGES: usize = 24;
+const BALL_RANGES: usize = 16;
 /// Ranges for a region of any size.
 const REGION_RANGES: usize = 512;
 
