@@ -22,6 +22,8 @@ fn release(atom: Option<AtomArgument>) -> i64 {
         let key = key_argument(atom, "atom")?;
         let (modality, _) = key.parts()?;
         let store = Store::current()?;
+        // As an ingest does, before any row: a collection that has the table waits for nobody's rows.
+        store.execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
         let codes = [key.h_xy.into(), key.h_yz.into(), key.h_zm.into()];
         // The count of its places is of a snapshot taken when nobody else can change the count of its references.
         store.write(
