@@ -196,7 +196,7 @@ def test_many_at_once(db) -> None:
     assert [row.byte_length for row in rows] == [len(c) for c in contents]
     assert [reconstruct(db, row) for row in rows] == contents
     assert len({key_of(row) for row in rows}) == len(set(contents))
-    assert all(row.is_new for row in rows)
+    assert [row.is_new for row in rows] == [c not in contents[:n] for n, c in enumerate(contents)]
     assert atom_row(db, rows[0]).ref_count == Counter(contents)[b"one"] == 2
     check_references(db, held)
     (log,) = log_rows(db)
