@@ -67,7 +67,7 @@ on_postgres() {
   export PG=$1
   local outside=(pgrx-tests --ignore pgrx-tests/test_in_server.py)
   if [ "$PG" != 18 ] && [ -z "$requested" ]; then # once is enough for what no version of PostgreSQL changes
-    for once in docs atoms_failures atoms_keys atoms_nearest atoms_path; do
+    for once in docs atoms_failures atoms_ingest atoms_keys atoms_nearest atoms_path; do
       outside+=(--ignore "pgrx-tests/test_$once.py")
     done
   fi
