@@ -18,9 +18,10 @@ CREATE TABLE @store@.atoms (
     updated_at timestamptz NOT NULL DEFAULT now(),
     updated_by text NOT NULL DEFAULT current_user,
     version integer NOT NULL DEFAULT 1 CHECK (version > 0),
-    PRIMARY KEY (h_xy, h_yz, h_zm),
     CHECK (value IS NULL OR octet_length(value) = byte_length)
 ) PARTITION BY RANGE (h_xy);
+-- The key. As a PRIMARY KEY, pg_restore --clean would fail to drop it from the partitions.
+CREATE UNIQUE INDEX atoms_key_idx ON @store@.atoms (h_xy, h_yz, h_zm);
 -- A row is a few hundred bytes: without TOAST tables, a store has 512 relations less.
 ALTER TABLE @store@.atoms
     ALTER value SET STORAGE PLAIN,

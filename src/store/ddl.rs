@@ -91,8 +91,7 @@ fn create(name: &str) -> Result<String> {
 }
 
 /// The partitions of `atoms`, one statement for each modality: 32 equal ranges of the curve each. Some room is left on
-/// their pages: a count that changes there leaves the indexes alone. Names begin with the number so that those of their
-/// constraints sort before the parent's: pg_restore --clean drops from the end, and the parent's takes theirs along.
+/// their pages: a count that changes there leaves the indexes alone.
 fn atom_partitions() -> impl Iterator<Item = String> {
     Modality::ALL.into_iter().map(|modality| {
         (0..RANGES_PER_MODALITY as u8)
