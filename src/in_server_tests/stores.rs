@@ -20,7 +20,7 @@ mod tests {
 
     #[pg_test]
     fn plans_survive_a_store_that_is_dropped_and_made_again() {
-        for round in 0..3 {
+        for round in 0..2 {
             Spi::run("SELECT modelstore.create_store()").expect("made");
             let store = Store::current().expect("it is there");
             assert_eq!(count(&store), 0);
@@ -43,7 +43,7 @@ mod tests {
 
     #[pg_test]
     fn many_plans_do_not_stay_for_ever() {
-        for i in 0..1100 {
+        for i in 0..2100 {
             let found = query::rows(&format!("SELECT {i}"), &[], |row| row.get::<i32>(1));
             assert_eq!(found.expect("a query"), [i]);
         }
