@@ -198,6 +198,13 @@ def test_what_another_public_atom_is_made_of_stays_public(secured, alice, bob) -
     assert bob.execute("SELECT count(*) FROM store.atoms WHERE value = 'only she has this line, in her document\n'").fetchone() == (0,)
 
 
+def test_other_meta_of_a_document_leaves_its_public_line_alone(secured, alice, bob) -> None:
+    document, line = ingest(alice, HERS), ingest(alice, "the same line in both\n")
+    publish(alice, line)
+    alice.execute("""SELECT modelstore.set_atom_meta((%s, %s, %s), '{"title": "hers"}')""", document)
+    assert reconstruct(bob, line) == b"the same line in both\n"
+
+
 @pytest.mark.parametrize("content", [HERS, BLOB], ids=["document", "blob"])
 def test_a_public_composite_is_taken_in_as_a_copy(content: str | bytes, secured, alice, bob) -> None:
     key = ingest(alice, content)

@@ -33,8 +33,10 @@ fn reconstruct(atom: Option<AtomArgument>) -> ByteaOut {
     or_raise((|| {
         let mut parts = Reconstruction::begin(&Store::current()?, key_argument(atom, "atom")?)?;
         let len = usize::try_from(parts.byte_length).unwrap_or(usize::MAX);
-        let mut value = Building::zeroed(len)
-            .map_err(|e| e.hint("SELECT modelstore.reconstruct_parts(atom) FROM …;"))?;
+        let mut value = Building::zeroed(len).map_err(|e| {
+            let atom = name(parts.root);
+            e.hint(format!("SELECT modelstore.reconstruct_parts({atom});"))
+        })?;
         let mut at = 0;
         while let Some(part) = parts.next()? {
             if let Some(room) = value.bytes_mut().get_mut(at..at + part.len()) {

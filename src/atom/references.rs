@@ -6,10 +6,12 @@ use crate::atom::security::require_all_visible;
 use crate::atom::write::{add_references, in_modality, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
+use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::key::m_of;
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 /// Atoms collected at a time.
 const BATCH: i64 = 10_000;
@@ -108,7 +110,7 @@ fn collect() -> Result<(i64, i64)> {
         atoms += dead.len() as i64;
         bytes += dead.iter().map(|(_, length)| length).sum::<i64>();
         let gone: Vec<Key> = dead.into_iter().map(|(key, _)| key).collect();
-        remove(&store, &gone)?;
+        in_scratch_memory(|| remove(&store, &gone))?;
         gone.iter().for_each(|key| probed.remove(key));
         pgrx::check_for_interrupts!();
     }
@@ -118,14 +120,15 @@ fn collect() -> Result<(i64, i64)> {
 /// to stay: a search for them ends at the first empty place.
 struct Probed {
     passed: HashMap<Key, Vec<Key>>,
-    held: HashSet<Key>,
+    /// The places passed, each with how many passed it.
+    held: HashMap<Key, usize>,
 }
 
 impl Probed {
     fn find(store: &Store) -> Result<Probed> {
         let mut probed = Probed {
             passed: HashMap::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
         };
         store.query(
             "SELECT h_xy, h_yz, h_zm, content_hash FROM @store@.atoms
@@ -147,7 +150,9 @@ impl Probed {
                     }
                     passed.push(Key::new(modality, Point { m, ..point })?);
                 }
-                probed.held.extend(&passed);
+                for &place in &passed {
+                    *probed.held.entry(place).or_default() += 1;
+                }
                 probed.passed.insert(key, passed);
                 Ok(())
             },
@@ -157,8 +162,13 @@ impl Probed {
 
     /// Once an atom is gone, what it passed is held by the others alone.
     fn remove(&mut self, key: &Key) {
-        if self.passed.remove(key).is_some() {
-            self.held = self.passed.values().flatten().copied().collect();
+        for place in self.passed.remove(key).into_iter().flatten() {
+            if let Entry::Occupied(mut count) = self.held.entry(place) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
     }
 }
@@ -178,7 +188,7 @@ fn dead(store: &Store, probed: &Probed) -> Result<Vec<(Key, i64)>> {
             Ok((key, row.get::<i64>(4)?))
         },
     )?;
-    dead.retain(|(key, _)| !probed.held.contains(key));
+    dead.retain(|(key, _)| !probed.held.contains_key(key));
     Ok(dead)
 }
 

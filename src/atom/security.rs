@@ -42,7 +42,11 @@ fn secure(enable: bool) -> Result<()> {
             &[],
         )?;
     }
-    let mixed = store.rows(
+    if !enable {
+        return Ok(());
+    }
+    // With a new snapshot: what an ingest wrote while the tables were waited for counts.
+    let mixed = store.write(
         "SELECT 1 FROM @store@.atom_parts p
          JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
          JOIN @store@.atoms b ON (b.h_xy, b.h_yz, b.h_zm) = (p.h_xy, p.h_yz, p.h_zm)
@@ -50,15 +54,15 @@ fn secure(enable: bool) -> Result<()> {
         &[],
         |_| Ok(()),
     )?;
-    if enable && !mixed.is_empty() {
-        return Err(Failure::new(
-            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "atoms of one role are made of atoms of another",
-        )
-        .detail("Roles were not kept apart when they took data in; a role would not see all of its own data.")
-        .hint(store.sql("SELECT created_by, count(*) FROM @store@.atoms GROUP BY created_by;")));
+    if mixed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::new(
+        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "atoms of one role are made of atoms of another",
+    )
+    .detail("Roles were not kept apart when they took data in; a role would not see all of its own data.")
+    .hint(store.sql("SELECT created_by, count(*) FROM @store@.atoms GROUP BY created_by;")))
 }
 
 /// Whether it is on.
@@ -102,15 +106,24 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
     let codes = || [key.h_xy.into(), key.h_yz.into(), key.h_zm.into()];
     let [h_xy, h_yz, h_zm] = codes();
     let set = store.write(
-        "UPDATE @store@.atoms SET meta = $4, version = version + 1, updated_at = now(), updated_by = current_user
-         WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
-         RETURNING version, meta ->> 'visibility' IS NOT DISTINCT FROM 'public'",
+        "WITH before AS (
+             SELECT meta FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE
+         )
+         UPDATE @store@.atoms a
+         SET meta = $4, version = version + 1, updated_at = now(), updated_by = current_user
+         FROM before WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
+         RETURNING version, before.meta ->> 'visibility' IS NOT DISTINCT FROM 'public',
+                   a.meta ->> 'visibility' IS NOT DISTINCT FROM 'public'",
         &[h_xy, h_yz, h_zm, maybe_jsonb(meta)],
-        |row| Ok((row.get::<i32>(1)?, row.get::<bool>(2)?)),
+        |row| Ok((row.get::<i32>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?)),
     )?;
-    let Some(&(version, is_public)) = set.first() else {
+    let Some(&(version, was_public, is_public)) = set.first() else {
         return Err(missing(key));
     };
+    // Parts that are public by themselves are not touched by other changes of what they are in.
+    if was_public == is_public {
+        return Ok(version);
+    }
     // Nobody can read an atom without its parts.
     let parts = if is_public {
         format!(
