@@ -1,6 +1,6 @@
 //! Leaves that are too large for a row: in the chunk store, as pieces of tensors are.
 
-use crate::atom::write::keys;
+use crate::atom::statement::keys;
 use crate::error::Result;
 use crate::source::Source;
 use crate::store::Store;

@@ -3,17 +3,17 @@
 //! For a few, each is a search of its own. For many, it is cheaper to read the atoms once into a tree in memory, when
 //! they fit into `maintenance_work_mem`.
 
-use crate::atom::spatial::{Neighbour, nearest};
+use crate::atom::places::Places;
+use crate::atom::spatial::{Neighbour, nearest, partitions};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::arguments::maybe_text;
-use modelstore_atom::key::modality_codes;
 use modelstore_atom::spatial::PackedTree;
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::pg_sys;
 
 /// How many rows can be read into a tree in the time of one search of the table.
-const ROWS_PER_SEARCH: i64 = 500;
+const ROWS_PER_SEARCH: i64 = 300;
 /// Memory of a row in a tree that is being made.
 const BYTES_PER_ROW: i64 = 48;
 
@@ -24,13 +24,14 @@ pub fn nearest_of_many(
     k: usize,
     modality: Option<Modality>,
 ) -> Result<Vec<Vec<Neighbour>>> {
+    let mut places = Places::open(store)?;
     if !is_worth_a_tree(store, points.len(), modality)? {
         return points
             .iter()
-            .map(|point| nearest(store, point, k, modality))
+            .map(|point| nearest(&mut places, point, k, modality))
             .collect();
     }
-    let tree = read(store, modality)?;
+    let tree = read(&mut places, modality)?;
     let mut found = Vec::new();
     points
         .iter()
@@ -79,30 +80,12 @@ fn is_worth_a_tree(store: &Store, searches: usize, modality: Option<Modality>) -
     Ok(rows < searches as i64 * ROWS_PER_SEARCH && rows * BYTES_PER_ROW < memory)
 }
 
-fn codes(modality: Option<Modality>) -> (i64, i64) {
-    match modality {
-        Some(modality) => modality_codes(modality),
-        None => (0, modality_codes(Modality::Other).1),
-    }
-}
-
-fn read(store: &Store, modality: Option<Modality>) -> Result<PackedTree> {
-    let (first, end) = codes(modality);
+fn read(places: &mut Places, modality: Option<Modality>) -> Result<PackedTree> {
     let mut points = Vec::new();
-    store.query_by_cursor(
-        &format!(
-            "SELECT h_xy, h_yz, h_zm FROM @store@.atoms WHERE h_xy >= {first} AND h_xy < {end}"
-        ),
-        |row| {
-            let key = Key {
-                h_xy: row.get(1)?,
-                h_yz: row.get(2)?,
-                h_zm: row.get(3)?,
-            };
-            let (modality, point) = key.parts()?;
-            points.push((point, modality as u32));
-            Ok(())
-        },
-    )?;
+    places.all(partitions(modality), |key| {
+        let (modality, point) = key.parts()?;
+        points.push((point, modality as u32));
+        Ok(())
+    })?;
     Ok(PackedTree::build(points))
 }

@@ -1,7 +1,8 @@
 //! Module 7, atoms: any data, taken apart into pieces that are named by their content and ordered along Hilbert curves.
 //!
 //! [`collect`] takes a source apart into [`pending`] atoms, [`write`] makes rows of them, [`ingest`] is a run of both with
-//! its row of the log; [`reconstruct`] puts an atom together again, [`references`] lets go of it.
+//! its row of the log; [`reconstruct`] puts an atom together again, [`references`] lets go of it; [`spatial`] searches
+//! what [`places`] reads.
 
 mod argument;
 mod chunk_leaves;
@@ -14,11 +15,14 @@ mod many;
 mod nearest;
 mod path;
 mod pending;
+mod places;
 mod postgis;
 mod reconstruct;
+mod reference_counts;
 mod references;
 pub mod security;
 mod spatial;
+mod statement;
 mod summary;
 mod write;
 

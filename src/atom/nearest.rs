@@ -3,6 +3,7 @@
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::modality_argument;
 use crate::atom::many::nearest_of_many;
+use crate::atom::places::Places;
 use crate::atom::spatial::{Neighbour, nearest, within};
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::store::Store;
@@ -33,7 +34,13 @@ fn nearest_to_atom(
     let found = or_raise((|| {
         let (own, point) = key_argument(atom, "atom")?.parts()?;
         let modality = modality_argument(modality)?.unwrap_or(own);
-        nearest(&Store::current()?, &point, count(k)?, Some(modality))
+        let k = count(k)?;
+        nearest(
+            &mut Places::open(&Store::current()?)?,
+            &point,
+            k,
+            Some(modality),
+        )
     })());
     TableIterator::new(
         found
@@ -132,7 +139,8 @@ fn within_radius(
 }
 
 fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
-    within(&Store::current()?, region, modality_argument(modality)?)
+    let modality = modality_argument(modality)?;
+    within(&mut Places::open(&Store::current()?)?, region, modality)
 }
 
 fn distance(neighbour: &Neighbour) -> f64 {

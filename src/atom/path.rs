@@ -1,9 +1,10 @@
 //! Paths between atoms, along what they are made of and what lies near them.
 
 use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::places::Places;
 use crate::atom::reconstruct::missing;
 use crate::atom::spatial::nearest;
-use crate::atom::write::keys;
+use crate::atom::statement::{codes, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::store::Store;
 use modelstore_atom::Key;
@@ -48,8 +49,10 @@ fn find_path(
         let kinds = kinds_argument(required(edges, "edges")?)?;
         let k = required(neighbours, "neighbours")?;
         let k = usize::try_from(k).map_err(|_| out_of_range("number of neighbours", k))?;
+        let store = Store::current()?;
         let mut edges = StoredEdges {
-            store: Store::current()?,
+            places: Places::open(&store)?,
+            store,
             composition: kinds.composition,
             neighbours: if kinds.neighbour { k } else { 0 },
         };
@@ -74,6 +77,7 @@ fn find_path(
 /// Edges as the store has them.
 struct StoredEdges {
     store: Store,
+    places: Places,
     /// From a composite to its parts and back.
     composition: bool,
     /// To so many nearest atoms of the same modality.
@@ -84,7 +88,7 @@ impl StoredEdges {
     fn require(&self, key: Key) -> Result<()> {
         let there = self.store.row(
             "SELECT 1 FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
-            &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
+            &codes(key),
             |row| row.get::<i32>(1),
         )?;
         there.map(drop).ok_or_else(|| missing(key))
@@ -114,7 +118,7 @@ impl Edges for StoredEdges {
                 &keys(nodes.iter().copied()),
                 |row| {
                     let number = row.get::<i64>(1)? as usize - 1;
-                    edges[number].push(Key { h_xy: row.get(2)?, h_yz: row.get(3)?, h_zm: row.get(4)? });
+                    edges[number].push(key_in(row, 2)?);
                     Ok(())
                 },
             )?;
@@ -123,7 +127,12 @@ impl Edges for StoredEdges {
             for (key, edges) in nodes.iter().zip(&mut edges) {
                 let (modality, point) = key.parts()?;
                 // One more, as the atom is nearest to itself.
-                let near = nearest(&self.store, &point, self.neighbours + 1, Some(modality))?;
+                let near = nearest(
+                    &mut self.places,
+                    &point,
+                    self.neighbours + 1,
+                    Some(modality),
+                )?;
                 edges.extend(near.iter().map(|n| n.key).filter(|other| other != key));
             }
         }

@@ -6,7 +6,7 @@
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::content_hash_of;
-use crate::atom::write::{in_modality, keys};
+use crate::atom::statement::{codes, in_modality, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
 use crate::store::Store;
@@ -100,7 +100,7 @@ impl Reconstruction {
                  WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 AND h_xy >= @first@ AND h_xy < @end@",
                 modality,
             ),
-            &[root.h_xy.into(), root.h_yz.into(), root.h_zm.into()],
+            &codes(root),
             |row| Ok((row.get::<i64>(1)?, row.get::<Vec<u8>>(2)?)),
         )?;
         let Some((byte_length, hash)) = head else {
@@ -242,14 +242,14 @@ impl Reconstruction {
              WHERE c.chunk_hash IS NOT NULL OR p.h_xys IS NOT NULL",
             &keys(wanted.iter().copied()),
             |row| {
-                let key = Key { h_xy: row.get(1)?, h_yz: row.get(2)?, h_zm: row.get(3)? };
+                let key = key_in(row, 1)?;
                 hash.clear();
                 let what = match row.append_bytes(4, &mut hash)? {
                     true => Found::Chunk(ChunkHash::from_slice(&hash)?),
                     false => {
                         let [a, b, c] = [5, 6, 7].map(|n| row.bigints(n));
-                        let codes = |codes: Result<Option<Vec<i64>>>| codes.map(Option::unwrap_or_default);
-                        let parts = codes(a)?.into_iter().zip(codes(b)?).zip(codes(c)?);
+                        let all = |codes: Result<Option<Vec<i64>>>| codes.map(Option::unwrap_or_default);
+                        let parts = all(a)?.into_iter().zip(all(b)?).zip(all(c)?);
                         Found::Parts(parts.map(|((h_xy, h_yz), h_zm)| Key { h_xy, h_yz, h_zm }).collect())
                     }
                 };

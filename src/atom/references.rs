@@ -2,16 +2,17 @@
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::reconstruct::{missing, name};
+use crate::atom::reference_counts::add_references;
 use crate::atom::security::require_all_visible;
-use crate::atom::write::{add_references, in_modality, keys};
+use crate::atom::statement::{codes, in_modality, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
 use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::key::m_of;
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 
 /// Atoms collected at a time.
 const BATCH: i64 = 10_000;
@@ -26,7 +27,6 @@ fn release(atom: Option<AtomArgument>) -> i64 {
         let store = Store::current()?;
         // As an ingest does, before any row: a collection that has the table waits for nobody's rows.
         store.execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
-        let codes = [key.h_xy.into(), key.h_yz.into(), key.h_zm.into()];
         // The count of its places is of a snapshot taken when nobody else can change the count of its references.
         store.write(
             &in_modality(
@@ -34,7 +34,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
                  WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 AND h_xy >= @first@ AND h_xy < @end@ FOR UPDATE",
                 modality,
             ),
-            &codes,
+            &codes(key),
             |_| Ok(()),
         )?;
         // What composites refer to it for stays: releasing more often than it was taken in is refused.
@@ -47,7 +47,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
                  RETURNING a.ref_count",
                 modality,
             ),
-            &codes,
+            &codes(key),
             |row| row.get::<i64>(1),
         )?;
         match left.first() {
@@ -64,7 +64,7 @@ fn not_held(store: &Store, key: Key) -> Result<Failure> {
                                         WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm)
                            AND created_by <> current_user
          FROM @store@.atoms a WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
-        &[key.h_xy.into(), key.h_yz.into(), key.h_zm.into()],
+        &codes(key),
         |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)),
     )?;
     let atom = name(key);
@@ -135,11 +135,7 @@ impl Probed {
              WHERE modelstore.atom_was_probed(h_xy, h_yz, h_zm, content_hash)",
             &[],
             |row| {
-                let key = Key {
-                    h_xy: row.get(1)?,
-                    h_yz: row.get(2)?,
-                    h_zm: row.get(3)?,
-                };
+                let key = key_in(row, 1)?;
                 let hash = crate::atom::key::content_hash_of(&row.get::<Vec<u8>>(4)?)?;
                 let (modality, point) = key.parts()?;
                 let mut passed = Vec::new();
@@ -179,14 +175,7 @@ fn dead(store: &Store, probed: &Probed) -> Result<Vec<(Key, i64)>> {
     let mut dead = store.write(
         "SELECT h_xy, h_yz, h_zm, byte_length FROM @store@.atoms WHERE ref_count = 0 LIMIT $1",
         &[(BATCH + held).into()],
-        |row| {
-            let key = Key {
-                h_xy: row.get(1)?,
-                h_yz: row.get(2)?,
-                h_zm: row.get(3)?,
-            };
-            Ok((key, row.get::<i64>(4)?))
-        },
+        |row| Ok((key_in(row, 1)?, row.get::<i64>(4)?)),
     )?;
     dead.retain(|(key, _)| !probed.held.contains_key(key));
     Ok(dead)
@@ -221,27 +210,7 @@ fn remove(store: &Store, gone: &[Key]) -> Result<()> {
          )
          SELECT h_xy, h_yz, h_zm, count(*) FROM gone GROUP BY 1, 2, 3",
         &gone_keys(),
-        |row| {
-            let key = Key {
-                h_xy: row.get(1)?,
-                h_yz: row.get(2)?,
-                h_zm: row.get(3)?,
-            };
-            Ok((key, -row.get::<i64>(4)?))
-        },
+        |row| Ok((key_in(row, 1)?, -row.get::<i64>(4)?)),
     )?;
-    let mut by_modality: BTreeMap<i64, Vec<(Key, i64)>> = BTreeMap::new();
-    for (key, change) in parts {
-        by_modality
-            .entry(key.h_xy >> 56)
-            .or_default()
-            .push((key, change));
-    }
-    for changes in by_modality.into_values() {
-        let Some((first, _)) = changes.first() else {
-            continue;
-        };
-        add_references(store, first.parts()?.0, changes)?;
-    }
-    Ok(())
+    add_references(store, parts)
 }

@@ -6,6 +6,7 @@
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::reconstruct::missing;
+use crate::atom::statement::codes;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::jsonb::Jsonb;
 use crate::store::Store;
@@ -103,8 +104,7 @@ fn set_atom_meta(atom: Option<AtomArgument>, meta: Option<Jsonb<'_>>) -> i32 {
 }
 
 fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
-    let codes = || [key.h_xy.into(), key.h_yz.into(), key.h_zm.into()];
-    let [h_xy, h_yz, h_zm] = codes();
+    let [h_xy, h_yz, h_zm] = codes(key);
     let set = store.write(
         "WITH before AS (
              SELECT meta FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE
@@ -151,6 +151,6 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
                AND NOT EXISTS (SELECT FROM kept k WHERE (k.h_xy, k.h_yz, k.h_zm) = (a.h_xy, a.h_yz, a.h_zm))"
         )
     };
-    store.execute(&parts, &codes())?;
+    store.execute(&parts, &codes(key))?;
     Ok(version)
 }

@@ -2,20 +2,23 @@
 //!
 //! The index over places is a B-tree: along the four-dimensional curve, what is near is mostly near in the index, and a
 //! region is a few ranges of it. The table is partitioned by ranges of the two-dimensional curve through x and y, each
-//! a rectangle: a search visits the nearest first and leaves out those that lie beyond what it has. Statements name the
-//! range of their partition, so that the planner sees only that one.
+//! a rectangle: a search visits the nearest first and leaves out those that lie beyond what it has.
 
+use crate::atom::places::Places;
 use crate::error::Result;
-use crate::store::Store;
-use modelstore_atom::key::{RANGES_PER_MODALITY, partition_bounds};
+use modelstore_atom::key::RANGES_PER_MODALITY;
 use modelstore_atom::spatial::{
     Region, cover_within, partition_distance_squared, partition_rectangle, place,
 };
 use modelstore_atom::{Key, Modality, Point};
+use std::collections::BTreeSet;
 
 /// Ranges of places with which a ball is covered: with fewer, more rows are read that lie outside; with more, ranges
 /// are looked up in which there are none.
-const BALL_RANGES: usize = 16;
+const BALL_RANGES: usize = 12;
+/// How many times as many atoms as asked for are looked at on each side of a place, for a distance to begin with: more
+/// make it shorter, and the ball that is searched then smaller.
+const BESIDE: usize = 2;
 /// Ranges for a region of any size.
 const REGION_RANGES: usize = 512;
 
@@ -39,26 +42,27 @@ pub fn partitions(modality: Option<Modality>) -> impl Iterator<Item = u8> {
 
 /// The `k` atoms nearest to a point, nearest first.
 pub fn nearest(
-    store: &Store,
+    places: &mut Places,
     point: &Point,
     k: usize,
     modality: Option<Modality>,
 ) -> Result<Vec<Neighbour>> {
-    let mut best = Best::new(k);
     if k == 0 {
-        return Ok(best.found);
+        return Ok(Vec::new());
     }
     let mut near: Vec<(u64, u8)> = partitions(modality)
         .map(|number| (partition_distance_squared(number, point), number))
         .collect();
     near.sort_unstable();
+    let mut best = Best::new(*point, k);
     for (distance, partition) in near {
         if distance > best.reach() {
             break;
         }
         if best.found.len() < k {
             // Along the curve to both sides: not the nearest, but no nearest is further away than the k-th of these.
-            beside(store, partition, point, k, &mut best)?;
+            let count = k.saturating_mul(BESIDE);
+            places.beside(partition, place(point), count, |key| best.add(key))?;
             if best.found.len() < k {
                 continue;
             }
@@ -67,96 +71,34 @@ pub fn nearest(
             center: *point,
             radius_squared: best.reach(),
         };
-        in_region(store, partition, &ball, BALL_RANGES, |key, other| {
-            best.add(Neighbour {
-                distance_squared: point.distance_squared(&other),
-                point: other,
-                key,
-            });
-        })?;
+        let area = partition_rectangle(partition);
+        let ranges = cover_within(&ball, area.x, area.y, BALL_RANGES);
+        places.in_ranges(partition, &ranges, |key| best.add(key))?;
         pgrx::check_for_interrupts!();
     }
-    best.found.sort_unstable();
-    Ok(best.found)
+    Ok(best.found.into_iter().collect())
 }
 
 /// The atoms inside a region, in the order of their keys.
-pub fn within(store: &Store, region: &Region, modality: Option<Modality>) -> Result<Vec<Key>> {
+pub fn within(
+    places: &mut Places,
+    region: &Region,
+    modality: Option<Modality>,
+) -> Result<Vec<Key>> {
     let mut found = Vec::new();
     for partition in partitions(modality) {
-        in_region(store, partition, region, REGION_RANGES, |key, point| {
-            if contains(region, &point) {
+        let area = partition_rectangle(partition);
+        let ranges = cover_within(region, area.x, area.y, REGION_RANGES);
+        places.in_ranges(partition, &ranges, |key| {
+            if contains(region, &key.parts()?.1) {
                 found.push(key);
             }
+            Ok(())
         })?;
         pgrx::check_for_interrupts!();
     }
     found.sort_unstable();
     Ok(found)
-}
-
-/// Up to `k` atoms of a partition on each side of a point's place on the curve. If there are fewer, that is all of them.
-fn beside(store: &Store, partition: u8, point: &Point, k: usize, best: &mut Best) -> Result<()> {
-    let limit = i64::try_from(k).unwrap_or(i64::MAX);
-    let sql = in_partition(
-        "(SELECT h_xy, h_yz, h_zm FROM @store@.atoms
-          WHERE h_xy >= @first@ AND h_xy < @end@ AND modelstore.atom_place(h_xy, h_yz, h_zm) >= $1
-          ORDER BY modelstore.atom_place(h_xy, h_yz, h_zm) LIMIT $2)
-         UNION ALL
-         (SELECT h_xy, h_yz, h_zm FROM @store@.atoms
-          WHERE h_xy >= @first@ AND h_xy < @end@ AND modelstore.atom_place(h_xy, h_yz, h_zm) < $1
-          ORDER BY modelstore.atom_place(h_xy, h_yz, h_zm) DESC LIMIT $2)",
-        partition,
-    );
-    store.query(&sql, &[place(point).into(), limit.into()], |row| {
-        let key = Key {
-            h_xy: row.get(1)?,
-            h_yz: row.get(2)?,
-            h_zm: row.get(3)?,
-        };
-        let (_, other) = key.parts()?;
-        best.add(Neighbour {
-            distance_squared: point.distance_squared(&other),
-            point: other,
-            key,
-        });
-        Ok(())
-    })
-}
-
-/// The atoms of a partition whose places are in the ranges that cover a region; some lie outside of it.
-fn in_region(
-    store: &Store,
-    partition: u8,
-    region: &Region,
-    max_ranges: usize,
-    mut take: impl FnMut(Key, Point),
-) -> Result<()> {
-    let area = partition_rectangle(partition);
-    let ranges = cover_within(region, area.x, area.y, max_ranges);
-    if ranges.is_empty() {
-        return Ok(());
-    }
-    let sql = in_partition(
-        "SELECT a.h_xy, a.h_yz, a.h_zm FROM unnest($1, $2) AS r(first, last)
-         CROSS JOIN LATERAL (
-             SELECT a.h_xy, a.h_yz, a.h_zm FROM @store@.atoms a
-             WHERE a.h_xy >= @first@ AND a.h_xy < @end@
-               AND modelstore.atom_place(a.h_xy, a.h_yz, a.h_zm) BETWEEN r.first AND r.last OFFSET 0) a",
-        partition,
-    );
-    let first: Vec<i64> = ranges.iter().map(|range| range.first).collect();
-    let last: Vec<i64> = ranges.iter().map(|range| range.last).collect();
-    store.query(&sql, &[first.into(), last.into()], |row| {
-        let key = Key {
-            h_xy: row.get(1)?,
-            h_yz: row.get(2)?,
-            h_zm: row.get(3)?,
-        };
-        let (_, point) = key.parts()?;
-        take(key, point);
-        Ok(())
-    })
 }
 
 fn contains(region: &Region, point: &Point) -> bool {
@@ -175,42 +117,46 @@ fn contains(region: &Region, point: &Point) -> bool {
     }
 }
 
-/// A statement in which `@first@` and `@end@` stand for the codes of a partition.
-fn in_partition(template: &str, partition: u8) -> String {
-    let (first, end) = partition_bounds(partition);
-    template
-        .replace("@first@", &first.to_string())
-        .replace("@end@", &end.to_string())
-}
-
-/// The best so far, each key once.
+/// The nearest so far, each key once.
 struct Best {
+    point: Point,
     k: usize,
-    found: Vec<Neighbour>,
+    found: BTreeSet<Neighbour>,
+    /// Beyond this distance nothing can be among them.
+    reach: u64,
 }
 
 impl Best {
-    fn new(k: usize) -> Best {
+    fn new(point: Point, k: usize) -> Best {
         Best {
+            point,
             k,
-            found: Vec::new(),
+            found: BTreeSet::new(),
+            reach: u64::MAX,
         }
     }
 
-    /// Beyond this distance nothing can be among the best.
     fn reach(&self) -> u64 {
-        match self.found.len() {
-            len if len < self.k => u64::MAX,
-            len => self.found[len - 1].distance_squared,
-        }
+        self.reach
     }
 
-    fn add(&mut self, neighbour: Neighbour) {
-        if let Err(at) = self.found.binary_search(&neighbour)
-            && at < self.k
-        {
-            self.found.truncate(self.k - 1);
-            self.found.insert(at, neighbour);
+    fn add(&mut self, key: Key) -> Result<()> {
+        let (_, point) = key.parts()?;
+        let distance_squared = self.point.distance_squared(&point);
+        if distance_squared > self.reach {
+            return Ok(());
         }
+        self.found.insert(Neighbour {
+            distance_squared,
+            point,
+            key,
+        });
+        if self.found.len() > self.k {
+            self.found.pop_last();
+        }
+        if self.found.len() == self.k {
+            self.reach = self.found.last().map_or(u64::MAX, |n| n.distance_squared);
+        }
+        Ok(())
     }
 }

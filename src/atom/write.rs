@@ -7,15 +7,16 @@
 use crate::atom::chunk_leaves;
 use crate::atom::key::content_hash_of;
 use crate::atom::pending::{Pending, PendingContent};
+use crate::atom::reference_counts::add_references;
 use crate::atom::security::is_secured;
-use crate::error::{Code, Failure, Result};
+use crate::atom::statement::{in_modality, key_in, keys};
+use crate::error::Result;
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::bytes_array;
 use crate::store::scratch::in_scratch_memory;
-use modelstore_atom::key::{m_of, modality_codes};
+use modelstore_atom::key::m_of;
 use modelstore_atom::{Key, Modality, Point};
-use std::collections::BTreeMap;
 
 /// Rows of a statement.
 const BATCH: usize = 8192;
@@ -110,7 +111,7 @@ impl<'a> Writer<'a> {
                 changes.push((row.key, references[number] - written));
             }
         }
-        add_references(self.store, self.modality, changes)?;
+        add_references(self.store, changes)?;
         self.insert_chunks(source)?;
         self.insert_parts()?;
         Ok(counts)
@@ -257,7 +258,7 @@ impl<'a> Writer<'a> {
                 counts.into(),
                 lengths.into(),
             ],
-            |row| Ok(Key { h_xy: row.get(1)?, h_yz: row.get(2)?, h_zm: row.get(3)? }),
+            |row| key_in(row, 1),
         )?;
         // Rows come back in the order of the batch, without those that were refused.
         let mut written = written.into_iter().peekable();
@@ -321,66 +322,4 @@ fn key_of(modality: Modality, xyz: [u32; 3], hash: &[u8; 32], probe: u32) -> Res
     let [x, y, z] = xyz;
     let m = m_of(hash, probe);
     Ok(Key::new(modality, Point { x, y, z, m })?)
-}
-
-/// Three bigint[] parameters.
-pub fn keys<'a>(keys: impl Iterator<Item = Key>) -> [pgrx::datum::DatumWithOid<'a>; 3] {
-    let mut codes = [Vec::new(), Vec::new(), Vec::new()];
-    for key in keys {
-        codes[0].push(key.h_xy);
-        codes[1].push(key.h_yz);
-        codes[2].push(key.h_zm);
-    }
-    codes.map(Into::into)
-}
-
-/// A statement in which `@first@` and `@end@` stand for the codes of a modality: the planner leaves the other seven
-/// eighths of the partitions alone.
-pub fn in_modality(template: &str, modality: Modality) -> String {
-    let (first, end) = modality_codes(modality);
-    template
-        .replace("@first@", &first.to_string())
-        .replace("@end@", &end.to_string())
-}
-
-/// Adds to the reference counts of atoms of one modality, which are there.
-pub fn add_references(
-    store: &Store,
-    modality: Modality,
-    changes: impl IntoIterator<Item = (Key, i64)>,
-) -> Result<()> {
-    let mut by_key = BTreeMap::new();
-    for (key, change) in changes {
-        *by_key.entry(key).or_insert(0) += change;
-    }
-    let changes: Vec<(Key, i64)> = by_key.into_iter().collect();
-    for batch in changes.chunks(BATCH) {
-        let changed = in_scratch_memory(|| {
-            let [h_xy, h_yz, h_zm] = keys(batch.iter().map(|(key, _)| *key));
-            let by: Vec<i64> = batch.iter().map(|(_, change)| *change).collect();
-            store.execute(
-                &in_modality(
-                    "UPDATE @store@.atoms a SET ref_count = a.ref_count + k.by
-                 FROM unnest($1, $2, $3, $4) k(h_xy, h_yz, h_zm, by)
-                 WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
-                   AND a.h_xy >= @first@ AND a.h_xy < @end@",
-                    modality,
-                ),
-                &[h_xy, h_yz, h_zm, by.into()],
-            )
-        })?;
-        if changed != batch.len() {
-            return Err(Failure::new(
-                Code::ERRCODE_DATA_CORRUPTED,
-                format!(
-                    "{} of {} atoms are missing",
-                    batch.len() - changed,
-                    batch.len()
-                ),
-            )
-            .detail("They are parts of other atoms, or were there a moment ago."));
-        }
-        pgrx::check_for_interrupts!();
-    }
-    Ok(())
 }

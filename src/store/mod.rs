@@ -5,6 +5,7 @@ pub mod chunks;
 pub mod corruption;
 pub mod ddl;
 pub mod gc;
+pub mod index_scan;
 pub mod query;
 pub mod scratch;
 pub mod space;

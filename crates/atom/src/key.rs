@@ -79,6 +79,11 @@ impl Key {
         })
     }
 
+    /// The key of these codes, in the order of the columns; whether they agree is not looked at.
+    pub fn from_codes([h_xy, h_yz, h_zm]: [i64; 3]) -> Key {
+        Key { h_xy, h_yz, h_zm }
+    }
+
     /// The modality, and the place if the codes agree.
     pub fn parts(&self) -> Result<(Modality, Point)> {
         let wrong = |_| Error::Key(*self);

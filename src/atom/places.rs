@@ -1,0 +1,139 @@
+//! Reading atoms by their places, a partition at a time.
+//!
+//! The index over places is read directly where the role may plainly read the table, which takes a fraction of the time,
+//! and by statements otherwise: policies and rights are then PostgreSQL's to check. Statements name the range of their
+//! partition, so that the planner sees only that one.
+
+use crate::atom::statement::{in_partition, key_in};
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::index_scan::{Direction, PartitionScan, PartitionedIndex};
+use crate::store::scratch::in_scratch_memory;
+use modelstore_atom::Key;
+use modelstore_atom::spatial::PlaceRange;
+
+/// How many partitions a store's atoms have.
+const PARTITIONS: usize = 256;
+
+/// The atoms of a store as the current statement sees them.
+pub struct Places {
+    store: Store,
+    /// h_xy, h_yz and h_zm by place.
+    index: Option<PartitionedIndex<3>>,
+}
+
+impl Places {
+    /// Those of a store.
+    pub fn open(store: &Store) -> Result<Places> {
+        Ok(Places {
+            store: store.clone(),
+            index: PartitionedIndex::open(store, "atoms", "atoms_place_idx", PARTITIONS)?,
+        })
+    }
+
+    /// Up to `count` atoms of a partition on each side of a place. If there are fewer, that is all of them.
+    pub fn beside(
+        &mut self,
+        partition: u8,
+        place: i64,
+        count: usize,
+        mut each: impl FnMut(Key) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(index) = self.index_of(partition) {
+            let sides = [
+                ((place, i64::MAX), Direction::Forward),
+                ((i64::MIN, place - 1), Direction::Backward),
+            ];
+            for (range, direction) in sides {
+                let mut left = count;
+                index.read(range, direction, |codes| {
+                    each(Key::from_codes(codes))?;
+                    left = left.saturating_sub(1);
+                    Ok(left > 0)
+                })?;
+            }
+            return Ok(());
+        }
+        let sql = in_partition(
+            "(SELECT h_xy, h_yz, h_zm FROM @store@.atoms
+              WHERE h_xy >= @first@ AND h_xy < @end@ AND modelstore.atom_place(h_xy, h_yz, h_zm) >= $1
+              ORDER BY modelstore.atom_place(h_xy, h_yz, h_zm) LIMIT $2)
+             UNION ALL
+             (SELECT h_xy, h_yz, h_zm FROM @store@.atoms
+              WHERE h_xy >= @first@ AND h_xy < @end@ AND modelstore.atom_place(h_xy, h_yz, h_zm) < $1
+              ORDER BY modelstore.atom_place(h_xy, h_yz, h_zm) DESC LIMIT $2)",
+            partition,
+        );
+        let limit = i64::try_from(count).unwrap_or(i64::MAX);
+        self.store
+            .query(&sql, &[place.into(), limit.into()], |row| {
+                each(key_in(row, 1)?)
+            })
+    }
+
+    /// The atoms of a partition whose places are in some ranges.
+    pub fn in_ranges(
+        &mut self,
+        partition: u8,
+        ranges: &[PlaceRange],
+        mut each: impl FnMut(Key) -> Result<()>,
+    ) -> Result<()> {
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        if let Some(index) = self.index_of(partition) {
+            for range in ranges {
+                let range = (range.first, range.last);
+                index.read(range, Direction::Forward, |codes| {
+                    each(Key::from_codes(codes)).map(|()| true)
+                })?;
+                pgrx::check_for_interrupts!();
+            }
+            return Ok(());
+        }
+        let sql = in_partition(
+            "SELECT a.h_xy, a.h_yz, a.h_zm FROM unnest($1, $2) AS r(first, last)
+             CROSS JOIN LATERAL (
+                 SELECT a.h_xy, a.h_yz, a.h_zm FROM @store@.atoms a
+                 WHERE a.h_xy >= @first@ AND a.h_xy < @end@
+                   AND modelstore.atom_place(a.h_xy, a.h_yz, a.h_zm) BETWEEN r.first AND r.last OFFSET 0) a",
+            partition,
+        );
+        // What the parameters take goes with the search: there may be a million in a call.
+        in_scratch_memory(|| {
+            let first: Vec<i64> = ranges.iter().map(|range| range.first).collect();
+            let last: Vec<i64> = ranges.iter().map(|range| range.last).collect();
+            self.store.query(&sql, &[first.into(), last.into()], |row| {
+                each(key_in(row, 1)?)
+            })
+        })
+    }
+
+    /// All atoms of some partitions.
+    pub fn all(
+        &mut self,
+        partitions: impl Iterator<Item = u8>,
+        mut each: impl FnMut(Key) -> Result<()>,
+    ) -> Result<()> {
+        for partition in partitions {
+            if let Some(index) = self.index_of(partition) {
+                index.read((i64::MIN, i64::MAX), Direction::Forward, |codes| {
+                    pgrx::check_for_interrupts!();
+                    each(Key::from_codes(codes)).map(|()| true)
+                })?;
+                continue;
+            }
+            let sql = in_partition(
+                "SELECT h_xy, h_yz, h_zm FROM @store@.atoms WHERE h_xy >= @first@ AND h_xy < @end@",
+                partition,
+            );
+            self.store
+                .query_by_cursor(&sql, |row| each(key_in(row, 1)?))?;
+        }
+        Ok(())
+    }
+
+    fn index_of(&mut self, partition: u8) -> Option<&mut PartitionScan<3>> {
+        self.index.as_mut()?.partition(partition.into())
+    }
+}

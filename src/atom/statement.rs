@@ -1,0 +1,48 @@
+//! Keys of atoms in statements: as parameters, in rows, and as the ranges that partitions are found by.
+
+use crate::error::Result;
+use crate::store::query::Row;
+use modelstore_atom::key::{modality_codes, partition_bounds};
+use modelstore_atom::{Key, Modality};
+
+/// Three bigint parameters.
+pub fn codes<'a>(key: Key) -> [pgrx::datum::DatumWithOid<'a>; 3] {
+    [key.h_xy.into(), key.h_yz.into(), key.h_zm.into()]
+}
+
+/// Three bigint[] parameters.
+pub fn keys<'a>(keys: impl Iterator<Item = Key>) -> [pgrx::datum::DatumWithOid<'a>; 3] {
+    let mut codes = [Vec::new(), Vec::new(), Vec::new()];
+    for key in keys {
+        codes[0].push(key.h_xy);
+        codes[1].push(key.h_yz);
+        codes[2].push(key.h_zm);
+    }
+    codes.map(Into::into)
+}
+
+/// The key in three columns of a row, from column `n` on.
+pub fn key_in(row: &Row<'_>, n: usize) -> Result<Key> {
+    Ok(Key {
+        h_xy: row.get(n)?,
+        h_yz: row.get(n + 1)?,
+        h_zm: row.get(n + 2)?,
+    })
+}
+
+/// A statement in which `@first@` and `@end@` stand for the codes of a modality: the planner leaves the other seven
+/// eighths of the partitions alone.
+pub fn in_modality(template: &str, modality: Modality) -> String {
+    in_codes(template, modality_codes(modality))
+}
+
+/// The same for the codes of a partition.
+pub fn in_partition(template: &str, partition: u8) -> String {
+    in_codes(template, partition_bounds(partition))
+}
+
+fn in_codes(template: &str, (first, end): (i64, i64)) -> String {
+    template
+        .replace("@first@", &first.to_string())
+        .replace("@end@", &end.to_string())
+}
