@@ -183,7 +183,10 @@ def test_a_public_composite_can_be_read_until_it_is_hidden(content: str | bytes,
     publish(alice, key)
     assert reconstruct(bob, key) == (content.encode() if isinstance(content, str) else content)
     assert set(bob.execute("SELECT h_xy, h_yz, h_zm FROM store.atoms").fetchall()) == owned(secured, alice)
+    changes = "SELECT DISTINCT version, updated_by FROM store.atoms"
+    assert secured.execute(changes).fetchall() == [(2, alice.info.user)]
     alice.execute("SELECT modelstore.set_atom_meta((%s, %s, %s), NULL)", key)
+    assert secured.execute(changes).fetchall() == [(3, alice.info.user)]
     assert bob.execute("SELECT count(*) FROM store.atoms").fetchone() == (0,)
     assert bob.execute("SELECT count(*) FROM store.atom_parts").fetchone() == (0,)
 
@@ -299,7 +302,7 @@ FUNCTIONS = {
     "reconstruct({k})": "r", "reconstruct_parts({k})": "r", "nearest({k})": "r", "nearest('{{1,2,3,4}}'::int[])": "r",
     "nearest(array_fill(1, '{{1000,4}}'))": "r", "within_box('{{0,0,0,0}}', '{{9,9,9,9}}')": "r",
     "within_radius('{{0,0,0,0}}', 5)": "r", "find_path({k}, {k})": "r", "release({k})": "w",
-    "set_atom_meta({k}, '{{}}')": "w", "atoms_gc()": "w", "secure_atoms()": "o", "secure_atoms(false)": "o",
+    "verify_atoms()": "r", "set_atom_meta({k}, '{{}}')": "w", "atoms_gc()": "w", "secure_atoms()": "o", "secure_atoms(false)": "o",
     "refresh_spatial_summary()": "o",
 }  # fmt: skip
 

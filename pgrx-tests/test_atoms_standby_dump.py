@@ -43,7 +43,7 @@ def reads(key: tuple[int, int, int], other: tuple[int, int, int]) -> list[str]:
     a, b = ("ROW({}::pg_catalog.int8, {}::pg_catalog.int8, {}::pg_catalog.int8)".format(*k) for k in (key, other))
     calls = [
         f"reconstruct({a})", f"reconstruct({b})", f"reconstruct_parts({b})", f"nearest({a})", f"nearest({b}, 5, 'text')",
-        "nearest('{7,8,9,10}'::pg_catalog.int4[], 4)", "nearest(pg_catalog.array_fill(9, '{1000,4}'), 2)",
+        "verify_atoms()", "nearest('{7,8,9,10}'::pg_catalog.int4[], 4)", "nearest(pg_catalog.array_fill(9, '{1000,4}'), 2)",
         "within_box('{0,0,0,0}', '{268435455,268435455,268435455,268435455}')", "within_radius('{0,0,0,0}', 4e8)",
         f"find_path({a}, {b})", f"find_path({a}, ({a}), 3, 'dijkstra', '{{composition}}')",
         f"atom_point({key[0]}, {key[1]}, {key[2]})", "atom_key('text', 1, 2, 3, 4)", f"atom_place({key[0]}, {key[1]}, {key[2]})",

@@ -24,6 +24,7 @@ pub mod security;
 mod spatial;
 mod statement;
 mod summary;
+mod verify;
 mod write;
 
 pgrx::extension_sql_file!(

@@ -7,6 +7,7 @@ use crate::atom::spatial::nearest;
 use crate::atom::statement::{codes, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::store::Store;
+use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::Key;
 use modelstore_atom::path::{Edges, PathError, Step, Strategy, find_path as search};
 use pgrx::prelude::*;
@@ -85,6 +86,7 @@ struct StoredEdges {
 }
 
 impl StoredEdges {
+    /// An error unless an atom is there.
     fn require(&self, key: Key) -> Result<()> {
         let there = self.store.row(
             "SELECT 1 FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
@@ -92,6 +94,26 @@ impl StoredEdges {
             |row| row.get::<i32>(1),
         )?;
         there.map(drop).ok_or_else(|| missing(key))
+    }
+
+    /// Adds the edges between composites and parts.
+    fn composed(&self, nodes: &[Key], edges: &mut [Vec<Key>]) -> Result<()> {
+        self.store.query(
+            "SELECT k.number, p.h_xy, p.h_yz, p.h_zm
+             FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
+             CROSS JOIN LATERAL (
+                 SELECT p.h_xy, p.h_yz, p.h_zm FROM @store@.atom_parts p
+                 WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
+                 UNION ALL
+                 SELECT p.parent_h_xy, p.parent_h_yz, p.parent_h_zm FROM @store@.atom_parts p
+                 WHERE p.h_xy = k.h_xy AND p.h_yz = k.h_yz AND p.h_zm = k.h_zm OFFSET 0) p",
+            &keys(nodes.iter().copied()),
+            |row| {
+                let number = row.get::<i64>(1)? as usize - 1;
+                edges[number].push(key_in(row, 2)?);
+                Ok(())
+            },
+        )
     }
 }
 
@@ -106,22 +128,7 @@ impl Edges for StoredEdges {
     fn of(&mut self, nodes: &[Key]) -> Result<Vec<Vec<Key>>> {
         let mut edges = vec![Vec::new(); nodes.len()];
         if self.composition {
-            self.store.query(
-                "SELECT k.number, p.h_xy, p.h_yz, p.h_zm
-                 FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
-                 CROSS JOIN LATERAL (
-                     SELECT p.h_xy, p.h_yz, p.h_zm FROM @store@.atom_parts p
-                     WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
-                     UNION ALL
-                     SELECT p.parent_h_xy, p.parent_h_yz, p.parent_h_zm FROM @store@.atom_parts p
-                     WHERE p.h_xy = k.h_xy AND p.h_yz = k.h_yz AND p.h_zm = k.h_zm OFFSET 0) p",
-                &keys(nodes.iter().copied()),
-                |row| {
-                    let number = row.get::<i64>(1)? as usize - 1;
-                    edges[number].push(key_in(row, 2)?);
-                    Ok(())
-                },
-            )?;
+            in_scratch_memory(|| self.composed(nodes, &mut edges))?;
         }
         if self.neighbours > 0 {
             for (key, edges) in nodes.iter().zip(&mut edges) {

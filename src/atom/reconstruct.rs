@@ -6,7 +6,7 @@
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::content_hash_of;
-use crate::atom::statement::{codes, in_modality, key_in, keys};
+use crate::atom::statement::{codes, in_modality, in_partition, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
 use crate::store::Store;
@@ -14,13 +14,14 @@ use crate::store::scratch::in_scratch_memory;
 use crate::tensor_storage::stream::ChunkStream;
 use crate::varlena::Building;
 use modelstore_atom::Key;
+use modelstore_atom::key::partition;
 use modelstore_chunk::ChunkHash;
 use pgrx::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-/// Atoms that are resolved with one statement.
-const BATCH: usize = 512;
+/// Atoms that are resolved at a time.
+const BATCH: usize = 4096;
 /// Levels of composites. Each has two parts or more, so a content of 2^64 bytes has no more.
 const MAX_DEPTH: u8 = 64;
 /// Bytes that are put together before they are handed on.
@@ -63,7 +64,7 @@ fn reconstruct_parts(atom: Option<AtomArgument>) -> SetOfIterator<'static, Bytea
 }
 
 /// An atom on its way back to bytes.
-struct Reconstruction {
+pub struct Reconstruction {
     store: Store,
     root: Key,
     byte_length: u64,
@@ -92,7 +93,8 @@ enum Found {
 }
 
 impl Reconstruction {
-    fn begin(store: &Store, root: Key) -> Result<Reconstruction> {
+    /// From its beginning; an error when there is no such atom.
+    pub fn begin(store: &Store, root: Key) -> Result<Reconstruction> {
         let (modality, _) = root.parts()?;
         let head = store.row(
             &in_modality(
@@ -119,7 +121,7 @@ impl Reconstruction {
     }
 
     /// The next bytes, some hundred kilobytes of them; `None` at the end.
-    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if self.done {
             return Ok(None);
         }
@@ -224,10 +226,55 @@ impl Reconstruction {
         Ok(())
     }
 
+    /// What some atoms are, which are in the order of their keys.
     fn find(&self, wanted: &[Key]) -> Result<HashMap<Key, Found>> {
-        let mut found: HashMap<Key, Found> = HashMap::with_capacity(wanted.len());
+        let mut found = HashMap::with_capacity(wanted.len());
+        let mut rest = Vec::new();
+        for of_partition in wanted.chunk_by(|a, b| partition(a.h_xy) == partition(b.h_xy)) {
+            self.values(of_partition, &mut found, &mut rest)?;
+        }
+        if !rest.is_empty() {
+            self.larger(&rest, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Finds the atoms of a partition. Those without a value are left to the tables of parts and chunks.
+    fn values(
+        &self,
+        wanted: &[Key],
+        found: &mut HashMap<Key, Found>,
+        rest: &mut Vec<Key>,
+    ) -> Result<()> {
+        let Some(partition) = wanted.first().and_then(|key| partition(key.h_xy)) else {
+            return Ok(());
+        };
+        let mut value = Vec::new();
+        self.store.query(
+            &in_partition(
+                "SELECT k.number, a.value
+                 FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
+                 CROSS JOIN LATERAL (SELECT a.value FROM @store@.atoms a
+                                     WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
+                                       AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
+                partition,
+            ),
+            &keys(wanted.iter().copied()),
+            |row| {
+                value.clear();
+                let key = wanted[row.get::<i64>(1)? as usize - 1];
+                match row.append_bytes(2, &mut value)? {
+                    true => drop(found.insert(key, Found::Bytes(value.as_slice().into()))),
+                    false => rest.push(key),
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Finds atoms that have no value: composites and larger leaves.
+    fn larger(&self, wanted: &[Key], found: &mut HashMap<Key, Found>) -> Result<()> {
         let mut hash = Vec::new();
-        // Neither table is partitioned, and what is in one of them has no value.
         self.store.query(
             "SELECT k.h_xy, k.h_yz, k.h_zm, c.chunk_hash, p.h_xys, p.h_yzs, p.h_zms
              FROM unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
@@ -242,64 +289,17 @@ impl Reconstruction {
              WHERE c.chunk_hash IS NOT NULL OR p.h_xys IS NOT NULL",
             &keys(wanted.iter().copied()),
             |row| {
-                let key = key_in(row, 1)?;
                 hash.clear();
                 let what = match row.append_bytes(4, &mut hash)? {
                     true => Found::Chunk(ChunkHash::from_slice(&hash)?),
                     false => {
-                        let [a, b, c] = [5, 6, 7].map(|n| row.bigints(n));
-                        let all = |codes: Result<Option<Vec<i64>>>| codes.map(Option::unwrap_or_default);
-                        let parts = all(a)?.into_iter().zip(all(b)?).zip(all(c)?);
-                        Found::Parts(parts.map(|((h_xy, h_yz), h_zm)| Key { h_xy, h_yz, h_zm }).collect())
+                        let codes = |n| row.bigints(n).map(Option::unwrap_or_default);
+                        let parts = codes(5)?.into_iter().zip(codes(6)?).zip(codes(7)?);
+                        let key = |((h_xy, h_yz), h_zm)| Key::from_codes([h_xy, h_yz, h_zm]);
+                        Found::Parts(parts.map(key).collect())
                     }
                 };
-                found.insert(key, what);
-                Ok(())
-            },
-        )?;
-        let mut rest: Vec<Key> = wanted
-            .iter()
-            .copied()
-            .filter(|key| !found.contains_key(key))
-            .collect();
-        while let Some(first) = rest.first() {
-            let (modality, _) = first.parts().map_err(|e| {
-                Failure::new(
-                    Code::ERRCODE_DATA_CORRUPTED,
-                    format!("part of an atom: {e}"),
-                )
-            })?;
-            let same: Vec<Key> = rest
-                .extract_if(.., |key| key.h_xy >> 56 == modality as i64)
-                .collect();
-            self.values(modality, &same, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    fn values(
-        &self,
-        modality: modelstore_atom::Modality,
-        wanted: &[Key],
-        found: &mut HashMap<Key, Found>,
-    ) -> Result<()> {
-        let mut value = Vec::new();
-        self.store.query(
-            &in_modality(
-                "SELECT k.number, a.value
-                 FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
-                 CROSS JOIN LATERAL (SELECT a.value FROM @store@.atoms a
-                                     WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
-                                       AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a
-                 WHERE a.value IS NOT NULL",
-                modality,
-            ),
-            &keys(wanted.iter().copied()),
-            |row| {
-                value.clear();
-                row.append_bytes(2, &mut value)?;
-                let key = wanted[row.get::<i64>(1)? as usize - 1];
-                found.insert(key, Found::Bytes(value.as_slice().into()));
+                found.insert(key_in(row, 1)?, what);
                 Ok(())
             },
         )

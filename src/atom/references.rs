@@ -1,6 +1,7 @@
 //! References to atoms given up, and atoms that nothing refers to collected.
 
 use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::key::content_hash_of;
 use crate::atom::reconstruct::{missing, name};
 use crate::atom::reference_counts::add_references;
 use crate::atom::security::require_all_visible;
@@ -130,13 +131,16 @@ impl Probed {
             passed: HashMap::new(),
             held: HashMap::new(),
         };
+        let mut hash = Vec::new();
         store.query(
             "SELECT h_xy, h_yz, h_zm, content_hash FROM @store@.atoms
              WHERE modelstore.atom_was_probed(h_xy, h_yz, h_zm, content_hash)",
             &[],
             |row| {
                 let key = key_in(row, 1)?;
-                let hash = crate::atom::key::content_hash_of(&row.get::<Vec<u8>>(4)?)?;
+                hash.clear();
+                row.append_bytes(4, &mut hash)?;
+                let hash = content_hash_of(&hash)?;
                 let (modality, point) = key.parts()?;
                 let mut passed = Vec::new();
                 for probe in 0.. {

@@ -26,6 +26,9 @@ const MADE_OF: &str = "made_of AS (
         JOIN @store@.atom_parts p ON p.parent_h_xy = m.h_xy AND p.parent_h_yz = m.h_yz AND p.parent_h_zm = m.h_zm
     )";
 
+/// What goes with every change of meta.
+const CHANGED: &str = "version = a.version + 1, updated_at = now(), updated_by = current_user";
+
 /// Switches row-level security of the store's atoms on or off, and says which it is. The owner of the tables still sees
 /// everything.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -106,14 +109,16 @@ fn set_atom_meta(atom: Option<AtomArgument>, meta: Option<Jsonb<'_>>) -> i32 {
 fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
     let [h_xy, h_yz, h_zm] = codes(key);
     let set = store.write(
-        "WITH before AS (
+        &format!(
+            "WITH before AS (
              SELECT meta FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE
          )
          UPDATE @store@.atoms a
-         SET meta = $4, version = version + 1, updated_at = now(), updated_by = current_user
+         SET meta = $4, {CHANGED}
          FROM before WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
          RETURNING version, before.meta ->> 'visibility' IS NOT DISTINCT FROM 'public',
-                   a.meta ->> 'visibility' IS NOT DISTINCT FROM 'public'",
+                   a.meta ->> 'visibility' IS NOT DISTINCT FROM 'public'"
+        ),
         &[h_xy, h_yz, h_zm, maybe_jsonb(meta)],
         |row| Ok((row.get::<i32>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?)),
     )?;
@@ -128,7 +133,8 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
     let parts = if is_public {
         format!(
             "WITH RECURSIVE {MADE_OF}
-             UPDATE @store@.atoms a SET meta = coalesce(a.meta, '{{}}') || '{{\"visibility\": \"public\"}}'
+             UPDATE @store@.atoms a
+             SET meta = coalesce(a.meta, '{{}}') || '{{\"visibility\": \"public\"}}', {CHANGED}
              FROM made_of m WHERE (a.h_xy, a.h_yz, a.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
                AND a.meta ->> 'visibility' IS DISTINCT FROM 'public'"
         )
@@ -145,7 +151,7 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
                  SELECT p.h_xy, p.h_yz, p.h_zm FROM kept k
                  JOIN @store@.atom_parts p ON (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm) = (k.h_xy, k.h_yz, k.h_zm)
              )
-             UPDATE @store@.atoms a SET meta = nullif(a.meta - 'visibility', '{{}}')
+             UPDATE @store@.atoms a SET meta = nullif(a.meta - 'visibility', '{{}}'), {CHANGED}
              FROM made_of m WHERE (a.h_xy, a.h_yz, a.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
                AND a.meta ->> 'visibility' = 'public'
                AND NOT EXISTS (SELECT FROM kept k WHERE (k.h_xy, k.h_yz, k.h_zm) = (a.h_xy, a.h_yz, a.h_zm))"

@@ -10,7 +10,7 @@ mod shape;
 mod tree;
 
 pub use cover::{PlaceRange, cover, cover_within};
-pub use partition::{Rect, partition_distance_squared, partition_rectangle, partition_rectangles};
+pub use partition::{Rect, partition_distance_squared, partition_rectangle};
 pub use place::{PLACE_ORDER, place};
 pub use shape::Region;
 pub use tree::{Neighbour, PackedTree};

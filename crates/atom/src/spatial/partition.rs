@@ -48,11 +48,6 @@ pub fn partition_rectangle(partition: u8) -> Rect {
     }
 }
 
-/// The rectangles that a partition's atoms lie in: always the one of [`partition_rectangle`].
-pub fn partition_rectangles(partition: u8) -> Vec<Rect> {
-    vec![partition_rectangle(partition)]
-}
-
 /// The smallest squared distance, along x and y, from a point to where a partition's atoms lie: 0 inside. No atom of
 /// the partition is nearer, so a search that takes partitions by it can stop at the distance it has found.
 pub fn partition_distance_squared(partition: u8, point: &Point) -> u64 {

@@ -1,0 +1,144 @@
+//! Atoms compared with their hashes, their places and each other.
+
+use crate::atom::key::content_hash_of;
+use crate::atom::reconstruct::Reconstruction;
+use crate::atom::statement::key_in;
+use crate::error::{Result, info, or_raise};
+use crate::store::Store;
+use modelstore_atom::coordinates::coordinates;
+use modelstore_atom::key::m_of;
+use modelstore_atom::{Key, Point};
+use pgrx::prelude::*;
+
+/// Places that a content is looked for at: far more than two contents ever shared.
+const MAX_PROBES: u32 = 1 << 16;
+
+/// What the tables say of each other. A part is counted where it is, as often as it is there.
+const DISAGREEMENTS: &str = "
+    SELECT a.h_xy, a.h_yz, a.h_zm, 'atom has neither a value nor parts nor a chunk'
+    FROM @store@.atoms a
+    WHERE a.value IS NULL
+      AND NOT EXISTS (SELECT FROM @store@.atom_parts p
+                      WHERE (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm) = (a.h_xy, a.h_yz, a.h_zm))
+      AND NOT EXISTS (SELECT FROM @store@.atom_chunks c WHERE (c.h_xy, c.h_yz, c.h_zm) = (a.h_xy, a.h_yz, a.h_zm))
+    UNION ALL
+    SELECT p.parent_h_xy, p.parent_h_yz, p.parent_h_zm,
+           CASE WHEN bool_or(w.h_xy IS NULL) THEN 'parts of an atom that does not exist'
+                WHEN bool_or(w.value IS NOT NULL) THEN 'atom has a value and parts'
+                WHEN bool_or(a.h_xy IS NULL) THEN count(*) FILTER (WHERE a.h_xy IS NULL) || ' parts of the atom do not exist'
+                WHEN max(p.part_index) + 1 <> count(*) THEN 'atom has ' || count(*) || ' parts, the last is number ' || max(p.part_index)
+                ELSE 'atom has ' || max(w.byte_length) || ' bytes, its parts ' || sum(a.byte_length) END
+    FROM @store@.atom_parts p
+    LEFT JOIN @store@.atoms w ON (w.h_xy, w.h_yz, w.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
+    LEFT JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.h_xy, p.h_yz, p.h_zm)
+    GROUP BY 1, 2, 3
+    HAVING bool_or(w.h_xy IS NULL OR w.value IS NOT NULL OR a.h_xy IS NULL) OR max(p.part_index) + 1 <> count(*)
+        OR max(w.byte_length) <> sum(a.byte_length)
+    UNION ALL
+    SELECT c.h_xy, c.h_yz, c.h_zm,
+           CASE WHEN a.h_xy IS NULL THEN 'chunk of an atom that does not exist' ELSE 'chunk is not the content of the atom' END
+    FROM @store@.atom_chunks c
+    LEFT JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (c.h_xy, c.h_yz, c.h_zm)
+    WHERE a.content_hash IS DISTINCT FROM c.chunk_hash OR a.value IS NOT NULL
+    UNION ALL
+    SELECT a.h_xy, a.h_yz, a.h_zm, 'atom has ' || a.ref_count || ' references, and ' || p.places || ' composites or more have it as a part'
+    FROM (SELECT h_xy, h_yz, h_zm, count(*) AS places FROM @store@.atom_parts GROUP BY 1, 2, 3) p
+    JOIN @store@.atoms a USING (h_xy, h_yz, h_zm)
+    WHERE a.ref_count < p.places";
+
+/// Composites and larger leaves that are no part of anything.
+const WHOLES: &str = "
+    SELECT a.h_xy, a.h_yz, a.h_zm FROM @store@.atoms a
+    WHERE a.value IS NULL
+      AND NOT EXISTS (SELECT FROM @store@.atom_parts p WHERE (p.h_xy, p.h_yz, p.h_zm) = (a.h_xy, a.h_yz, a.h_zm))";
+
+/// Looks at every atom of the store, and puts together what is no part of anything else.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_atoms() -> TableIterator<
+    'static,
+    (
+        name!(h_xy, i64),
+        name!(h_yz, i64),
+        name!(h_zm, i64),
+        name!(problem, String),
+    ),
+> {
+    let problems = or_raise(Store::current().and_then(|store| verify(&store)));
+    TableIterator::new(
+        problems
+            .into_iter()
+            .map(|(key, problem)| (key.h_xy, key.h_yz, key.h_zm, problem)),
+    )
+}
+
+fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
+    let mut problems = Vec::new();
+    let mut atoms = 0;
+    let (mut value, mut hash) = (Vec::new(), Vec::new());
+    store.query_by_cursor(
+        "SELECT h_xy, h_yz, h_zm, content_hash, value FROM @store@.atoms",
+        |row| {
+            atoms += 1;
+            let key = key_in(row, 1)?;
+            hash.clear();
+            row.append_bytes(4, &mut hash)?;
+            value.clear();
+            let leaf = row.append_bytes(5, &mut value)?.then_some(&value[..]);
+            let problem = wrong_place(key, &content_hash_of(&hash)?, leaf)?;
+            problems.extend(problem.map(|problem| (key, problem.to_owned())));
+            Ok(())
+        },
+    )?;
+    store.query_by_cursor(DISAGREEMENTS, |row| {
+        problems.push((key_in(row, 1)?, row.get(4)?));
+        Ok(())
+    })?;
+    let mut wholes = Vec::new();
+    store.query_by_cursor(WHOLES, |row| {
+        wholes.push(key_in(row, 1)?);
+        Ok(())
+    })?;
+    let mut bytes = 0;
+    for key in wholes {
+        match reconstructed(store, key) {
+            Ok(length) => bytes += length,
+            Err(failure) => problems.push((key, failure.message().to_owned())),
+        }
+        pgrx::check_for_interrupts!();
+    }
+    info(&format!(
+        "verified {atoms} atoms, {bytes} bytes put together: {} problems",
+        problems.len()
+    ));
+    problems.sort_unstable();
+    Ok(problems)
+}
+
+/// What of an atom's key is not as its content says, or its hash; a leaf has its content with it.
+fn wrong_place(key: Key, hash: &[u8; 32], leaf: Option<&[u8]>) -> Result<Option<&'static str>> {
+    let Ok((modality, point)) = key.parts() else {
+        return Ok(Some("key is that of no place"));
+    };
+    if let Some(content) = leaf {
+        if blake3::hash(content).as_bytes() != hash {
+            return Ok(Some("value does not match its BLAKE3 hash"));
+        }
+        let [x, y, z] = coordinates(modality, content);
+        if point != (Point { x, y, z, ..point }) {
+            return Ok(Some("place is not that of the value"));
+        }
+    }
+    let is_probed = (0..MAX_PROBES).any(|probe| m_of(hash, probe) == point.m);
+    Ok((!is_probed).then_some("place is not that of the hash"))
+}
+
+/// Puts an atom together, which compares it with its hash; its length.
+fn reconstructed(store: &Store, key: Key) -> Result<u64> {
+    let mut parts = Reconstruction::begin(store, key)?;
+    let mut bytes = 0;
+    while let Some(part) = parts.next()? {
+        bytes += part.len() as u64;
+    }
+    Ok(bytes)
+}
