@@ -75,3 +75,17 @@ pub fn content_hash_of(bytes: &[u8]) -> Result<[u8; 32]> {
         .detail("A BLAKE3-256 hash has 32 bytes.")
     })
 }
+
+/// How messages name an atom.
+pub fn name(key: Key) -> String {
+    format!("({}, {}, {})", key.h_xy, key.h_yz, key.h_zm)
+}
+
+/// The error for an atom that is not there.
+pub fn missing(key: Key) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("atom {} does not exist", name(key)),
+    )
+    .detail("It is not in the table of atoms, or a policy hides it.")
+}

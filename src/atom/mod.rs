@@ -7,6 +7,7 @@
 mod argument;
 mod chunk_leaves;
 mod collect;
+mod contents;
 mod hilbert;
 mod ingest;
 mod ingest_sql;

@@ -1,8 +1,8 @@
 //! Paths between atoms, along what they are made of and what lies near them.
 
 use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::key::missing;
 use crate::atom::places::Places;
-use crate::atom::reconstruct::missing;
 use crate::atom::spatial::nearest;
 use crate::atom::statement::{codes, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise, required};

@@ -1,12 +1,13 @@
 //! Atoms put together again.
 //!
 //! The parts of a composite are a list, in which parts that are composites stand for lists of their own. The list is
-//! resolved from the front, some hundred atoms with each statement, and never unrolled as a whole: memory does not grow
+//! resolved from the front, some thousand atoms at a time, and never unrolled as a whole: memory does not grow
 //! with the data. Every byte goes through the hash, and the end is an error unless it is that of the atom.
 
 use crate::atom::argument::{AtomArgument, key_argument};
-use crate::atom::key::content_hash_of;
-use crate::atom::statement::{codes, in_modality, in_partition, key_in, keys};
+use crate::atom::contents::{Content, contents};
+use crate::atom::key::{content_hash_of, missing, name};
+use crate::atom::statement::{codes, in_modality};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
 use crate::store::Store;
@@ -14,14 +15,13 @@ use crate::store::scratch::in_scratch_memory;
 use crate::tensor_storage::stream::ChunkStream;
 use crate::varlena::Building;
 use modelstore_atom::Key;
-use modelstore_atom::key::partition;
 use modelstore_chunk::ChunkHash;
 use pgrx::prelude::*;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Atoms that are resolved at a time.
-const BATCH: usize = 4096;
+/// Atoms that are resolved at a time. Of composites, as many lists of parts are kept, some kilobytes each.
+const BATCH: usize = 2048;
 /// Levels of composites. Each has two parts or more, so a content of 2^64 bytes has no more.
 const MAX_DEPTH: u8 = 64;
 /// Bytes that are put together before they are handed on.
@@ -82,14 +82,8 @@ enum Item {
     Atom(Key, u8),
     Bytes(Rc<[u8]>),
     Chunk(Key, ChunkHash),
-}
-
-/// What an atom is.
-#[derive(Clone)]
-enum Found {
-    Bytes(Rc<[u8]>),
-    Chunk(ChunkHash),
-    Parts(Rc<[Key]>),
+    /// Not looked at either; each part is in so many others.
+    Parts(Rc<[Key]>, u8),
 }
 
 impl Reconstruction {
@@ -137,6 +131,7 @@ impl Reconstruction {
                     self.rest.push_front(atom);
                     in_scratch_memory(|| self.resolve())?;
                 }
+                Some(Item::Parts(parts, depth)) => self.open(&parts, depth),
                 None => {}
             }
         }
@@ -189,137 +184,48 @@ impl Reconstruction {
     /// Replaces the first atoms of the list by what they are.
     fn resolve(&mut self) -> Result<()> {
         let mut front = Vec::new();
-        while front.len() < BATCH
-            && let Some(Item::Atom(key, depth)) = self.rest.front()
-        {
-            front.push((*key, *depth));
-            self.rest.pop_front();
+        while front.len() < BATCH {
+            match self.rest.pop_front() {
+                Some(Item::Atom(key, depth)) => front.push((key, depth)),
+                Some(Item::Parts(parts, depth)) => self.open(&parts, depth),
+                Some(other) => {
+                    self.rest.push_front(other);
+                    break;
+                }
+                None => break,
+            }
         }
         let mut distinct: Vec<Key> = front.iter().map(|(key, _)| *key).collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let found = self.find(&distinct)?;
-        // A composite of composites can be as long as the data: only one of them is opened at a time.
-        let mut opened = false;
-        let mut items = Vec::new();
-        for (key, depth) in front {
-            match found.get(&key) {
-                _ if opened => items.push(Item::Atom(key, depth)),
-                Some(Found::Bytes(bytes)) => items.push(Item::Bytes(Rc::clone(bytes))),
-                Some(Found::Chunk(hash)) => items.push(Item::Chunk(key, *hash)),
-                Some(Found::Parts(_)) if depth == MAX_DEPTH => {
+        let found = contents(&self.store, &distinct)?;
+        for &(key, depth) in front.iter().rev() {
+            self.rest.push_front(match found.get(&key) {
+                Some(Content::Value(bytes)) => Item::Bytes(Rc::clone(bytes)),
+                Some(Content::Chunk(hash)) => Item::Chunk(key, *hash),
+                Some(Content::Parts(parts)) if depth < MAX_DEPTH => {
+                    Item::Parts(Rc::clone(parts), depth + 1)
+                }
+                Some(Content::Parts(_)) => {
                     return Err(Failure::new(
                         Code::ERRCODE_DATA_CORRUPTED,
                         format!("atom {} is part of itself", name(key)),
                     ));
                 }
-                Some(Found::Parts(parts)) => {
-                    items.extend(parts.iter().map(|&part| Item::Atom(part, depth + 1)));
-                    opened = items.len() > 4 * BATCH;
-                }
                 None => return Err(missing(key)),
-            }
-        }
-        for item in items.into_iter().rev() {
-            self.rest.push_front(item);
+            });
         }
         Ok(())
     }
 
-    /// What some atoms are, which are in the order of their keys.
-    fn find(&self, wanted: &[Key]) -> Result<HashMap<Key, Found>> {
-        let mut found = HashMap::with_capacity(wanted.len());
-        let mut rest = Vec::new();
-        for of_partition in wanted.chunk_by(|a, b| partition(a.h_xy) == partition(b.h_xy)) {
-            self.values(of_partition, &mut found, &mut rest)?;
+    /// Puts parts in front of the list.
+    fn open(&mut self, parts: &[Key], depth: u8) {
+        for &part in parts.iter().rev() {
+            self.rest.push_front(Item::Atom(part, depth));
         }
-        if !rest.is_empty() {
-            self.larger(&rest, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    /// Finds the atoms of a partition. Those without a value are left to the tables of parts and chunks.
-    fn values(
-        &self,
-        wanted: &[Key],
-        found: &mut HashMap<Key, Found>,
-        rest: &mut Vec<Key>,
-    ) -> Result<()> {
-        let Some(partition) = wanted.first().and_then(|key| partition(key.h_xy)) else {
-            return Ok(());
-        };
-        let mut value = Vec::new();
-        self.store.query(
-            &in_partition(
-                "SELECT k.number, a.value
-                 FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
-                 CROSS JOIN LATERAL (SELECT a.value FROM @store@.atoms a
-                                     WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
-                                       AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
-                partition,
-            ),
-            &keys(wanted.iter().copied()),
-            |row| {
-                value.clear();
-                let key = wanted[row.get::<i64>(1)? as usize - 1];
-                match row.append_bytes(2, &mut value)? {
-                    true => drop(found.insert(key, Found::Bytes(value.as_slice().into()))),
-                    false => rest.push(key),
-                }
-                Ok(())
-            },
-        )
-    }
-
-    /// Finds atoms that have no value: composites and larger leaves.
-    fn larger(&self, wanted: &[Key], found: &mut HashMap<Key, Found>) -> Result<()> {
-        let mut hash = Vec::new();
-        self.store.query(
-            "SELECT k.h_xy, k.h_yz, k.h_zm, c.chunk_hash, p.h_xys, p.h_yzs, p.h_zms
-             FROM unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
-             LEFT JOIN LATERAL (
-                 SELECT c.chunk_hash FROM @store@.atom_chunks c
-                 WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm OFFSET 0) c ON true
-             LEFT JOIN LATERAL (
-                 SELECT array_agg(p.h_xy) AS h_xys, array_agg(p.h_yz) AS h_yzs, array_agg(p.h_zm) AS h_zms
-                 FROM (SELECT p.h_xy, p.h_yz, p.h_zm FROM @store@.atom_parts p
-                       WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
-                       ORDER BY p.part_index OFFSET 0) p) p ON true
-             WHERE c.chunk_hash IS NOT NULL OR p.h_xys IS NOT NULL",
-            &keys(wanted.iter().copied()),
-            |row| {
-                hash.clear();
-                let what = match row.append_bytes(4, &mut hash)? {
-                    true => Found::Chunk(ChunkHash::from_slice(&hash)?),
-                    false => {
-                        let codes = |n| row.bigints(n).map(Option::unwrap_or_default);
-                        let parts = codes(5)?.into_iter().zip(codes(6)?).zip(codes(7)?);
-                        let key = |((h_xy, h_yz), h_zm)| Key::from_codes([h_xy, h_yz, h_zm]);
-                        Found::Parts(parts.map(key).collect())
-                    }
-                };
-                found.insert(key_in(row, 1)?, what);
-                Ok(())
-            },
-        )
     }
 }
 
 fn label(key: Key) -> Rc<str> {
     name(key).into()
-}
-
-/// How messages name an atom.
-pub fn name(key: Key) -> String {
-    format!("({}, {}, {})", key.h_xy, key.h_yz, key.h_zm)
-}
-
-/// The error for an atom that is not there.
-pub fn missing(key: Key) -> Failure {
-    Failure::new(
-        Code::ERRCODE_UNDEFINED_OBJECT,
-        format!("atom {} does not exist", name(key)),
-    )
-    .detail("It is not in the table of atoms, or a policy hides it.")
 }

@@ -1,8 +1,7 @@
 //! References to atoms given up, and atoms that nothing refers to collected.
 
 use crate::atom::argument::{AtomArgument, key_argument};
-use crate::atom::key::content_hash_of;
-use crate::atom::reconstruct::{missing, name};
+use crate::atom::key::{content_hash_of, missing, name};
 use crate::atom::reference_counts::add_references;
 use crate::atom::security::require_all_visible;
 use crate::atom::statement::{codes, in_modality, key_in, keys};

@@ -5,7 +5,7 @@
 //! owner of the tables.
 
 use crate::atom::argument::{AtomArgument, key_argument};
-use crate::atom::reconstruct::missing;
+use crate::atom::key::missing;
 use crate::atom::statement::codes;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::jsonb::Jsonb;
