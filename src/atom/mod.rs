@@ -14,6 +14,7 @@ mod ingest_sql;
 mod key;
 mod many;
 mod nearest;
+mod part_rows;
 mod path;
 mod pending;
 mod places;

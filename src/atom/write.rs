@@ -6,6 +6,7 @@
 
 use crate::atom::chunk_leaves;
 use crate::atom::key::content_hash_of;
+use crate::atom::part_rows;
 use crate::atom::pending::{Pending, PendingContent};
 use crate::atom::reference_counts::add_references;
 use crate::atom::security::is_secured;
@@ -285,29 +286,16 @@ impl<'a> Writer<'a> {
     }
 
     fn insert_parts(&self) -> Result<()> {
-        let (mut parents, mut indexes, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-        let composites = self.numbers(State::Created);
-        for (nth, &number) in composites.iter().enumerate() {
-            for (index, &part) in self.pending.parts(number).iter().enumerate() {
-                parents.push(self.rows[number].key);
-                indexes.push(index as i32);
-                parts.push(self.rows[part as usize].key);
-            }
-            if parents.len() >= BATCH || nth + 1 == composites.len() && !parents.is_empty() {
-                in_scratch_memory(|| {
-                    let [a, b, c] = keys(parents.drain(..));
-                    let [d, e, f] = keys(parts.drain(..));
-                    self.store.execute(
-                        "INSERT INTO @store@.atom_parts
-                             (parent_h_xy, parent_h_yz, parent_h_zm, part_index, h_xy, h_yz, h_zm)
-                         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
-                        &[a, b, c, std::mem::take(&mut indexes).into(), d, e, f],
-                    )
-                })?;
-                pgrx::check_for_interrupts!();
-            }
-        }
-        Ok(())
+        let created = self.numbers(State::Created);
+        let rows = created.iter().flat_map(|&number| {
+            let whole = self.rows[number].key;
+            let parts = self.pending.parts(number).iter();
+            let parts = parts.map(|&part| self.rows[part as usize].key);
+            (0..)
+                .zip(parts)
+                .map(move |(index, part)| (whole, index, part))
+        });
+        part_rows::insert(self.store, rows)
     }
 
     fn numbers(&self, state: State) -> Vec<usize> {
