@@ -64,7 +64,7 @@ CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY 1, 2, 3 LIMIT 
         (f"DELETE FROM store.atom_chunks WHERE (h_xy, h_yz, h_zm) = {CHUNK}", "atom has neither a value nor parts nor a chunk"),
         (f"DELETE FROM store.atoms WHERE (h_xy, h_yz, h_zm) = {CHUNK}", "chunk of an atom that does not exist"),
         (
-            f"UPDATE store.atom_chunks SET chunk_hash = (SELECT max(chunk_hash) FROM store.atom_chunks) WHERE (h_xy, h_yz, h_zm) = {CHUNK}",
+            f"UPDATE store.atom_chunks SET chunk_hash = (SELECT chunk_hash FROM store.atom_chunks ORDER BY 1 DESC LIMIT 1) WHERE (h_xy, h_yz, h_zm) = {CHUNK}",
             "chunk is not the content of the atom",
         ),
         # Two lines of the same length change places: only the whole tells.
@@ -101,7 +101,7 @@ def test_each_kind_of_damage_is_found(damage: str, problem: str, filled) -> None
 def test_a_chunk_that_is_gone(filled) -> None:
     """Past the foreign key, as only a superuser can: the leaf cannot be put together."""
     filled.execute("SET session_replication_role = replica")
-    filled.execute("DELETE FROM store.tensor_chunks WHERE chunk_hash = (SELECT min(chunk_hash) FROM store.atom_chunks)")
+    filled.execute("DELETE FROM store.tensor_chunks WHERE chunk_hash = (SELECT chunk_hash FROM store.atom_chunks ORDER BY 1 LIMIT 1)")
     assert any("chunk" in text for *_, text in found(filled))
 
 
