@@ -116,6 +116,13 @@ def test_indexes_and_partitions_that_are_not_as_made(db) -> None:
     check(False)
     db.execute("CREATE INDEX ON store.atoms (h_zm) INCLUDE (h_xy, h_yz, created_at)")
     check(False)
+    # The same of some rows, made before what is over all of them.
+    db.execute(f"CREATE INDEX ON {partition} (modelstore.atom_place(h_xy, h_yz, h_zm)) INCLUDE (h_xy, h_yz, h_zm) WHERE h_yz % 3 = 0")
+    (whole,) = db.execute(
+        "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND indkey[0] = 0 AND indpred IS NULL", (partition,)
+    ).fetchone()
+    db.execute(f"REINDEX INDEX CONCURRENTLY {whole}")
+    check(False)
     db.execute(f"ALTER TABLE store.atoms DETACH PARTITION {partition}")
     check(True)
     (bounds,) = db.execute("SELECT (h_xy >> 51) << 51 FROM " + partition).fetchone()

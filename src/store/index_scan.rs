@@ -150,16 +150,20 @@ impl Open {
         }
     }
 
-    /// Whether an index is over the same columns and expressions.
+    /// Whether an index holds the same of all rows, in the same order.
     fn is_like(&self, other: &Open) -> bool {
-        // SAFETY: both are open indexes; the list of expressions is compared by its nodes, and may be null.
+        // SAFETY: both are open indexes with a key of one column; lists of expressions are compared by their nodes, and may
+        // be null.
         unsafe {
+            let kind = |index: Relation| ((*(*index).rd_rel).relam, *(*index).rd_opfamily);
             let columns = |index: Relation| {
                 let row = (*index).rd_index;
                 let count = (*row).indnatts.max(0) as usize;
                 ((*row).indnkeyatts, (*row).indkey.values.as_slice(count))
             };
-            columns(self.0) == columns(other.0)
+            kind(self.0) == kind(other.0)
+                && columns(self.0) == columns(other.0)
+                && pg_sys::RelationGetIndexPredicate(self.0).is_null()
                 && pg_sys::equal(
                     pg_sys::RelationGetIndexExpressions(self.0).cast(),
                     pg_sys::RelationGetIndexExpressions(other.0).cast(),
