@@ -21,7 +21,7 @@ import textwrap
 
 import pytest
 from conftest import create_database
-from harness import ROOT, Server
+from harness import MAJOR, ROOT, Server
 
 FILES = [p for p in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if p.exists()]
 PIECES = re.compile(
@@ -122,6 +122,8 @@ def test_documentation(block: Block, printed) -> None:
 
 def test_the_reference_is_what_the_catalog_says(server: Server, dbname: str) -> None:
     """docs/api.md is generated; who changes a comment or a signature runs `make docs`."""
+    if MAJOR != 18:
+        pytest.skip("docs/api.md is of PostgreSQL 18: others put other names in quotes")
     address = server.connect(dbname=dbname)
     url = f"host={address.info.host} port={address.info.port} user=postgres dbname={dbname}"
     if address.info.password:

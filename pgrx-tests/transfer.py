@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -31,6 +32,25 @@ def export_model(db: Connection, model: uuid.UUID, file_name: str | None = None)
     with db.cursor() as cursor, cursor.copy(query.format(model, file_name)) as copy:
         copy.set_types(["bytea"])
         return b"".join(part for (part,) in copy.rows())
+
+
+def upload_in_parts(db: Connection, data: bytes, sizes: Iterator[int], expected: int | None = None) -> uuid.UUID:
+    """Uploads bytes in parts of these sizes; the upload is left for the caller to finish."""
+    (upload,) = db.execute("SELECT modelstore.begin_upload(%s)", (expected,)).fetchone()
+    at, parts = 0, []
+    while at < len(data):
+        part = data[at : at + next(sizes)]
+        parts.append((upload, part, at))
+        at += len(part)
+    with db.transaction(), db.cursor() as cursor:
+        cursor.executemany("SELECT modelstore.append_upload(%s, %b, %s)", parts)
+    return upload
+
+
+def forever(size: int) -> Iterator[int]:
+    """Sizes of parts that are all the same."""
+    while True:
+        yield size
 
 
 def tables(db: Connection) -> list[str]:

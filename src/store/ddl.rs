@@ -194,14 +194,15 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
         )));
     }
     let behavior = if cascade { "CASCADE" } else { "RESTRICT" };
-    for (kind, names) in [
-        ("MATERIALIZED VIEW", MATERIALIZED_VIEWS),
-        ("VIEW", VIEWS),
-        ("TABLE", TABLES),
+    for (kind, relkinds, names) in [
+        ("MATERIALIZED VIEW", "m", MATERIALIZED_VIEWS),
+        ("VIEW", "v", VIEWS),
+        ("TABLE", "rp", TABLES),
     ] {
+        // A table that is called like a view which this store has not is its user's.
         let names: Vec<String> = names
             .iter()
-            .filter(|name| store.relation_oid(name) != pg_sys::InvalidOid)
+            .filter(|name| relkinds.contains(store.relation_kind(name)))
             .map(|name| format!("@store@.{name}"))
             .collect();
         if !names.is_empty() {

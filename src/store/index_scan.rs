@@ -14,6 +14,8 @@ use std::ffi::CString;
 /// A lock that everybody reads with; kept until the transaction ends.
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as _;
 const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as _;
+/// Wider from PostgreSQL 16 on.
+const SELECT: pg_sys::AclMode = pg_sys::ACL_SELECT as _;
 
 /// An index of a partitioned table: a bigint as its key, and `N` bigints that it includes.
 pub struct PartitionedIndex<const N: usize> {
@@ -82,7 +84,7 @@ fn is_readable(table: pg_sys::Oid) -> bool {
     // them raises: noError is set.
     unsafe {
         let role = pg_sys::GetUserId();
-        let granted = pg_sys::pg_class_aclcheck(table, role, pg_sys::ACL_SELECT.into());
+        let granted = pg_sys::pg_class_aclcheck(table, role, SELECT);
         granted == pg_sys::AclResult::ACLCHECK_OK
             && pg_sys::check_enable_rls(table, role, true)
                 != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32

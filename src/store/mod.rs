@@ -83,6 +83,14 @@ impl Store {
             }
         }
     }
+
+    /// What one of its relations is, as in `pg_class.relkind`; nul when it is not there.
+    #[allow(unsafe_code)]
+    pub fn relation_kind(&self, relation: &str) -> char {
+        // SAFETY: a syscache look-up on the main thread; it knows no relation of an invalid OID.
+        let kind = unsafe { pg_sys::get_rel_relkind(self.relation_oid(relation)) };
+        char::from(kind as u8)
+    }
 }
 
 /// Whether a relation has a column: dropping the extension takes the columns of its types along, and what is left of
