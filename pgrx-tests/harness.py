@@ -47,7 +47,7 @@ class Server:
         self._forgiven: list[tuple[int, int]] = []
 
     def _script(self, *arguments: str) -> str:
-        return script("server.sh", *arguments, SERVER=self.name, SERVER_CONF=self.conf)
+        return script("server.sh", *arguments, SERVER=self.name, SERVER_CONF=self.conf, SERVER_IN_MEMORY="yes")
 
     def _learn(self) -> None:
         facts = dict(line.split("=", 1) for line in self._script("show").splitlines())
