@@ -167,12 +167,25 @@ def bench_whole(b, db: psycopg.Connection) -> None:
         b.report(f"find_path by composition, {strategy}, 1 MB of text", figure, "", "10 ms")
 
 
+def bench_large_text(b, db: psycopg.Connection) -> None:
+    """25 MB of source code, once: whether time grows with the size alone."""
+    b.fresh_store()
+    data = real_text(25_000_000)
+    begun = time.perf_counter()
+    *key, atoms = db.execute("SELECT i.h_xy, i.h_yz, i.h_zm, i.created FROM modelstore.ingest(%b::text, 'code') i", (data.decode(),)).fetchone()
+    taken = time.perf_counter() - begun
+    again = seconds(lambda: db.execute("SELECT octet_length(modelstore.reconstruct((%s, %s, %s)))", key).fetchone())
+    (stored,) = db.execute("SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c WHERE c.relnamespace = 'store'::regnamespace AND relname ~ '^atom' AND relkind = 'r'").fetchone()
+    b.report(f"{len(data) / 1e6:.0f} MB of code", f"in {taken:.1f} s, out {again:.1f} s, {atoms:,} atoms in {stored / 1e6:.0f} MB", "", "")
+
+
 def bench_atoms(b) -> None:
     bench_hilbert(b)
     b.fresh_store()
     db = local(b)
     bench_ingest(b, db)
     bench_whole(b, db)
+    bench_large_text(b, db)
     bench_places(b, db)
     bench_keys(b, db, np.random.default_rng(6))
     db.close()

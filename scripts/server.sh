@@ -10,6 +10,7 @@
 #   scripts/server.sh show             name=value lines: pg_config, directory, socket directory, port, pid, log
 #   scripts/server.sh remove           stops it and removes its data
 #   scripts/server.sh stop-all
+#   scripts/server.sh remove-all
 #
 # SERVER is its name (default: demo), PG or PG_CONFIG the PostgreSQL it is made with, SERVER_CONF further lines for
 # postgresql.conf. With SERVER_IN_MEMORY its data is in /dev/shm, where there is room. It listens on 127.0.0.1, with a
@@ -177,6 +178,7 @@ case $command in
   show) show ;;
   remove) remove ;;
   stop-all) each stop ;;
+  remove-all) each remove ;;
   psql)
     must_exist
     exec "$(pg psql)" "host=$(socket) port=$(port) user=postgres dbname=$database" "$@"

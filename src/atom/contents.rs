@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// What an atom is.
-#[derive(Clone)]
 pub enum Content {
     /// A leaf of at most 64 bytes.
     Value(Rc<[u8]>),

@@ -6,6 +6,9 @@ use modelstore_atom::spatial::place;
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::prelude::*;
 
+/// Places that a content is looked for at: far more than contents ever shared.
+pub const MAX_PROBES: u32 = 1 << 16;
+
 /// The modality of that name; none for none.
 pub fn modality_argument(modality: Option<&str>) -> Result<Option<Modality>> {
     Ok(modality.map(Modality::from_name).transpose()?)

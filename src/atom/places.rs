@@ -9,11 +9,12 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::store::index_scan::{Direction, PartitionScan, PartitionedIndex};
 use crate::store::scratch::in_scratch_memory;
-use modelstore_atom::Key;
+use modelstore_atom::key::RANGES_PER_MODALITY;
 use modelstore_atom::spatial::PlaceRange;
+use modelstore_atom::{Key, Modality};
 
 /// How many partitions a store's atoms have.
-const PARTITIONS: usize = 256;
+const PARTITIONS: usize = Modality::ALL.len() * RANGES_PER_MODALITY as usize;
 
 /// The atoms of a store as the current statement sees them.
 pub struct Places {

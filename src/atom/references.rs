@@ -1,7 +1,7 @@
 //! References to atoms given up, and atoms that nothing refers to collected.
 
 use crate::atom::argument::{AtomArgument, key_argument};
-use crate::atom::key::{content_hash_of, missing, name};
+use crate::atom::key::{MAX_PROBES, content_hash_of, missing, name};
 use crate::atom::reference_counts::add_references;
 use crate::atom::security::require_all_visible;
 use crate::atom::statement::{codes, in_modality, key_in, keys};
@@ -142,9 +142,9 @@ impl Probed {
                 let hash = content_hash_of(&hash)?;
                 let (modality, point) = key.parts()?;
                 let mut passed = Vec::new();
-                for probe in 0.. {
+                for probe in 0..MAX_PROBES {
                     let m = m_of(&hash, probe);
-                    if m == point.m || probe > 1 << 16 {
+                    if m == point.m {
                         break;
                     }
                     passed.push(Key::new(modality, Point { m, ..point })?);

@@ -111,13 +111,12 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
     let set = store.write(
         &format!(
             "WITH before AS (
-             SELECT meta FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE
-         )
-         UPDATE @store@.atoms a
-         SET meta = $4, {CHANGED}
-         FROM before WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
-         RETURNING version, before.meta ->> 'visibility' IS NOT DISTINCT FROM 'public',
-                   a.meta ->> 'visibility' IS NOT DISTINCT FROM 'public'"
+                 SELECT meta FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE
+             )
+             UPDATE @store@.atoms a SET meta = $4, {CHANGED}
+             FROM before WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
+             RETURNING version, before.meta ->> 'visibility' IS NOT DISTINCT FROM 'public',
+                       a.meta ->> 'visibility' IS NOT DISTINCT FROM 'public'"
         ),
         &[h_xy, h_yz, h_zm, maybe_jsonb(meta)],
         |row| Ok((row.get::<i32>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?)),

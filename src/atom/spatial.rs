@@ -56,7 +56,7 @@ pub fn nearest(
     near.sort_unstable();
     let mut best = Best::new(*point, k);
     for (distance, partition) in near {
-        if distance > best.reach() {
+        if distance > best.reach {
             break;
         }
         if best.found.len() < k {
@@ -69,7 +69,7 @@ pub fn nearest(
         }
         let ball = Region::Ball {
             center: *point,
-            radius_squared: best.reach(),
+            radius_squared: best.reach,
         };
         let area = partition_rectangle(partition);
         let ranges = cover_within(&ball, area.x, area.y, BALL_RANGES);
@@ -134,10 +134,6 @@ impl Best {
             found: BTreeSet::new(),
             reach: u64::MAX,
         }
-    }
-
-    fn reach(&self) -> u64 {
-        self.reach
     }
 
     fn add(&mut self, key: Key) -> Result<()> {

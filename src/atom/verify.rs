@@ -1,17 +1,15 @@
 //! Atoms compared with their hashes, their places and each other.
 
-use crate::atom::key::content_hash_of;
+use crate::atom::key::{MAX_PROBES, content_hash_of};
 use crate::atom::reconstruct::Reconstruction;
 use crate::atom::statement::key_in;
 use crate::error::{Result, info, or_raise};
 use crate::store::Store;
+use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::coordinates::coordinates;
 use modelstore_atom::key::m_of;
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
-
-/// Places that a content is looked for at: far more than two contents ever shared.
-const MAX_PROBES: u32 = 1 << 16;
 
 /// What the tables say of each other. A part is counted where it is, as often as it is there.
 const DISAGREEMENTS: &str = "
@@ -101,7 +99,7 @@ fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
     })?;
     let mut bytes = 0;
     for key in wholes {
-        match reconstructed(store, key) {
+        match in_scratch_memory(|| reconstructed(store, key)) {
             Ok(length) => bytes += length,
             Err(failure) => problems.push((key, failure.message().to_owned())),
         }
