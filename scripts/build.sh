@@ -4,10 +4,11 @@
 #   scripts/build.sh            release build into the private PostgreSQL PG=18, or that of PG_CONFIG
 #   scripts/build.sh pg_test    with the in-server tests, into a copy of that PostgreSQL
 #
+# PROFILE=quick builds in a fraction of the time, for trying things out.
 # Prints the path of the pg_config it installed for.
 . "$(dirname "$0")/lib.sh"
 
-variant=${1:-}
+variant=${1:-} profile=${PROFILE:-release}
 [ -z "$variant" ] || [ "$variant" = pg_test ] || die "unknown variant $variant"
 
 # What is wrong with a PG_CONFIG is said now, not after some minutes.
@@ -20,7 +21,7 @@ build_environment
 with_lock
 
 library=$("$pg_config" --pkglibdir)/pg_modelstore.so
-stamp=$LOCAL/installed/$(printf '%s %s' "$library" "$variant" | cksum | cut -d ' ' -f 1)
+stamp=$LOCAL/installed/$(printf '%s %s' "$library" "$variant" | cksum | cut -d ' ' -f 1)-$profile
 cd "$ROOT"
 if [ -f "$stamp" ] && [ -f "$library" ] && [ "$(cat "$stamp")" = "$(stat -c '%i %Y' "$library")" ] &&
   [ -z "$(find src crates sql Cargo.toml Cargo.lock pg_modelstore.control .cargo -newer "$stamp" -print -quit)" ]; then
@@ -35,7 +36,7 @@ if [ -n "$variant" ] && [ -z "$PG_CONFIG" ]; then
   # Against the PostgreSQL that the copy is of: with another path of pg_config, pgrx would be compiled once more.
   package=$LOCAL/package
   rm -rf "$package"
-  cargo pgrx package --pg-config "$PGRX_PG_CONFIG_PATH" --no-default-features --features "pg$PG $variant" \
+  cargo pgrx package --profile "$profile" --pg-config "$PGRX_PG_CONFIG_PATH" --no-default-features --features "pg$PG $variant" \
     --out-dir "$package" >&2 </dev/null
   cp -a --remove-destination "$package$("$PGRX_PG_CONFIG_PATH" --pkglibdir)"/pg_modelstore* "$(dirname "$library")"
   cp -a --remove-destination "$package$("$PGRX_PG_CONFIG_PATH" --sharedir)"/extension/pg_modelstore* "$("$pg_config" --sharedir)/extension"
@@ -43,7 +44,7 @@ if [ -n "$variant" ] && [ -z "$PG_CONFIG" ]; then
 else
   sudo=()
   [ -w "$(dirname "$library")" ] || { have sudo || die "$(dirname "$library") is not writable" && sudo=(--sudo); }
-  cargo pgrx install "${sudo[@]}" --release --pg-config "$pg_config" \
+  cargo pgrx install "${sudo[@]}" --profile "$profile" --pg-config "$pg_config" \
     --no-default-features --features "pg$PG${variant:+ $variant}" >&2 </dev/null
 fi
 stat -c '%i %Y' "$library" >"$stamp.new.text"

@@ -36,7 +36,7 @@ fn nearest_to_atom(
         let modality = modality_argument(modality)?.unwrap_or(own);
         let k = count(k)?;
         nearest(
-            &mut Places::open(&Store::current()?)?,
+            &mut Places::open(&Store::for_reading()?)?,
             &point,
             k,
             Some(modality),
@@ -69,7 +69,7 @@ fn nearest_to_points(
     let found = or_raise((|| {
         let points = points_argument(points, "points")?;
         let (k, modality) = (count(k)?, modality_argument(modality)?);
-        nearest_of_many(&Store::current()?, &points, k, modality)
+        nearest_of_many(&Store::for_reading()?, &points, k, modality)
     })());
     TableIterator::new(found.into_iter().enumerate().flat_map(|(index, found)| {
         found.into_iter().map(move |n| {
@@ -140,7 +140,7 @@ fn within_radius(
 
 fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
     let modality = modality_argument(modality)?;
-    within(&mut Places::open(&Store::current()?)?, region, modality)
+    within(&mut Places::open(&Store::for_reading()?)?, region, modality)
 }
 
 fn distance(neighbour: &Neighbour) -> f64 {

@@ -50,7 +50,7 @@ fn find_path(
         let kinds = kinds_argument(required(edges, "edges")?)?;
         let k = required(neighbours, "neighbours")?;
         let k = usize::try_from(k).map_err(|_| out_of_range("number of neighbours", k))?;
-        let store = Store::current()?;
+        let store = Store::for_reading()?;
         let mut edges = StoredEdges {
             places: Places::open(&store)?,
             store,

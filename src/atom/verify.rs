@@ -62,7 +62,7 @@ fn verify_atoms() -> TableIterator<
         name!(problem, String),
     ),
 > {
-    let problems = or_raise(Store::current().and_then(|store| verify(&store)));
+    let problems = or_raise(Store::for_reading().and_then(|store| verify(&store)));
     TableIterator::new(
         problems
             .into_iter()

@@ -28,7 +28,7 @@ fn lineage(
 }
 
 fn ancestors(model: uuid::Uuid) -> Result<Vec<Ancestor>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     models::require(&store, model)?;
     // CYCLE guards against a loop made by hand; the columns alone cannot rule one out.
     store.rows(

@@ -125,7 +125,7 @@ fn find_model(name: &str, version_or_alias: default!(&str, "'latest'")) -> SqlUu
 
 /// An alias first, then a version; `latest` is the newest version unless an alias says otherwise.
 fn find(name: &str, version: &str) -> Result<Uuid> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     let arguments = || [text(name), text(version)];
     let found = store.row(
         "SELECT model_id FROM (

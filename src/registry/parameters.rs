@@ -25,7 +25,7 @@ fn calculate_model_parameters(
 }
 
 fn count(model: uuid::Uuid) -> Result<Option<(i64, i64, i64, i64)>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     models::require(&store, model)?;
     store.row(
         "SELECT coalesce(sum(t.element_count), 0)::bigint,

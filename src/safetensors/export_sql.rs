@@ -87,7 +87,7 @@ fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> R
 
 fn begin(model_id: Option<SqlUuid>, file_name: Option<&str>) -> Result<Export> {
     let model = from_sql_uuid(required(model_id, "model_id")?);
-    Export::begin(&Store::current()?, StateDict::Model(model), file_name)
+    Export::begin(&Store::for_reading()?, StateDict::Model(model), file_name)
 }
 
 fn drain(

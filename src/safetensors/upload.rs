@@ -79,7 +79,7 @@ fn append(upload: Uuid, data: &[u8], at_offset: Option<i64>) -> Result<i64> {
 #[search_path(pg_catalog, pg_temp)]
 fn upload_offset(upload_id: SqlUuid) -> i64 {
     or_raise((|| {
-        let (store, upload) = (Store::current()?, from_sql_uuid(upload_id));
+        let (store, upload) = (Store::for_reading()?, from_sql_uuid(upload_id));
         store
             .row(
                 "SELECT 1 FROM @store@.uploads WHERE upload_id = $1",

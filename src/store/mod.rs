@@ -44,6 +44,11 @@ impl Store {
         })
     }
 
+    /// The same for a STABLE function: it writes nothing, and its statements see what the caller's statement sees.
+    pub fn for_reading() -> Result<Store> {
+        Store::current()
+    }
+
     /// A store by name, whether it exists or not.
     pub fn named(name: &str) -> Store {
         Store {

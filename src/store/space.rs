@@ -29,7 +29,7 @@ fn space_report() -> TableIterator<
 }
 
 fn report() -> Result<Vec<Space>> {
-    Store::current()?.rows(
+    Store::for_reading()?.rows(
         "WITH RECURSIVE owned(owner_id, tensor_id) AS (
              SELECT model_id, tensor_id FROM @store@.model_weights
              UNION SELECT checkpoint_id, tensor_id FROM @store@.checkpoint_weights

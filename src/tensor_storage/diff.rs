@@ -65,7 +65,7 @@ fn diff_checkpoints(
 }
 
 fn diff(a: StateDict, b: StateDict) -> Result<Vec<Difference>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     a.require(&store)?;
     b.require(&store)?;
     let pairs = store.rows(

@@ -22,7 +22,7 @@ fn embedding(model_id: SqlUuid, kind: &str, ids: Vec<Option<i64>>) -> TensorOut 
 }
 
 fn rows(model: Uuid, kind: &str, ids: &[Option<i64>]) -> Result<TensorOut> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     let tensor = locate::weight(&store, model, &weight_of(&store, model, kind)?)?;
     let [row_count, dim] = *tensor.shape.dims() else {
         return Err(Failure::new(

@@ -34,7 +34,7 @@ fn find_weights_with(
 }
 
 fn find(what: &str, model: Option<Uuid>) -> Result<Vec<Found>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     if let Some(model) = model {
         models::require(&store, model)?;
     }

@@ -18,7 +18,7 @@ use pgrx::prelude::*;
 #[search_path(pg_catalog, pg_temp)]
 fn get_tensor(model_id: SqlUuid, name: &str) -> TensorOut {
     or_raise((|| {
-        let store = Store::current()?;
+        let store = Store::for_reading()?;
         whole(
             &store,
             &locate::weight(&store, from_sql_uuid(model_id), name)?,
@@ -30,7 +30,7 @@ fn get_tensor(model_id: SqlUuid, name: &str) -> TensorOut {
 #[search_path(pg_catalog, pg_temp)]
 fn reconstruct_tensor(tensor_id: SqlUuid) -> TensorOut {
     or_raise((|| {
-        let store = Store::current()?;
+        let store = Store::for_reading()?;
         whole(&store, &locate::tensor(&store, from_sql_uuid(tensor_id))?)
     })())
 }
@@ -92,7 +92,7 @@ fn wrong_length(tensor: &StoredTensor) -> Failure {
 #[search_path(pg_catalog, pg_temp)]
 fn get_tensor_slice(model_id: SqlUuid, name: &str, slice: &str) -> TensorOut {
     or_raise((|| {
-        let store = Store::current()?;
+        let store = Store::for_reading()?;
         take(
             &store,
             &locate::weight(&store, from_sql_uuid(model_id), name)?,

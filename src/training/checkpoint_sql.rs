@@ -268,7 +268,7 @@ fn export_checkpoint(
     stream(or_raise((|| {
         let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
         Export::begin(
-            &Store::current()?,
+            &Store::for_reading()?,
             StateDict::Checkpoint(checkpoint),
             Some(file_name),
         )

@@ -35,7 +35,7 @@ fn plan_gradient_checkpoints(
     ),
 > {
     TableIterator::new(or_raise((|| {
-        let store = Store::current()?;
+        let store = Store::for_reading()?;
         let model = from_sql_uuid(required(model_id, "model_id")?);
         let planned = Planned::new(
             &store,

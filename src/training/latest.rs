@@ -19,7 +19,7 @@ fn get_latest_checkpoint(model_id: SqlUuid) -> Option<SqlUuid> {
 }
 
 fn newest(model: Uuid) -> Result<Option<Uuid>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     models::require(&store, model)?;
     store.row(
         "SELECT checkpoint_id FROM @store@.model_checkpoints WHERE model_id = $1
@@ -42,7 +42,7 @@ fn get_best_checkpoint(
 }
 
 fn best(model: Uuid, metric: &str, mode: &str) -> Result<Option<Uuid>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     models::require(&store, model)?;
     let direction = match check_mode(mode)? {
         Mode::Min => "ASC",
@@ -78,7 +78,7 @@ fn checkpoint_weights_at(
     ),
 > {
     TableIterator::new(or_raise((|| {
-        let (store, checkpoint) = (Store::current()?, from_sql_uuid(checkpoint_id));
+        let (store, checkpoint) = (Store::for_reading()?, from_sql_uuid(checkpoint_id));
         StateDict::Checkpoint(checkpoint).require(&store)?;
         store.rows(
             "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, t.raw_bytes

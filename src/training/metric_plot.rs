@@ -96,7 +96,7 @@ fn draw(
     width: i32,
     height: i32,
 ) -> Result<String> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     let mut lines = Vec::new();
     for session in sessions {
         for metric in metrics {

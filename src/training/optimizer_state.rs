@@ -24,7 +24,7 @@ fn get_optimizer_state(
     state_name: &str,
 ) -> TensorOut {
     or_raise((|| {
-        let (store, checkpoint) = (Store::current()?, from_sql_uuid(checkpoint_id));
+        let (store, checkpoint) = (Store::for_reading()?, from_sql_uuid(checkpoint_id));
         let label = format!("{parameter_name}.{state_name}");
         let found = store.row(
             concat!(

@@ -67,7 +67,7 @@ fn verify_store() -> TableIterator<
 }
 
 fn state_dict(of: StateDict) -> Result<Vec<Problem>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     of.require(&store)?;
     let mut verifier = Verifier::new(&store);
     for file in consistency::files(&store, of)? {
@@ -119,7 +119,7 @@ fn weights(
 }
 
 fn store() -> Result<Vec<Problem>> {
-    let store = Store::current()?;
+    let store = Store::for_reading()?;
     let mut verifier = Verifier::new(&store);
     let tensors = verifier.readable(
         concat!(

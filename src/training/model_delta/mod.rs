@@ -25,7 +25,7 @@ fn publish_delta(
     to_id: Option<SqlUuid>,
 ) -> SetOfIterator<'static, Vec<u8>> {
     let mut publish = or_raise((|| {
-        let store = Store::current()?;
+        let store = Store::for_reading()?;
         let from = StateDict::find(&store, from_sql_uuid(required(from_id, "from_id")?))?;
         let to = StateDict::find(&store, from_sql_uuid(required(to_id, "to_id")?))?;
         Publish::begin(&store, from, to)
