@@ -13,6 +13,7 @@ mod atom;
 mod background;
 mod error;
 mod jsonb;
+mod pg;
 mod registry;
 mod safetensors;
 mod settings;

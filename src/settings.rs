@@ -7,6 +7,7 @@ static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(S
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static CHECKPOINT_CHECKS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"finite,shape,parameters"));
+static TRUST_STORE_OWNER: GucSetting<bool> = GucSetting::<bool>::new(false);
 static CHUNK_KILOBYTES: GucSetting<i32> = GucSetting::<i32>::new(1024);
 
 /// Defines every setting and reserves the prefix.
@@ -47,6 +48,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"modelstore.trust_store_owner",
+        c"Whether code of the owner of a store may run as the current role.",
+        c"Triggers, rules, policies, defaults and constraints of a store's tables run as whoever uses them. Unless this is on, a store of another role is used only if they call nothing but a few functions of PostgreSQL and of pg_modelstore. Default: off.",
+        &TRUST_STORE_OWNER,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     reserve_prefix();
 }
 
@@ -62,6 +71,11 @@ pub fn store() -> String {
         .get()
         .map(|s| s.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// `modelstore.trust_store_owner`.
+pub fn trust_store_owner() -> bool {
+    TRUST_STORE_OWNER.get()
 }
 
 /// `modelstore.checkpoint_checks`: its items.

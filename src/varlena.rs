@@ -220,25 +220,6 @@ impl Building {
     }
 }
 
-/// The OID of a type of this extension, found by schema and name whatever search_path says; invalid if it is gone.
-pub fn extension_type_oid(name: &std::ffi::CStr) -> pg_sys::Oid {
-    // SAFETY: catalogue look-ups on the main thread with constant, nul-terminated names.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"modelstore".as_ptr(), true);
-        if schema == pg_sys::InvalidOid {
-            return pg_sys::InvalidOid;
-        }
-        pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
-            pg_sys::Anum_pg_type_oid as i16,
-            pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(schema),
-            pg_sys::Datum::from(0),
-            pg_sys::Datum::from(0),
-        )
-    }
-}
-
 /// Gives a wrapper around one of the structs above what pgrx asks of an argument or a result.
 /// `$wrapper(inner)` must be a tuple struct of one field.
 macro_rules! varlena_argument {
@@ -281,14 +262,14 @@ macro_rules! varlena_argument {
 }
 
 macro_rules! varlena_result {
-    ($wrapper:ident, $sql:literal, $cname:literal) => {
+    ($wrapper:ident, $sql:literal, $oid:expr) => {
         impl pgrx::datum::IntoDatum for $wrapper {
             fn into_datum(self) -> Option<pgrx::pg_sys::Datum> {
                 Some(self.0.into_datum())
             }
 
             fn type_oid() -> pgrx::pg_sys::Oid {
-                $crate::varlena::extension_type_oid($cname)
+                $oid
             }
         }
 

@@ -1,4 +1,4 @@
--- What a store records of itself. @store@ stands for the quoted schema.
+-- What a store records of itself.
 CREATE TABLE @store@.store_version (
     version integer PRIMARY KEY,
     extension_version text NOT NULL,

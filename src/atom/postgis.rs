@@ -1,6 +1,7 @@
 //! Atoms as geometries, where PostGIS is installed.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::spi;
 use crate::store::Store;
 use crate::store::query;
 use pgrx::prelude::*;
@@ -33,6 +34,6 @@ fn enable() -> Result<String> {
     query::refuse_during_recovery()?;
     // Each at once: either name may contain the other's placeholder.
     let pieces: Vec<String> = VIEW.split("@postgis@").map(|sql| store.sql(sql)).collect();
-    Spi::run(&pieces.join(schema))?;
+    spi::run_script(&pieces.join(schema))?;
     Ok(store.sql("@store@.atom_geometries"))
 }

@@ -12,7 +12,7 @@ varlena_argument!(Bytea, Toasted, "bytea");
 /// A `bytea` result that is made in place.
 pub struct ByteaOut(pub Building);
 
-varlena_result!(ByteaOut, "bytea", c"");
+varlena_result!(ByteaOut, "bytea", pgrx::pg_sys::BYTEAOID);
 
 impl ByteaOut {
     /// A copy of bytes.

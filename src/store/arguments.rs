@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use crate::jsonb::Jsonb;
-use crate::varlena::{Building, extension_type_oid};
+use crate::pg::extension;
+use crate::varlena::Building;
 use pgrx::datum::{DatumWithOid, IntoDatum, Uuid};
 use pgrx::pg_sys;
 
@@ -55,12 +56,7 @@ pub fn maybe_jsonb<'a>(value: Option<&'a Jsonb<'a>>) -> DatumWithOid<'a> {
 /// A finished `tensor_chunk` value.
 pub fn chunk<'a>(value: &Building) -> DatumWithOid<'a> {
     // SAFETY: the value is a complete varlena of this type that outlives the statement it is passed to.
-    unsafe {
-        DatumWithOid::new(
-            Some(Raw(value.datum())),
-            extension_type_oid(c"tensor_chunk"),
-        )
-    }
+    unsafe { DatumWithOid::new(Some(Raw(value.datum())), extension::types().tensor_chunk) }
 }
 
 /// A datum that is already made.

@@ -129,7 +129,10 @@ fn fetch_one(store: &Store, hash: &ChunkHash, mut buffer: Vec<u8>) -> Result<Opt
         &[bytes(hash.as_bytes())],
         |row| {
             buffer.clear();
-            found = row.append_bytes(1, &mut buffer)?;
+            if let Some(chunk) = row.chunk(1)? {
+                buffer.extend_from_slice(chunk.whole().bytes());
+                found = true;
+            }
             Ok(())
         },
     )?;

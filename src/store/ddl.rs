@@ -4,6 +4,7 @@
 //! and dropping the extension refuses while they exist.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::{extension, spi};
 use crate::store::Store;
 use crate::store::query;
 use modelstore_atom::Modality;
@@ -14,7 +15,7 @@ use pgrx::prelude::*;
 pub const STORE_VERSION: i32 = 1;
 
 /// DDL of a new store, in order; one file a module.
-const MODULES: &[&str] = &[
+pub const MODULES: &[&str] = &[
     include_str!("../../sql/store/00_store.sql"),
     include_str!("../../sql/store/01_core_tables.sql"),
     include_str!("../../sql/store/02_tensor_storage.sql"),
@@ -68,6 +69,7 @@ fn create_store(name: default!(&str, "'store'")) -> String {
 
 fn create(name: &str) -> Result<String> {
     check_name(name)?;
+    extension::require_schema()?;
     let store = Store::named(name);
     if store.exists() {
         return Err(Failure::new(
@@ -79,7 +81,7 @@ fn create(name: &str) -> Result<String> {
             pgrx::spi::quote_literal(name)
         )));
     }
-    run(&store, "CREATE SCHEMA IF NOT EXISTS @store@")?;
+    make_schema(&store)?;
     for module in MODULES {
         run(&store, module)?;
     }
@@ -88,6 +90,31 @@ fn create(name: &str) -> Result<String> {
     }
     record_version(&store, STORE_VERSION)?;
     Ok(name.to_owned())
+}
+
+/// Makes the schema, or takes one that the role has made before. In a schema of another role that role could change the
+/// tables, and what runs when they are used.
+fn make_schema(store: &Store) -> Result<()> {
+    let owner = query::rows(
+        "SELECT pg_get_userbyid(nspowner)::text, pg_get_userbyid(nspowner) = current_user
+         FROM pg_namespace WHERE nspname = $1",
+        &[crate::store::arguments::text(store.name())],
+        |row| Ok((row.get::<String>(1)?, row.get::<bool>(2)?)),
+    )?;
+    match owner.first() {
+        None => run(store, "CREATE SCHEMA @store@"),
+        Some((_, true)) => Ok(()),
+        Some((owner, false)) => Err(Failure::new(
+            Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("schema \"{}\" belongs to role \"{owner}\"", store.name()),
+        )
+        .detail("A store is made in a schema of its owner's, or in a new one.")
+        .hint(format!(
+            "SET ROLE {}; SELECT modelstore.create_store({});",
+            pgrx::spi::quote_identifier(owner),
+            pgrx::spi::quote_literal(store.name())
+        ))),
+    }
 }
 
 /// The partitions of `atoms`, one statement for each modality: 32 equal ranges of the curve each. Some room is left on
@@ -118,6 +145,13 @@ pub fn check_name(name: &str) -> Result<()> {
         .detail(format!(
             "A store's name is a schema name of 1 to {limit} bytes."
         )));
+    }
+    if name.contains(char::is_control) {
+        return Err(Failure::new(
+            Code::ERRCODE_INVALID_NAME,
+            format!("invalid store name \"{}\"", name.escape_debug()),
+        )
+        .detail("A store's name has no control characters."));
     }
     if name.starts_with("pg_") || name == "information_schema" {
         return Err(Failure::new(
@@ -193,6 +227,7 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
             pgrx::spi::quote_literal(name)
         )));
     }
+    check_deferred_constraints(&store)?;
     let behavior = if cascade { "CASCADE" } else { "RESTRICT" };
     for (kind, relkinds, names) in [
         ("MATERIALIZED VIEW", "m", MATERIALIZED_VIEWS),
@@ -216,6 +251,23 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
         run(&store, "DROP SCHEMA @store@")?;
     }
     Ok(name.to_owned())
+}
+
+/// PostgreSQL drops no table of which it has yet to check a constraint, as it has right after an import.
+fn check_deferred_constraints(store: &Store) -> Result<()> {
+    let names = query::rows(
+        "SELECT DISTINCT '@store@.' || quote_ident(k.conname) FROM pg_constraint k
+         JOIN pg_namespace n ON n.oid = k.connamespace WHERE n.nspname = $1 AND k.condeferrable",
+        &[crate::store::arguments::text(store.name())],
+        |row| row.get::<String>(1),
+    )?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    run(
+        store,
+        &format!("SET CONSTRAINTS {} IMMEDIATE", names.join(", ")),
+    )
 }
 
 fn schema_is_empty(store: &Store) -> Result<bool> {
@@ -253,11 +305,9 @@ fn stores() -> TableIterator<
          FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'chunk' AND NOT a.attisdropped
-         JOIN pg_type t ON t.oid = a.atttypid AND t.typname = 'tensor_chunk'
-         JOIN pg_namespace tn ON tn.oid = t.typnamespace AND tn.nspname = 'modelstore'
-         WHERE c.relname = 'tensor_chunks' AND c.relkind IN ('r', 'p')
+         WHERE c.relname = 'tensor_chunks' AND c.relkind IN ('r', 'p') AND a.atttypid = $1
          ORDER BY 1",
-        &[],
+        &[extension::types().tensor_chunk.into()],
         |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),
     ));
     TableIterator::new(rows.into_iter().map(move |(store, owner)| {
@@ -271,12 +321,13 @@ fn find(name: Option<&str>) -> Result<Store> {
         None => Store::current(),
         Some(name) => {
             let store = Store::named(name);
-            if store.exists() {
+            if check_name(name).is_ok() && store.exists() {
+                store.require()?;
                 Ok(store)
             } else {
                 Err(Failure::new(
                     Code::ERRCODE_INVALID_SCHEMA_NAME,
-                    format!("store \"{name}\" does not exist"),
+                    format!("store \"{}\" does not exist", name.escape_debug()),
                 )
                 .hint("SELECT * FROM modelstore.stores();"))
             }
@@ -319,5 +370,5 @@ fn record_version(store: &Store, version: i32) -> Result<()> {
 /// Statements without parameters, several at once: DDL.
 fn run(store: &Store, template: &str) -> Result<()> {
     query::refuse_during_recovery()?;
-    Ok(Spi::run(&store.sql(template))?)
+    spi::run_script(&store.sql(template))
 }

@@ -4,49 +4,57 @@ pub mod arguments;
 pub mod chunks;
 pub mod corruption;
 pub mod ddl;
+mod foreign_code;
 pub mod gc;
 pub mod index_scan;
 pub mod query;
 pub mod scratch;
+mod shape;
 pub mod space;
 pub mod subtransaction;
 
 use crate::error::{Code, Failure, Result};
+use crate::pg::spi::Snapshot;
+use crate::pg::{extension, invalidation};
 use crate::settings;
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::CString;
+
+/// Stores that the session remembers as checked.
+const MAX_CHECKED: usize = 64;
+
+thread_local! {
+    /// Stores that were checked, and as of what.
+    static CHECKED: Cell<Vec<(String, Checked)>> = const { Cell::new(Vec::new()) };
+}
+
+/// For whom, whether the owner was trusted, and the state of the catalog.
+type Checked = (pg_sys::Oid, bool, u64);
 
 /// The store that functions act on. Every statement on its tables goes through [`Store::sql`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Store {
     name: String,
     quoted: String,
+    snapshot: Snapshot,
 }
 
 impl Store {
-    /// The store that `modelstore.store` names; 3F000 when there is no such store.
+    /// The store that `modelstore.store` names, for a VOLATILE function: each statement sees what was committed before it and
+    /// what the function wrote. 3F000 when there is no such store; an error when it is not what `create_store` made.
     pub fn current() -> Result<Store> {
         let store = Store::named(&settings::store());
-        if store.exists() {
-            return Ok(store);
-        }
-        let name = &store.name;
-        let failure = Failure::new(
-            Code::ERRCODE_INVALID_SCHEMA_NAME,
-            format!("store \"{name}\" does not exist"),
-        )
-        .detail("The setting modelstore.store names the schema of the store to use.");
-        Err(if ddl::check_name(name).is_ok() {
-            let literal = pgrx::spi::quote_literal(name);
-            failure.hint(format!("SELECT modelstore.create_store({literal});"))
-        } else {
-            failure.hint("RESET modelstore.store;")
-        })
+        store.require()?;
+        Ok(store)
     }
 
     /// The same for a STABLE function: it writes nothing, and its statements see what the caller's statement sees.
     pub fn for_reading() -> Result<Store> {
-        Store::current()
+        Ok(Store {
+            snapshot: Snapshot::Callers,
+            ..Store::current()?
+        })
     }
 
     /// A store by name, whether it exists or not.
@@ -54,12 +62,18 @@ impl Store {
         Store {
             name: name.to_owned(),
             quoted: pgrx::spi::quote_identifier(name),
+            snapshot: Snapshot::New,
         }
     }
 
     /// The schema's name, not quoted.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What its statements see.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot
     }
 
     /// A statement with `@store@` replaced by the quoted schema.
@@ -71,6 +85,55 @@ impl Store {
     pub fn exists(&self) -> bool {
         self.relation_oid("store_version") != pg_sys::InvalidOid
             && has_column(self.relation_oid("tensor_chunks"), c"chunk")
+    }
+
+    /// An error unless the schema holds a store as `create_store` makes it. A store's tables are anybody's input: what is
+    /// read from them is checked again where it is read, but a view in place of a table would run somebody's code.
+    pub fn require(&self) -> Result<()> {
+        // SAFETY: main thread; reads the session's state.
+        #[allow(unsafe_code)]
+        let role = unsafe { pg_sys::GetUserId() };
+        let seen = invalidation::relations();
+        let now: Checked = (role, settings::trust_store_owner(), seen);
+        let mut checked = CHECKED.take();
+        checked.retain(|(_, (_, _, then))| *then == seen);
+        let is_checked = checked
+            .iter()
+            .any(|(name, of)| *of == now && *name == self.name);
+        CHECKED.set(checked);
+        if is_checked {
+            return Ok(());
+        }
+        if ddl::check_name(&self.name).is_err() || !self.exists() {
+            return Err(self.missing());
+        }
+        extension::require_schema()?;
+        let relations = shape::check(self)?;
+        foreign_code::check(self, &relations)?;
+        invalidation::watch(relations);
+        // What was seen is as of before the look: a change meanwhile is one that is looked at again.
+        let mut checked = CHECKED.take();
+        if checked.len() >= MAX_CHECKED {
+            checked.clear();
+        }
+        checked.push((self.name.clone(), now));
+        CHECKED.set(checked);
+        Ok(())
+    }
+
+    fn missing(&self) -> Failure {
+        let name = &self.name;
+        let failure = Failure::new(
+            Code::ERRCODE_INVALID_SCHEMA_NAME,
+            format!("store \"{}\" does not exist", name.escape_debug()),
+        )
+        .detail("The setting modelstore.store names the schema of the store to use.");
+        if ddl::check_name(name).is_ok() {
+            let literal = pgrx::spi::quote_literal(name);
+            failure.hint(format!("SELECT modelstore.create_store({literal});"))
+        } else {
+            failure.hint("RESET modelstore.store;")
+        }
     }
 
     /// The OID of one of its tables, or invalid. A catalogue look-up by names; no SQL is run.

@@ -13,20 +13,25 @@ const MAX_DIMENSIONS: usize = 6;
 
 /// Declares the argument and the result wrapper of one array type.
 macro_rules! array_type {
-    ($arg:ident, $result:ident, $sql:literal) => {
+    ($arg:ident, $result:ident, $sql:literal, $oid:ident) => {
         #[doc = concat!("A `", $sql, "` argument.")]
         pub struct $arg<'a>(pub Detoasted<'a>);
         #[doc = concat!("A `", $sql, "` result.")]
         pub struct $result(pub Building);
         varlena_argument!($arg, Detoasted, $sql);
-        varlena_result!($result, $sql, c"");
+        varlena_result!($result, $sql, pg_sys::$oid);
     };
 }
 
-array_type!(RealArray, RealArrayOut, "real[]");
-array_type!(DoubleArray, DoubleArrayOut, "double precision[]");
-array_type!(IntegerArray, IntegerArrayOut, "integer[]");
-array_type!(BigintArray, BigintArrayOut, "bigint[]");
+array_type!(RealArray, RealArrayOut, "real[]", FLOAT4ARRAYOID);
+array_type!(
+    DoubleArray,
+    DoubleArrayOut,
+    "double precision[]",
+    FLOAT8ARRAYOID
+);
+array_type!(IntegerArray, IntegerArrayOut, "integer[]", INT4ARRAYOID);
+array_type!(BigintArray, BigintArrayOut, "bigint[]", INT8ARRAYOID);
 
 /// A `tensor[]` argument.
 pub struct TensorArray<'a>(pub Detoasted<'a>);

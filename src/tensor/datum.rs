@@ -19,7 +19,7 @@ pub struct TensorOut(pub Building);
 
 varlena_argument!(TensorIn, Detoasted, "tensor");
 varlena_argument!(TensorRef, Toasted, "tensor");
-varlena_result!(TensorOut, "tensor", c"tensor");
+varlena_result!(TensorOut, "tensor", crate::pg::extension::types().tensor);
 
 impl TensorIn<'_> {
     /// The checked view of its bytes.

@@ -3,6 +3,7 @@
 //! The functions have SQL bodies that are parsed as they are made, so that they mean the same under any search_path.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::spi;
 use crate::store::arguments::text;
 use crate::store::query;
 use pgrx::prelude::*;
@@ -62,7 +63,7 @@ fn cast(from: &str, to: &str, function: &str, body: &str, context: &str) -> Resu
         return Ok(0);
     }
     query::refuse_during_recovery()?;
-    Spi::run(&format!(
+    spi::run_script(&format!(
         "CREATE OR REPLACE FUNCTION modelstore.{function}({from}) RETURNS {to}
          LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN {body};
          CREATE CAST ({from} AS {to}) WITH FUNCTION modelstore.{function}({from}) {context};"

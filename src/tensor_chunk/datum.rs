@@ -16,7 +16,11 @@ pub struct ChunkOut(pub Building);
 
 varlena_argument!(ChunkIn, Detoasted, "tensor_chunk");
 varlena_argument!(ChunkRef, Toasted, "tensor_chunk");
-varlena_result!(ChunkOut, "tensor_chunk", c"tensor_chunk");
+varlena_result!(
+    ChunkOut,
+    "tensor_chunk",
+    crate::pg::extension::types().tensor_chunk
+);
 
 impl ChunkRef<'_> {
     /// Codec, width and raw length, from the first piece of the value.

@@ -1,5 +1,4 @@
 //! Reading a range of elements of a stored tensor: only the TOAST pieces of the blocks that hold it.
-#![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result};
 use crate::store::Store;
@@ -74,11 +73,9 @@ impl<'a> PartialReader<'a> {
             |row| {
                 let piece = read_piece(row)?;
                 coverage.add(&piece)?;
-                let Some(datum) = row.datum(4)? else {
+                let Some(chunk) = row.chunk(4)? else {
                     return Err(missing_chunk(&piece.hash, &self.tensor.label));
                 };
-                // SAFETY: the datum is this row's chunk column and is read before the query ends.
-                let chunk = unsafe { Toasted::from_datum(datum) };
                 each(&OpenPiece {
                     reader: self,
                     chunk,
@@ -142,9 +139,7 @@ impl<'a> PartialReader<'a> {
             "SELECT chunk FROM @store@.tensor_chunks WHERE chunk_hash = $1",
             &[bytes(hash.as_bytes())],
             |row| {
-                if let Some(datum) = row.datum(1)? {
-                    // SAFETY: the datum is this row's chunk column and is read before the query ends.
-                    let chunk = unsafe { Toasted::from_datum(datum) };
+                if let Some(chunk) = row.chunk(1)? {
                     found = Some(self.decode(hash, chunk, range.clone())?);
                 }
                 Ok(())

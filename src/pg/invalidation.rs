@@ -1,0 +1,74 @@
+//! What the session remembers of the catalog, and when to forget it.
+#![allow(unsafe_code)]
+
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+
+thread_local! {
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static TYPES: Cell<u64> = const { Cell::new(0) };
+    static RELATIONS: Cell<u64> = const { Cell::new(0) };
+    static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::new(HashSet::new());
+}
+
+/// A number that grows whenever a type or a schema changes. Takes note of what other sessions have committed until now.
+pub fn types() -> u64 {
+    take_note();
+    TYPES.get()
+}
+
+/// The same for schemas and watched relations.
+pub fn relations() -> u64 {
+    take_note();
+    RELATIONS.get()
+}
+
+/// Counts changes of these relations from now on.
+pub fn watch(relations: impl IntoIterator<Item = pg_sys::Oid>) {
+    WATCHED.with_borrow_mut(|watched| watched.extend(relations));
+}
+
+fn take_note() {
+    if !REGISTERED.replace(true) {
+        use pg_sys::SysCacheIdentifier as Cache;
+        let none = pg_sys::Datum::null();
+        // SAFETY: main thread; the callbacks are static functions that only touch cells of this thread.
+        unsafe {
+            pg_sys::CacheRegisterSyscacheCallback(Cache::TYPEOID as i32, Some(type_changed), none);
+            pg_sys::CacheRegisterSyscacheCallback(
+                Cache::NAMESPACEOID as i32,
+                Some(schema_changed),
+                none,
+            );
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
+        }
+    }
+    // SAFETY: main thread, inside a transaction; every lock of a relation does the same.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
+fn count(of: &'static std::thread::LocalKey<Cell<u64>>) {
+    of.set(of.get() + 1);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn type_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    count(&TYPES);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    count(&TYPES);
+    count(&RELATIONS);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    let is_watched =
+        WATCHED.with(|watched| watched.try_borrow().map_or(true, |w| w.contains(&relation)));
+    // An invalid OID stands for all relations.
+    if is_watched || relation == pg_sys::InvalidOid {
+        count(&RELATIONS);
+    }
+}

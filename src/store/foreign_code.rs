@@ -1,0 +1,118 @@
+//! Code of a store's owner that would run as somebody else.
+//!
+//! Functions run with the rights of their caller. Triggers, rules, policies, defaults, constraints and indexed expressions
+//! of a table run as whoever uses it, so the owner of a store could have a superuser run them. A role other than the
+//! owner therefore uses a store only if these call nothing but a few functions of PostgreSQL and of this extension, or if
+//! it says that it trusts the owner.
+
+use crate::error::{Code, Failure, Result};
+use crate::pg::snapshot::with_latest_snapshot;
+use crate::pg::spi::Snapshot;
+use crate::settings;
+use crate::store::Store;
+use crate::store::arguments::text;
+use crate::store::query::select_rows;
+use pgrx::pg_sys;
+
+/// Functions that expressions of a store's own DDL call, as `pg_get_expr` writes them. None of them runs SQL, reads a file
+/// or changes anything.
+const HARMLESS: &[&str] = &[
+    "COALESCE",
+    "array_position",
+    "cardinality",
+    "clock_timestamp",
+    "jsonb_typeof",
+    "length",
+    "modelstore.atom_place",
+    "now",
+    "octet_length",
+    "strpos",
+];
+
+/// What a relation or something that hangs on it calls. Objects that are as old as the database are in no list of
+/// dependencies, which is why names are looked at as well.
+const FOREIGN: &str = r#"
+    WITH rel AS (
+        SELECT unnest($1) AS oid
+    ), objects AS (
+        SELECT 'pg_class'::regclass::oid AS classid, oid AS objid, oid AS relid, 'partition key' AS what,
+               relname::text AS name, pg_get_partkeydef(oid) AS expression
+        FROM pg_class WHERE oid IN (SELECT oid FROM rel)
+        UNION ALL
+        SELECT 'pg_class'::regclass, i.indexrelid, i.indrelid, 'index', c.relname::text,
+               concat_ws(' ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid))
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid IN (SELECT oid FROM rel)
+        UNION ALL
+        SELECT 'pg_attrdef'::regclass, d.oid, d.adrelid, 'default', a.attname::text, pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE d.adrelid IN (SELECT oid FROM rel)
+        UNION ALL
+        SELECT 'pg_constraint'::regclass, oid, conrelid, 'constraint', conname::text, pg_get_expr(conbin, conrelid)
+        FROM pg_constraint WHERE conrelid IN (SELECT oid FROM rel) AND contype = 'c'
+        UNION ALL
+        SELECT 'pg_policy'::regclass, oid, polrelid, 'policy', polname::text,
+               concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+        FROM pg_policy WHERE polrelid IN (SELECT oid FROM rel)
+    ), foreigners AS (
+        SELECT tgrelid AS relid, 'trigger' AS what, tgname::text AS name
+        FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM rel) AND NOT tgisinternal
+        UNION ALL
+        SELECT ev_class, 'rule', rulename::text FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM rel)
+        UNION ALL
+        SELECT a.attrelid, 'column of a domain', a.attname::text
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid IN (SELECT oid FROM rel) AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'd'
+        UNION ALL
+        SELECT relid, what, name FROM objects
+        WHERE EXISTS (SELECT FROM regexp_matches(expression, '([^[:space:](),]+)\(', 'g') m WHERE m[1] <> ALL ($2))
+        UNION ALL
+        SELECT o.relid, o.what, o.name
+        FROM objects o JOIN pg_depend d ON d.classid = o.classid AND d.objid = o.objid
+        WHERE CASE d.refclassid
+            WHEN 'pg_proc'::regclass THEN NOT EXISTS (
+                SELECT FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.oid = d.refobjid AND r.rolsuper)
+            WHEN 'pg_operator'::regclass THEN NOT EXISTS (
+                SELECT FROM pg_operator p JOIN pg_roles r ON r.oid = p.oprowner WHERE p.oid = d.refobjid AND r.rolsuper)
+            WHEN 'pg_type'::regclass THEN EXISTS (
+                SELECT FROM pg_type t WHERE t.oid = d.refobjid AND t.typtype = 'd')
+            WHEN 'pg_class'::regclass THEN o.what = 'policy' AND d.refobjid NOT IN (SELECT oid FROM rel)
+            ELSE false END
+    )
+    SELECT f.what || ' "' || f.name || '" of table "' || c.relname || '"', pg_get_userbyid(c.relowner)::text
+    FROM foreigners f JOIN pg_class c ON c.oid = f.relid ORDER BY 1 LIMIT 1"#;
+
+/// An error where a relation of a store of another role would run code of that role's.
+pub fn check(store: &Store, relations: &[pg_sys::Oid]) -> Result<()> {
+    if settings::trust_store_owner() {
+        return Ok(());
+    }
+    let found = with_latest_snapshot(|| {
+        let is_own = select_rows(
+            Snapshot::Callers,
+            "SELECT 1 FROM pg_namespace WHERE nspname = $1 AND pg_get_userbyid(nspowner) = current_user",
+            &[text(store.name())],
+            |row| row.get::<i32>(1),
+        )?;
+        if !is_own.is_empty() {
+            return Ok(Vec::new());
+        }
+        select_rows(
+            Snapshot::Callers,
+            FOREIGN,
+            &[relations.to_vec().into(), HARMLESS.to_vec().into()],
+            |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),
+        )
+    })?;
+    let Some((what, owner)) = found.into_iter().next() else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "store \"{}\" would run code of its owner \"{owner}\" as the current role",
+            store.name()
+        ),
+    )
+    .detail(format!("It has {what}."))
+    .hint("SET modelstore.trust_store_owner = on;"))
+}

@@ -1,0 +1,247 @@
+//! Whether the relations of a store are those that `create_store` makes: ordinary tables of the schema's owner, with the
+//! columns and types of the DDL.
+
+use crate::error::{Code, Failure, Result};
+use crate::pg::extension;
+use crate::pg::snapshot::with_latest_snapshot;
+use crate::pg::spi::Snapshot;
+use crate::store::Store;
+use crate::store::arguments::text;
+use crate::store::ddl::MODULES;
+use crate::store::query::select_rows;
+use pgrx::pg_sys;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// A table of the DDL.
+struct Table {
+    name: &'static str,
+    /// Names and types, as they are written.
+    columns: Vec<(&'static str, String)>,
+}
+
+/// Tables that every store has, and those of modules it may lack; each module's tables in the order of the DDL.
+static TABLES: LazyLock<Vec<Vec<Table>>> =
+    LazyLock::new(|| MODULES.iter().map(|ddl| tables(ddl)).collect());
+
+/// A relation with that name, or one below it in a tree of inheritance.
+struct Relation {
+    oid: pg_sys::Oid,
+    kind: String,
+    /// Whether it is a partition, or inherits.
+    below: bool,
+    is_temporary: bool,
+    of_owner: bool,
+}
+
+/// An error that names the relation or the column that is not as it was made. Returns the OIDs of the tables and their
+/// partitions.
+pub fn check(store: &Store) -> Result<Vec<pg_sys::Oid>> {
+    let names: Vec<&str> = TABLES.iter().flatten().map(|table| table.name).collect();
+    let (relations, mut columns) =
+        with_latest_snapshot(|| Ok((relations(store, &names)?, columns(store, &names)?)))?;
+    for module in TABLES.iter() {
+        let there = |table: &Table| relations.contains_key(table.name);
+        // A module is there as a whole or not at all.
+        if !module.iter().any(there) {
+            continue;
+        }
+        for table in module {
+            let tree = relations
+                .get(table.name)
+                .ok_or_else(|| missing_table(store, table))?;
+            tree.iter()
+                .try_for_each(|r| check_relation(store, table, r))?;
+            check_columns(store, table, columns.remove(table.name).unwrap_or_default())?;
+        }
+    }
+    Ok(relations.into_values().flatten().map(|r| r.oid).collect())
+}
+
+fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relation>>> {
+    let rows = select_rows(
+        Snapshot::Callers,
+        "WITH RECURSIVE tree AS (
+             SELECT c.oid, c.relname AS root, n.nspowner AS owner
+             FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
+             WHERE n.nspname = $1 AND c.relname = ANY ($2)
+             UNION
+             SELECT i.inhrelid, tree.root, tree.owner FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
+         )
+         SELECT tree.root::text, c.oid, c.relkind::text,
+                tree.oid IN (SELECT inhrelid FROM pg_inherits), c.relpersistence = 't', c.relowner = tree.owner
+         FROM tree JOIN pg_class c ON c.oid = tree.oid",
+        &[text(store.name()), names.to_vec().into()],
+        |row| {
+            let relation = Relation {
+                oid: row.get(2)?,
+                kind: row.get(3)?,
+                below: row.get(4)?,
+                is_temporary: row.get(5)?,
+                of_owner: row.get(6)?,
+            };
+            Ok((row.get::<String>(1)?, relation))
+        },
+    )?;
+    let mut relations: HashMap<String, Vec<Relation>> = HashMap::new();
+    for (root, relation) in rows {
+        relations.entry(root).or_default().push(relation);
+    }
+    Ok(relations)
+}
+
+type Columns = HashMap<String, (pg_sys::Oid, bool)>;
+
+fn columns(store: &Store, names: &[&str]) -> Result<HashMap<String, Columns>> {
+    let rows = select_rows(
+        Snapshot::Callers,
+        "SELECT c.relname::text, a.attname::text, a.atttypid, a.attgenerated <> ''
+         FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid JOIN pg_attribute a ON a.attrelid = c.oid
+         WHERE n.nspname = $1 AND c.relname = ANY ($2) AND a.attnum > 0 AND NOT a.attisdropped",
+        &[text(store.name()), names.to_vec().into()],
+        |row| {
+            let of = (row.get::<pg_sys::Oid>(3)?, row.get::<bool>(4)?);
+            Ok((row.get::<String>(1)?, row.get::<String>(2)?, of))
+        },
+    )?;
+    let mut columns: HashMap<String, Columns> = HashMap::new();
+    for (table, column, of) in rows {
+        columns.entry(table).or_default().insert(column, of);
+    }
+    Ok(columns)
+}
+
+fn check_relation(store: &Store, table: &Table, relation: &Relation) -> Result<()> {
+    let what = match (relation.kind.as_str(), relation.below) {
+        ("r" | "p", _) if relation.is_temporary => "a temporary table",
+        ("r" | "p", _) if !relation.of_owner => {
+            return Err(refused(
+                store,
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!(
+                    "table \"{}\" or a partition of it belongs to another role than the schema",
+                    table.name
+                ),
+            ));
+        }
+        ("r" | "p", _) => return Ok(()),
+        (_, true) => "a tree of other relations",
+        ("v", _) => "a view",
+        ("m", _) => "a materialized view",
+        ("f", _) => "a foreign table",
+        _ => "no table",
+    };
+    Err(refused(
+        store,
+        Code::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("\"{}\" is {what}", table.name),
+    ))
+}
+
+fn check_columns(store: &Store, table: &Table, mut actual: Columns) -> Result<()> {
+    for (name, type_name) in &table.columns {
+        let Some((oid, is_generated)) = actual.remove(*name) else {
+            return Err(refused(
+                store,
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("table \"{}\" has no column \"{name}\"", table.name),
+            ));
+        };
+        let problem = match type_oid(type_name)? {
+            expected if expected != oid => "is not of type",
+            _ if is_generated => "is generated; expected a plain column of type",
+            _ => continue,
+        };
+        return Err(refused(
+            store,
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            format!(
+                "column \"{name}\" of table \"{}\" {problem} {type_name}",
+                table.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn missing_table(store: &Store, table: &Table) -> Failure {
+    refused(
+        store,
+        Code::ERRCODE_UNDEFINED_TABLE,
+        format!("table \"{}\" does not exist", table.name),
+    )
+}
+
+fn refused(store: &Store, code: Code, problem: String) -> Failure {
+    Failure::new(
+        code,
+        format!("schema \"{}\" is not a store: {problem}", store.name()),
+    )
+    .detail("Functions use only tables of the schema's owner that are as create_store made them.")
+    .hint("SELECT * FROM modelstore.stores();")
+}
+
+/// The tables that a module's DDL makes. A column stands on a line of its own, its type behind its name.
+fn tables(ddl: &'static str) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
+    let mut inside = false;
+    for line in ddl.lines() {
+        if let Some(name) = line
+            .strip_prefix("CREATE TABLE @store@.")
+            .and_then(|rest| rest.strip_suffix(" ("))
+        {
+            tables.push(Table {
+                name,
+                columns: Vec::new(),
+            });
+            inside = true;
+        } else if line.starts_with(')') {
+            inside = false;
+        } else if let (true, Some(column), Some(table)) = (inside, column(line), tables.last_mut())
+        {
+            table.columns.push(column);
+        }
+    }
+    tables
+}
+
+/// Name and type of a column; none for constraints and comments.
+fn column(line: &'static str) -> Option<(&'static str, String)> {
+    let mut words = line.trim().trim_end_matches(',').split_ascii_whitespace();
+    let name = words
+        .next()
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_'))?;
+    let of_type: Vec<&str> = words
+        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_'))
+        .collect();
+    Some((name, of_type.join(" ")))
+}
+
+fn type_oid(name: &str) -> Result<pg_sys::Oid> {
+    Ok(match name {
+        "bigint" => pg_sys::INT8OID,
+        "bigint[]" => pg_sys::INT8ARRAYOID,
+        "boolean" => pg_sys::BOOLOID,
+        "bytea" => pg_sys::BYTEAOID,
+        "double precision" => pg_sys::FLOAT8OID,
+        "double precision[]" => pg_sys::FLOAT8ARRAYOID,
+        "integer" => pg_sys::INT4OID,
+        "integer[]" => pg_sys::INT4ARRAYOID,
+        "interval" => pg_sys::INTERVALOID,
+        "jsonb" => pg_sys::JSONBOID,
+        "modelstore.tensor" => extension::types().tensor,
+        "modelstore.tensor_chunk" => extension::types().tensor_chunk,
+        "name" => pg_sys::NAMEOID,
+        "smallint" => pg_sys::INT2OID,
+        "text" => pg_sys::TEXTOID,
+        "text[]" => pg_sys::TEXTARRAYOID,
+        "timestamptz" => pg_sys::TIMESTAMPTZOID,
+        "uuid" => pg_sys::UUIDOID,
+        other => {
+            return Err(Failure::new(
+                Code::ERRCODE_INTERNAL_ERROR,
+                format!("type {other} of a store's column is not known"),
+            ));
+        }
+    })
+}
