@@ -52,13 +52,22 @@ pub fn require_schema() -> Result<()> {
     .hint("SELECT extname, extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_modelstore';"))
 }
 
+/// Whether an object of a catalog is a member of the extension.
+pub fn has_member(catalog: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+    // SAFETY: main thread, inside a transaction; look-ups in the catalog.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"pg_modelstore".as_ptr(), true);
+        extension != pg_sys::InvalidOid
+            && pg_sys::getExtensionOfObject(catalog, object) == extension
+    }
+}
+
 fn member(name: &CStr) -> pg_sys::Oid {
     // SAFETY: main thread, inside a transaction; look-ups in the catalog by constant, nul-terminated names. A tuple of the
     // cache is read before it is released.
     unsafe {
         let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
-        let extension = pg_sys::get_extension_oid(c"pg_modelstore".as_ptr(), true);
-        if schema == pg_sys::InvalidOid || extension == pg_sys::InvalidOid {
+        if schema == pg_sys::InvalidOid {
             return pg_sys::InvalidOid;
         }
         let tuple = pg_sys::SearchSysCache2(
@@ -73,8 +82,7 @@ fn member(name: &CStr) -> pg_sys::Oid {
         let (oid, kind, length) = ((*row).oid, (*row).typtype, (*row).typlen);
         pg_sys::ReleaseSysCache(tuple);
         let is_base = kind as u8 == pg_sys::TYPTYPE_BASE && length == -1;
-        let of = pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, oid);
-        if is_base && of == extension {
+        if is_base && has_member(pg_sys::TypeRelationId, oid) {
             oid
         } else {
             pg_sys::InvalidOid

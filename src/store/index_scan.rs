@@ -7,9 +7,10 @@
 #![allow(unsafe_code)]
 
 use crate::error::Result;
+use crate::pg::extension;
 use crate::store::Store;
 use pgrx::pg_sys::{self, Relation};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// A lock that everybody reads with; kept until the transaction ends.
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as _;
@@ -56,7 +57,7 @@ impl<const N: usize> PartitionedIndex<N> {
             _ => return Ok(None),
         };
         let index = Open::index(index);
-        if !index.is_usable() || index.columns() != N + 1 {
+        if !index.is_usable() || !index.is_over_places::<N>() {
             return Ok(None);
         }
         let scans = partitions.iter().map(|_| None).collect();
@@ -139,38 +140,96 @@ impl Open {
         }
     }
 
-    /// Columns, the key and those that are included, all of them bigint; 0 where one is not, or of another kind of index.
-    fn columns(&self) -> usize {
-        // SAFETY: an open index has its row of pg_class and a description of its tuples.
+    /// Whether it is a B-tree of one ascending bigint key, made of no column but by `atom_place` of this extension, that
+    /// includes N bigints and has all rows. Only then are its tuples what [`PartitionScan::read`] reads.
+    fn is_over_places<const N: usize>(&self) -> bool {
+        // SAFETY: an open index has its rows of pg_class and pg_index, a description of its tuples, and as many operator
+        // families, types and options as keys. The expressions are nodes that belong to the relation.
         unsafe {
-            let columns = pgrx::PgTupleDesc::from_pg_copy((*self.0).rd_att);
-            let is_btree = (*(*self.0).rd_rel).relam == pg_sys::BTREE_AM_OID;
-            match is_btree && columns.iter().all(|c| c.atttypid == pg_sys::INT8OID) {
-                true => columns.len(),
-                false => 0,
-            }
+            let (relation, row) = (&*self.0, &*(*self.0).rd_index);
+            let columns = pgrx::PgTupleDesc::from_pg_copy(relation.rd_att);
+            let is_plain_btree = (*relation.rd_rel).relam == pg_sys::BTREE_AM_OID
+                && row.indnkeyatts == 1
+                && *relation.rd_opfamily == pg_sys::Oid::from(pg_sys::INTEGER_BTREE_FAM_OID)
+                && *relation.rd_opcintype == pg_sys::INT8OID
+                && *relation.rd_indoption == 0;
+            is_plain_btree
+                && columns.len() == N + 1
+                && columns
+                    .iter()
+                    .all(|c| c.atttypid == pg_sys::INT8OID && c.attbyval && c.attlen == 8)
+                && pg_sys::RelationGetIndexPredicate(self.0).is_null()
+                && self.expression_is_place()
         }
     }
 
-    /// Whether an index holds the same of all rows, in the same order.
+    /// Whether the only expression of an index is a call of this extension's `atom_place`.
+    ///
+    /// # Safety
+    /// It is an open index.
+    unsafe fn expression_is_place(&self) -> bool {
+        // SAFETY: the list is a copy that the current memory context owns; a node says of itself which kind it is.
+        unsafe {
+            let list = pg_sys::RelationGetIndexExpressions(self.0);
+            let expressions = pgrx::PgList::<pg_sys::Node>::from_pg(list);
+            let Some(node) = expressions.get_ptr(0).filter(|_| expressions.len() == 1) else {
+                return false;
+            };
+            if (*node).type_ != pg_sys::NodeTag::T_FuncExpr {
+                return false;
+            }
+            let function = (*node.cast::<pg_sys::FuncExpr>()).funcid;
+            let name = pg_sys::get_func_name(function);
+            !name.is_null()
+                && CStr::from_ptr(name) == c"atom_place"
+                && extension::has_member(pg_sys::ProcedureRelationId, function)
+        }
+    }
+
+    /// Whether an index holds the same of all rows of its table, in the same order, as another does of its own table's.
     fn is_like(&self, other: &Open) -> bool {
         // SAFETY: both are open indexes with a key of one column; lists of expressions are compared by their nodes, and may
         // be null.
         unsafe {
-            let kind = |index: Relation| ((*(*index).rd_rel).relam, *(*index).rd_opfamily);
             let columns = |index: Relation| {
                 let row = (*index).rd_index;
                 let count = (*row).indnatts.max(0) as usize;
                 ((*row).indnkeyatts, (*row).indkey.values.as_slice(count))
             };
-            kind(self.0) == kind(other.0)
-                && columns(self.0) == columns(other.0)
-                && pg_sys::RelationGetIndexPredicate(self.0).is_null()
+            columns(self.0) == columns(other.0)
+                && self.names_of_columns() == other.names_of_columns()
                 && pg_sys::equal(
                     pg_sys::RelationGetIndexExpressions(self.0).cast(),
                     pg_sys::RelationGetIndexExpressions(other.0).cast(),
                 )
         }
+    }
+}
+
+impl Open {
+    /// The names of an index's columns in its table, whose numbers may differ from partition to partition.
+    fn names_of_columns(&self) -> Vec<Option<CString>> {
+        // SAFETY: an open index has its row of pg_index; the names are palloc'd, or null where there is no such column.
+        unsafe {
+            let row = &*(*self.0).rd_index;
+            let columns = row.indkey.values.as_slice(row.indnatts.max(0) as usize);
+            columns
+                .iter()
+                .map(|&column| {
+                    let name = pg_sys::get_attname(row.indrelid, column, true);
+                    (!name.is_null()).then(|| CStr::from_ptr(name).to_owned())
+                })
+                .collect()
+        }
+    }
+
+    /// Whether it is an ordinary table in the heap: what else has the name of a partition is left to statements.
+    fn is_heap(&self) -> bool {
+        // SAFETY: an open relation has its row of pg_class.
+        let row = unsafe { &*(*self.0).rd_rel };
+        row.relkind as u8 == pg_sys::RELKIND_RELATION
+            && row.relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
+            && row.relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP
     }
 }
 
@@ -199,6 +258,9 @@ pub struct PartitionScan<const N: usize> {
 impl<const N: usize> PartitionScan<N> {
     fn open(partition: pg_sys::Oid, like: &Open) -> Option<PartitionScan<N>> {
         let table = Open::table(partition);
+        if !table.is_heap() {
+            return None;
+        }
         // SAFETY: the table is open; the list is a copy, of OIDs.
         let indexes = unsafe {
             let list = pg_sys::RelationGetIndexList(table.0);
@@ -208,7 +270,8 @@ impl<const N: usize> PartitionScan<N> {
             pg_sys::list_free(list);
             oids
         };
-        let same = |index: &Open| index.is_usable() && index.is_like(like);
+        let same =
+            |index: &Open| index.is_usable() && index.is_over_places::<N>() && index.is_like(like);
         let index = indexes.into_iter().map(Open::index).find(same)?;
         // SAFETY: both relations are open and stay so as long as the scan, the snapshot is the caller's statement's.
         unsafe {
@@ -244,7 +307,7 @@ impl<const N: usize> PartitionScan<N> {
         let mut values = [pg_sys::Datum::null(); 8];
         let mut nulls = [false; 8];
         // SAFETY: main thread. The scan was begun with two keys, which it copies. The tuple that it returns is read before it
-        // goes on; its columns are N + 1 bigints, fewer than eight, as `PartitionedIndex::open` made sure.
+        // goes on; its columns are N + 1 bigints, fewer than eight, as `is_over_places` made sure.
         unsafe {
             let mut keys = [pg_sys::ScanKeyData::default(); 2];
             let bounds = [
@@ -274,6 +337,9 @@ impl<const N: usize> PartitionScan<N> {
                 }
                 let (tuple, columns) = ((*self.scan).xs_itup, (*self.scan).xs_itupdesc);
                 pg_sys::index_deform_tuple(tuple, columns, values.as_mut_ptr(), nulls.as_mut_ptr());
+                if nulls[..=N].contains(&true) {
+                    continue;
+                }
                 if !each(std::array::from_fn(|n| values[n + 1].value() as i64))? {
                     return Ok(());
                 }
