@@ -5,11 +5,12 @@
 //! a callback of the exit waits instead.
 #![allow(unsafe_code)]
 
+use crate::allocator::run_job;
 use crate::error::Result;
 use modelstore_chunk::{Pipeline, Workers};
 use pgrx::pg_sys;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,16 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 /// Set when the session exits: jobs that have not started do not start.
 static EXITING: AtomicBool = AtomicBool::new(false);
 
+/// The threads of this session.
+struct Pool {
+    threads: usize,
+    workers: &'static Workers,
+    /// Every pipeline has a copy: without another, nobody uses the pool.
+    users: Arc<()>,
+}
+
 thread_local! {
-    /// Pools by number of threads. They live as long as the session, so that a result that streams across calls can
-    /// borrow its pool.
-    static POOLS: RefCell<HashMap<usize, &'static Workers>> = RefCell::new(HashMap::new());
+    static POOL: Cell<Option<Pool>> = const { Cell::new(None) };
     static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -35,9 +42,11 @@ where
     J: Send + 'static,
     R: Send + 'static,
 {
-    Ok(Pipeline::with_state(workers()?, make, move |state, job| {
+    let (workers, user) = workers()?;
+    Ok(Pipeline::with_state(workers, make, move |state, job| {
+        let _user = &user;
         let _running = Running::enter();
-        run(state, job)
+        run_job(|| run(state, job))
     }))
 }
 
@@ -62,20 +71,41 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) -> Result<()> {
     Ok(())
 }
 
-fn workers() -> Result<&'static Workers> {
+/// The pool of the present setting. A result that streams across calls keeps its pool: until the last of them ends, a
+/// change of the setting waits, so that a session never has more than one.
+fn workers() -> Result<(&'static Workers, Arc<()>)> {
     let threads = crate::settings::threads();
-    if let Some(workers) = POOLS.with_borrow(|pools| pools.get(&threads).copied()) {
-        return Ok(workers);
-    }
+    let pool = match POOL.take() {
+        Some(pool) if pool.threads == threads || Arc::strong_count(&pool.users) > 1 => pool,
+        Some(pool) => {
+            end(pool);
+            begin(threads)?
+        }
+        None => begin(threads)?,
+    };
+    let user = (pool.workers, Arc::clone(&pool.users));
+    POOL.set(Some(pool));
+    Ok(user)
+}
+
+fn begin(threads: usize) -> Result<Pool> {
     if !EXIT_CALLBACK.replace(true) {
         // SAFETY: main thread; the callback is a static function.
         unsafe { pg_sys::on_proc_exit(Some(wait_for_jobs), pg_sys::Datum::from(0)) }
     }
     keep_freed_memory();
-    let workers: &'static Workers =
-        Box::leak(Box::new(without_signals(|| Workers::new(threads, || ()))?));
-    POOLS.with_borrow_mut(|pools| pools.insert(threads, workers));
-    Ok(workers)
+    let workers = without_signals(|| Workers::new(threads, || ()))?;
+    Ok(Pool {
+        threads,
+        workers: Box::leak(Box::new(workers)),
+        users: Arc::default(),
+    })
+}
+
+/// Ends the threads of a pool that nobody uses.
+fn end(pool: Pool) {
+    // SAFETY: the workers were leaked by `begin`, and without another user nobody refers to them.
+    drop(unsafe { Box::from_raw(std::ptr::from_ref(pool.workers).cast_mut()) });
 }
 
 /// glibc gives blocks of a mebibyte back to the system as they are freed and faults every page in again at the next use.

@@ -207,6 +207,9 @@ fn chunk_code(e: &chunk::Error) -> Code {
         | E::DeltaTooDeep(_)
         | E::DeltaCycle(_) => Code::ERRCODE_DATA_CORRUPTED,
         E::Threads { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
+        E::WorkerPanic(text) if text == crate::allocator::OUT_OF_MEMORY => {
+            Code::ERRCODE_OUT_OF_MEMORY
+        }
         E::WorkerPanic(_) => Code::ERRCODE_INTERNAL_ERROR,
         _ => Code::ERRCODE_DATA_EXCEPTION,
     }

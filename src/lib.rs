@@ -49,7 +49,25 @@ pgrx::extension_sql_file!(
 /// Runs once when a backend loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    allocator::on_session_thread();
+    without_backtraces();
     settings::define();
+}
+
+/// pgrx puts a backtrace into DETAIL where RUST_BACKTRACE asks for one. Clients are to see what was expected, not the
+/// addresses of the server's code.
+#[allow(unsafe_code)]
+fn without_backtraces() {
+    const NAME: &str = "RUST_LIB_BACKTRACE";
+    let before = std::env::var_os(NAME);
+    // SAFETY: the session has one thread while it loads the library. The standard library looks once, now.
+    unsafe { std::env::set_var(NAME, "0") };
+    drop(std::backtrace::Backtrace::capture());
+    // SAFETY: as above.
+    match before {
+        Some(value) => unsafe { std::env::set_var(NAME, value) },
+        None => unsafe { std::env::remove_var(NAME) },
+    }
 }
 
 #[cfg(not(panic = "unwind"))]

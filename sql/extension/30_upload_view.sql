@@ -1,4 +1,5 @@
 -- COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary): appends each row's data to its upload.
 CREATE VIEW upload AS SELECT NULL::uuid AS upload_id, NULL::bytea AS data WHERE false;
+ALTER FUNCTION upload_append() SET search_path = pg_catalog, pg_temp;
 CREATE TRIGGER upload_append INSTEAD OF INSERT ON upload FOR EACH ROW EXECUTE FUNCTION upload_append();
 GRANT SELECT, INSERT ON upload TO PUBLIC;

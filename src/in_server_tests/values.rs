@@ -3,8 +3,9 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server_tests::{bytes_of, each_datum, message};
+    use crate::pg::extension;
     use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
-    use crate::varlena::{Building, Detoasted, MAX_BYTES, Toasted, extension_type_oid};
+    use crate::varlena::{Building, Detoasted, MAX_BYTES, Toasted};
     use modelstore_tensor::{DType, Shape, layout};
     use pgrx::pg_sys;
     use pgrx::prelude::*;
@@ -145,13 +146,14 @@ mod tests {
     #[pg_test]
     fn the_types_are_found_whatever_the_search_path() {
         Spi::run("SET LOCAL search_path = pg_catalog").expect("a setting");
-        for name in [c"tensor", c"tensor_chunk"] {
-            let expected = Spi::get_one::<pg_sys::Oid>(&format!(
-                "SELECT 'modelstore.{}'::regtype::oid",
-                name.to_str().expect("ASCII")
-            ));
-            assert_eq!(expected, Ok(Some(extension_type_oid(name))));
+        let types = extension::types();
+        for (name, oid) in [
+            ("tensor", types.tensor),
+            ("tensor_chunk", types.tensor_chunk),
+        ] {
+            let expected =
+                Spi::get_one::<pg_sys::Oid>(&format!("SELECT 'modelstore.{name}'::regtype::oid"));
+            assert_eq!(expected, Ok(Some(oid)));
         }
-        assert_eq!(extension_type_oid(c"nothing"), pg_sys::InvalidOid);
     }
 }

@@ -1,8 +1,9 @@
 //! This extension in the current database: its types, and whether they are where functions look for them.
 #![allow(unsafe_code)]
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::invalidation;
+use crate::store::query;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -37,6 +38,32 @@ pub fn types() -> Types {
     };
     TYPES.set(Some((generation, types)));
     types
+}
+
+/// Called once, by the script of CREATE EXTENSION, before anything else: an error unless the schema belongs to the role that
+/// installs, or to a superuser.
+#[pgrx::pg_extern(sql = false)]
+fn check_installation() {
+    or_raise(check_schema_owner());
+}
+
+fn check_schema_owner() -> Result<()> {
+    let owner = query::rows(
+        "SELECT r.rolname::text, r.rolsuper OR r.oid = e.extowner
+         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace JOIN pg_roles r ON r.oid = n.nspowner
+         WHERE e.extname = 'pg_modelstore'",
+        &[],
+        |row| Ok((row.get::<String>(1)?, row.get::<bool>(2)?)),
+    )?;
+    match owner.first() {
+        Some((owner, false)) => Err(Failure::new(
+            Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("schema \"modelstore\" belongs to role \"{owner}\""),
+        )
+        .detail("The extension is installed into a schema of its own, which no other role owns.")
+        .hint("ALTER SCHEMA modelstore RENAME TO other;")),
+        _ => Ok(()),
+    }
 }
 
 /// An error where the schema of the extension was renamed: statements name functions of it.

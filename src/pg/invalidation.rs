@@ -2,14 +2,15 @@
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashSet;
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static TYPES: Cell<u64> = const { Cell::new(0) };
     static RELATIONS: Cell<u64> = const { Cell::new(0) };
-    static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::new(HashSet::new());
+    /// Taken out while it grows.
+    static WATCHED: Cell<HashSet<pg_sys::Oid>> = Cell::default();
 }
 
 /// A number that grows whenever a type or a schema changes. Takes note of what other sessions have committed until now.
@@ -26,7 +27,9 @@ pub fn relations() -> u64 {
 
 /// Counts changes of these relations from now on.
 pub fn watch(relations: impl IntoIterator<Item = pg_sys::Oid>) {
-    WATCHED.with_borrow_mut(|watched| watched.extend(relations));
+    let mut watched = WATCHED.take();
+    watched.extend(relations);
+    WATCHED.set(watched);
 }
 
 fn take_note() {
@@ -65,8 +68,9 @@ unsafe extern "C-unwind" fn schema_changed(_argument: pg_sys::Datum, _cache: i32
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    let is_watched =
-        WATCHED.with(|watched| watched.try_borrow().map_or(true, |w| w.contains(&relation)));
+    let watched = WATCHED.take();
+    let is_watched = watched.contains(&relation);
+    WATCHED.set(watched);
     // An invalid OID stands for all relations.
     if is_watched || relation == pg_sys::InvalidOid {
         count(&RELATIONS);

@@ -233,17 +233,21 @@ impl<'a> Row<'a> {
         if actual != Some(expected) || expected == pg_sys::InvalidOid {
             return Err(wrong_type(n, actual, expected));
         }
+        Ok(self
+            .any_datum(n)
+            .map(|datum| TypedDatum(datum, PhantomData)))
+    }
+
+    /// The datum of a column whatever its type.
+    pub fn any_datum(&self, n: usize) -> Option<pg_sys::Datum> {
         let mut is_null = false;
-        // SAFETY: the row and the description of its columns live as long as the connection; there is a column n.
+        // SAFETY: the row and the description of its columns live as long as the connection. Of a column that is not there
+        // it is null.
         let datum = unsafe {
-            pg_sys::SPI_getbinval(
-                self.tuple,
-                (*self.rows.table).tupdesc,
-                n as i32,
-                &mut is_null,
-            )
+            let columns = (*self.rows.table).tupdesc;
+            pg_sys::SPI_getbinval(self.tuple, columns, n as i32, &mut is_null)
         };
-        Ok((!is_null).then_some(TypedDatum(datum, PhantomData)))
+        (!is_null).then_some(datum)
     }
 }
 

@@ -43,6 +43,12 @@ impl<'a> Row<'a> {
         self.0.read(n)
     }
 
+    /// The datum of column `n` whatever its type, for tests that know what they asked for.
+    #[cfg(any(test, feature = "pg_test"))]
+    pub fn any_datum(&self, n: usize) -> Option<pg_sys::Datum> {
+        self.0.any_datum(n)
+    }
+
     /// Appends the bytes of a bytea in column `n`; false when it is NULL.
     #[allow(unsafe_code)]
     pub fn append_bytes(&self, n: usize, out: &mut Vec<u8>) -> Result<bool> {

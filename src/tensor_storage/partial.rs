@@ -11,12 +11,12 @@ use modelstore_chunk::{
     ChunkHash, ChunkHead, Decoder, MAX_DELTA_DEPTH, PREFIX_BYTES, block_index_len,
     codec::xor_in_place, plan_range,
 };
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ops::Range;
 
 thread_local! {
     /// Kept between calls: making one faults in more memory than decoding a block touches.
-    static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+    static DECODER: Cell<Option<Decoder>> = const { Cell::new(None) };
 }
 
 /// Reads ranges of one tensor.
@@ -162,11 +162,10 @@ impl<'a> PartialReader<'a> {
         let fetch = plan.fetch();
         let fetched = chunk.slice(fetch.start, fetch.len());
         let mut out = Vec::new();
-        DECODER.with_borrow_mut(|decoder| {
-            decoder
-                .decode_range(&plan, fetched.bytes(), &mut out)
-                .map_err(corrupt)
-        })?;
+        let mut decoder = DECODER.take().unwrap_or_else(Decoder::new);
+        let decoded = decoder.decode_range(&plan, fetched.bytes(), &mut out);
+        DECODER.set(Some(decoder));
+        decoded.map_err(corrupt)?;
         Ok((out, head.base))
     }
 }
