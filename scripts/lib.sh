@@ -57,7 +57,6 @@ ensure_server_user() {
 # as_server COMMAND…: runs it as the user that owns the server, in a directory that user can read.
 as_server() (
   cd /
-  unset RUST_BACKTRACE # a backtrace in DETAIL would differ from run to run
   if is_root; then
     HOME=/ exec setpriv --reuid "$SERVER_USER" --regid "$SERVER_USER" --init-groups --inh-caps=-all -- "$@"
   fi
