@@ -355,3 +355,14 @@ def test_every_function_has_a_fixed_search_path(db) -> None:
         WHERE p.provolatile <> 'i' AND NOT coalesce(p.proconfig::text LIKE '%search_path=pg_catalog, pg_temp%', false)
     """).fetchall()
     assert rows == []
+
+
+def test_a_statement_reads_what_it_has_made(owner) -> None:
+    """A STABLE function sees what VOLATILE ones did before it in the same statement, and nothing that others did since."""
+    (total,) = owner.execute(
+        "SELECT total_parameters FROM modelstore.import_safetensors('o', '1', %s::bytea) i, modelstore.calculate_model_parameters(i.model_id)", (FILE,)
+    ).fetchone()
+    assert total == 600
+    assert owner.execute("SELECT modelstore.register_model('p', '1') = modelstore.find_model('p')").fetchone() == (True,)
+    found = "SELECT count(*) FROM modelstore.ingest('another line'::text) i, modelstore.nearest((i.h_xy, i.h_yz, i.h_zm)::modelstore.atom, 1) n WHERE n.h_xy = i.h_xy AND n.distance = 0"
+    assert owner.execute(found).fetchone() == (1,)

@@ -35,12 +35,10 @@ fn nearest_to_atom(
         let (own, point) = key_argument(atom, "atom")?.parts()?;
         let modality = modality_argument(modality)?.unwrap_or(own);
         let k = count(k)?;
-        nearest(
-            &mut Places::open(&Store::for_reading()?)?,
-            &point,
-            k,
-            Some(modality),
-        )
+        let store = Store::for_reading()?;
+        store
+            .snapshot()
+            .with(|| nearest(&mut Places::open(&store)?, &point, k, Some(modality)))
     })());
     TableIterator::new(
         found
@@ -69,7 +67,10 @@ fn nearest_to_points(
     let found = or_raise((|| {
         let points = points_argument(points, "points")?;
         let (k, modality) = (count(k)?, modality_argument(modality)?);
-        nearest_of_many(&Store::for_reading()?, &points, k, modality)
+        let store = Store::for_reading()?;
+        store
+            .snapshot()
+            .with(|| nearest_of_many(&store, &points, k, modality))
     })());
     TableIterator::new(found.into_iter().enumerate().flat_map(|(index, found)| {
         found.into_iter().map(move |n| {
@@ -140,7 +141,10 @@ fn within_radius(
 
 fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
     let modality = modality_argument(modality)?;
-    within(&mut Places::open(&Store::for_reading()?)?, region, modality)
+    let store = Store::for_reading()?;
+    store
+        .snapshot()
+        .with(|| within(&mut Places::open(&store)?, region, modality))
 }
 
 fn distance(neighbour: &Neighbour) -> f64 {

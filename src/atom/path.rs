@@ -51,21 +51,23 @@ fn find_path(
         let k = required(neighbours, "neighbours")?;
         let k = usize::try_from(k).map_err(|_| out_of_range("number of neighbours", k))?;
         let store = Store::for_reading()?;
-        let mut edges = StoredEdges {
-            places: Places::open(&store)?,
-            store,
-            composition: kinds.composition,
-            neighbours: if kinds.neighbour { k } else { 0 },
-        };
-        edges.require(from)?;
-        edges.require(to)?;
-        let batch = if edges.neighbours > 0 {
-            NEIGHBOUR_BATCH
-        } else {
-            COMPOSITION_BATCH
-        };
-        let found = search(&mut edges, from, to, hops, strategy, batch, MAX_NODES);
-        Ok(found.map_err(failure)?.unwrap_or_default())
+        store.snapshot().with(|| {
+            let mut edges = StoredEdges {
+                places: Places::open(&store)?,
+                store: store.clone(),
+                composition: kinds.composition,
+                neighbours: if kinds.neighbour { k } else { 0 },
+            };
+            edges.require(from)?;
+            edges.require(to)?;
+            let batch = if edges.neighbours > 0 {
+                NEIGHBOUR_BATCH
+            } else {
+                COMPOSITION_BATCH
+            };
+            let found = search(&mut edges, from, to, hops, strategy, batch, MAX_NODES);
+            Ok(found.map_err(failure)?.unwrap_or_default())
+        })
     })());
     TableIterator::new(
         steps

@@ -17,11 +17,56 @@ use std::ptr::NonNull;
 /// What the statements of a function see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Snapshot {
-    /// What the caller's statement sees, through all calls of a function that streams. Nothing can be written: for STABLE
-    /// functions.
-    Callers,
+    /// What the caller's statement sees, through all calls of a function that streams, and what this transaction had written
+    /// when the function began: in one statement, a function may read what another has just made. Nothing can be written:
+    /// for STABLE functions.
+    Callers(pg_sys::CommandId),
     /// All that was committed or written by this transaction before the statement: for VOLATILE functions.
     New,
+}
+
+impl Snapshot {
+    /// That of the caller's statement, now. A cursor is fetched from while other statements of its transaction write; it
+    /// sees what it saw when it was declared.
+    pub fn callers() -> Snapshot {
+        // SAFETY: main thread, inside a transaction; nothing is marked as used. A portal has a name, which is empty for a
+        // statement that is no cursor.
+        Snapshot::Callers(unsafe {
+            let portal = pg_sys::ActivePortal;
+            if portal.is_null() || *(*portal).name == 0 {
+                pg_sys::GetCurrentCommandId(false)
+            } else {
+                0
+            }
+        })
+    }
+
+    fn is_read_only(self) -> bool {
+        matches!(self, Snapshot::Callers(_))
+    }
+
+    /// Runs something with this as the active snapshot.
+    pub fn with<T>(self, work: impl FnOnce() -> T) -> T {
+        let Snapshot::Callers(seen) = self else {
+            return work();
+        };
+        // SAFETY: main thread. A function called by a statement has an active snapshot; the copy that is pushed is ours to
+        // change until it is popped. An error that unwinds leaves it to the end of the (sub)transaction.
+        unsafe {
+            if !pg_sys::ActiveSnapshotSet() {
+                return work();
+            }
+            let active = pg_sys::GetActiveSnapshot();
+            if (*active).curcid >= seen {
+                return work();
+            }
+            pg_sys::PushCopiedSnapshot(active);
+            (*pg_sys::GetActiveSnapshot()).curcid = seen;
+            let result = work();
+            pg_sys::PopActiveSnapshot();
+            result
+        }
+    }
 }
 
 /// A prepared statement that lives until it is dropped.
@@ -49,16 +94,16 @@ impl Plan {
     pub fn run(&self, arguments: &[DatumWithOid<'_>], snapshot: Snapshot) -> Result<Rows> {
         let (mut values, nulls) = values_of(arguments);
         // SAFETY: a connection is open; the plan lives, and has as many parameters as there are values, of their types.
-        let code = unsafe {
+        let code = snapshot.with(|| unsafe {
             pg_sys::SPI_tuptable = std::ptr::null_mut();
             pg_sys::SPI_execute_plan(
                 self.0.as_ptr(),
                 values.as_mut_ptr(),
                 nulls.as_ptr(),
-                snapshot == Snapshot::Callers,
+                snapshot.is_read_only(),
                 0,
             )
-        };
+        });
         check("execute", code)?;
         Ok(Rows::last())
     }
@@ -67,20 +112,19 @@ impl Plan {
     pub fn open(&self, arguments: &[DatumWithOid<'_>], snapshot: Snapshot) -> Result<Cursor> {
         let (mut values, nulls) = values_of(arguments);
         // SAFETY: as above; the portal's name is copied.
-        let name = unsafe {
+        let name = snapshot.with(|| unsafe {
             let portal = pg_sys::SPI_cursor_open(
                 std::ptr::null(),
                 self.0.as_ptr(),
                 values.as_mut_ptr(),
                 nulls.as_ptr(),
-                snapshot == Snapshot::Callers,
+                snapshot.is_read_only(),
             );
-            match portal.as_ref() {
-                Some(portal) => CStr::from_ptr(portal.name).to_owned(),
-                None => return Err(failed("open a cursor", pg_sys::SPI_result)),
-            }
-        };
-        Ok(Cursor(name))
+            portal.as_ref().map(|p| CStr::from_ptr(p.name).to_owned())
+        });
+        // SAFETY: reads what SPI said last.
+        name.map(Cursor)
+            .ok_or_else(|| failed("open a cursor", unsafe { pg_sys::SPI_result }))
     }
 }
 

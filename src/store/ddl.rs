@@ -3,7 +3,7 @@
 //! The tables belong to the caller, as with PostGIS' CreateTopology: they dump, restore and shard like any other,
 //! and dropping the extension refuses while they exist.
 
-use crate::error::{Code, Failure, Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::{extension, spi};
 use crate::store::Store;
 use crate::store::query;
@@ -61,10 +61,10 @@ const TABLES: &[&str] = &[
 /// What leads from version `i + 1` to `i + 2`; empty until there is a second version.
 const UPGRADES: &[&str] = &[];
 
-#[pg_extern(volatile, strict, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn create_store(name: default!(&str, "'store'")) -> String {
-    or_raise(create(name))
+fn create_store(name: default!(Option<&str>, "'store'")) -> String {
+    or_raise(required(name, "name").and_then(create))
 }
 
 fn create(name: &str) -> Result<String> {
@@ -134,6 +134,19 @@ fn atom_partitions() -> impl Iterator<Item = String> {
     })
 }
 
+/// A name as messages show it: on one line.
+pub fn shown(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Schema names as PostgreSQL has them: not cut silently, not the system's.
 pub fn check_name(name: &str) -> Result<()> {
     let limit = pg_sys::NAMEDATALEN as usize - 1;
@@ -149,7 +162,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if name.contains(char::is_control) {
         return Err(Failure::new(
             Code::ERRCODE_INVALID_NAME,
-            format!("invalid store name \"{}\"", name.escape_debug()),
+            format!("invalid store name \"{}\"", shown(name)),
         )
         .detail("A store's name has no control characters."));
     }
@@ -197,8 +210,10 @@ fn upgrade(name: Option<&str>) -> Result<i32> {
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn drop_store(name: &str, cascade: default!(bool, false)) -> String {
-    or_raise(drop(name, cascade))
+fn drop_store(name: Option<&str>, cascade: default!(Option<bool>, false)) -> String {
+    or_raise((|| {
+        drop(required(name, "name")?, required(cascade, "cascade")?)
+    })())
 }
 
 /// Drops what a store is made of, and the schema when nothing else is in it: a store may have been made in a schema
@@ -327,7 +342,7 @@ fn find(name: Option<&str>) -> Result<Store> {
             } else {
                 Err(Failure::new(
                     Code::ERRCODE_INVALID_SCHEMA_NAME,
-                    format!("store \"{}\" does not exist", name.escape_debug()),
+                    format!("store \"{}\" does not exist", shown(name)),
                 )
                 .hint("SELECT * FROM modelstore.stores();"))
             }

@@ -88,7 +88,7 @@ pub fn check(store: &Store, relations: &[pg_sys::Oid]) -> Result<()> {
     }
     let found = with_latest_snapshot(|| {
         let is_own = select_rows(
-            Snapshot::Callers,
+            Snapshot::callers(),
             "SELECT 1 FROM pg_namespace WHERE nspname = $1 AND pg_get_userbyid(nspowner) = current_user",
             &[text(store.name())],
             |row| row.get::<i32>(1),
@@ -97,7 +97,7 @@ pub fn check(store: &Store, relations: &[pg_sys::Oid]) -> Result<()> {
             return Ok(Vec::new());
         }
         select_rows(
-            Snapshot::Callers,
+            Snapshot::callers(),
             FOREIGN,
             &[relations.to_vec().into(), HARMLESS.to_vec().into()],
             |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),

@@ -49,10 +49,11 @@ impl Store {
         Ok(store)
     }
 
-    /// The same for a STABLE function: it writes nothing, and its statements see what the caller's statement sees.
+    /// The same for a STABLE function: it writes nothing, and its statements see what the caller's statement sees, and what
+    /// that has written until now.
     pub fn for_reading() -> Result<Store> {
         Ok(Store {
-            snapshot: Snapshot::Callers,
+            snapshot: Snapshot::callers(),
             ..Store::current()?
         })
     }
@@ -125,7 +126,7 @@ impl Store {
         let name = &self.name;
         let failure = Failure::new(
             Code::ERRCODE_INVALID_SCHEMA_NAME,
-            format!("store \"{}\" does not exist", name.escape_debug()),
+            format!("store \"{}\" does not exist", ddl::shown(name)),
         )
         .detail("The setting modelstore.store names the schema of the store to use.");
         if ddl::check_name(name).is_ok() {

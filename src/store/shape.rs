@@ -60,7 +60,7 @@ pub fn check(store: &Store) -> Result<Vec<pg_sys::Oid>> {
 
 fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relation>>> {
     let rows = select_rows(
-        Snapshot::Callers,
+        Snapshot::callers(),
         "WITH RECURSIVE tree AS (
              SELECT c.oid, c.relname AS root, n.nspowner AS owner
              FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
@@ -94,7 +94,7 @@ type Columns = HashMap<String, (pg_sys::Oid, bool)>;
 
 fn columns(store: &Store, names: &[&str]) -> Result<HashMap<String, Columns>> {
     let rows = select_rows(
-        Snapshot::Callers,
+        Snapshot::callers(),
         "SELECT c.relname::text, a.attname::text, a.atttypid, a.attgenerated <> ''
          FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid JOIN pg_attribute a ON a.attrelid = c.oid
          WHERE n.nspname = $1 AND c.relname = ANY ($2) AND a.attnum > 0 AND NOT a.attisdropped",
