@@ -265,6 +265,7 @@ def test_a_store_in_a_schema_with_other_tables(db) -> None:
 
 def test_a_store_in_public(db) -> None:
     db.execute("CREATE TABLE public.mine (x int)")
+    db.execute("ALTER SCHEMA public OWNER TO CURRENT_USER")
     db.execute("SELECT modelstore.create_store('public')")
     db.execute("SET modelstore.store = 'public'")
     model = db.execute(IMPORT, ("m", SMALL)).fetchone()[0]
