@@ -1,0 +1,39 @@
+//! Text is UTF-8 everywhere: in names, in files, in what functions return. In a database of another encoding it would be
+//! stored and returned wrongly, so the extension refuses to be made in one.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// Runs once, when CREATE EXTENSION does; the script drops it again.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn require_utf8_database() {
+    or_raise(require_utf8());
+}
+
+pgrx::extension_sql!(
+    "SELECT require_utf8_database(); DROP FUNCTION require_utf8_database();",
+    name = "require_utf8_database",
+    requires = [require_utf8_database]
+);
+
+/// An error unless the database's encoding is UTF8. SQL_ASCII is none: its text may be anything.
+#[allow(unsafe_code)]
+pub fn require_utf8() -> Result<()> {
+    // SAFETY: reads what the session knows of its database; the name is a constant string of the server.
+    let (encoding, name) = unsafe {
+        let name = CStr::from_ptr(pg_sys::GetDatabaseEncodingName());
+        (pg_sys::GetDatabaseEncoding(), name.to_string_lossy())
+    };
+    if encoding == pg_sys::pg_enc::PG_UTF8 as i32 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+        format!("pg_modelstore does not support databases with encoding {name}"),
+    )
+    .detail("It reads and writes text as UTF8.")
+    .hint("CREATE DATABASE models TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C';"))
+}
