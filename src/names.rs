@@ -1,7 +1,7 @@
 //! The one rule for names of every kind: how long they may be, and what may be in them.
 
 use crate::error::{Code, Failure, Result};
-use modelstore_formats::safetensors::MAX_NAME_BYTES;
+use modelstore_formats::safetensors::{MAX_FILE_NAME_BYTES, MAX_NAME_BYTES};
 
 /// The longest name of any kind, in bytes. A key of a B-tree has at most 2704 bytes, and up to two names stand in one.
 pub const MAX_BYTES: usize = MAX_NAME_BYTES;
@@ -22,7 +22,7 @@ pub fn check<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     if name.chars().any(char::is_control) {
         return Err(Failure::new(
             Code::ERRCODE_INVALID_NAME,
-            format!("invalid {kind} \"{}\"", name.escape_default()),
+            format!("invalid {kind} \"{}\"", name.escape_debug()),
         )
         .detail("A name has no control characters."));
     }
@@ -31,16 +31,25 @@ pub fn check<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
 
 /// The length alone, for names that come with files: these keep whatever characters they have.
 pub fn check_length<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
-    if name.len() <= MAX_BYTES {
+    within(MAX_BYTES, kind, name)
+}
+
+/// The same for names of files, which a file system has to take again.
+pub fn check_file_name_length(name: &str) -> Result<&str> {
+    within(MAX_FILE_NAME_BYTES, "file name", name)
+}
+
+fn within<'a>(limit: usize, kind: &str, name: &'a str) -> Result<&'a str> {
+    if name.len() <= limit {
         return Ok(name);
     }
     let start: String = name.chars().take(SHOWN).collect();
     Err(Failure::new(
         Code::ERRCODE_NAME_TOO_LONG,
-        format!("{kind} \"{}...\" is too long", start.escape_default()),
+        format!("{kind} \"{}...\" is too long", start.escape_debug()),
     )
     .detail(format!(
-        "It has {} bytes; at most {MAX_BYTES} are allowed.",
+        "It has {} bytes; at most {limit} are allowed.",
         name.len()
     )))
 }

@@ -160,10 +160,14 @@ fn replace(
     insert(
         store,
         model,
-        "UPDATE @store@.model_weights w SET layer_index = r.layer, component = r.component, tied_to = r.tied
+        // Whoever adds weights, by whatever way: a buffer is not trained.
+        "UPDATE @store@.model_weights w
+         SET layer_index = r.layer, component = r.component, tied_to = r.tied,
+             trainable = w.trainable AND r.component IS DISTINCT FROM 'buffer'
          FROM jsonb_to_recordset($2) AS r(name text, layer integer, component text, tied text)
          WHERE w.model_id = $1 AND w.weight_name = r.name
-           AND (w.layer_index, w.component, w.tied_to) IS DISTINCT FROM (r.layer, r.component, r.tied)",
+           AND ((w.layer_index, w.component, w.tied_to) IS DISTINCT FROM (r.layer, r.component, r.tied)
+                OR w.trainable AND r.component = 'buffer')",
         roles,
     )
 }

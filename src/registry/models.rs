@@ -197,17 +197,23 @@ fn find(name: &str, version: &str) -> Result<Uuid> {
         &[text(name), text(version)],
         |row| row.get::<SqlUuid>(1),
     )?;
-    found.map(from_sql_uuid).ok_or_else(|| {
-        let failure = Failure::new(
-            Code::ERRCODE_UNDEFINED_OBJECT,
-            format!("model \"{name}\" has no version or alias \"{version}\""),
-        )
-        .hint(store.sql("SELECT model_name, version, status FROM @store@.models;"));
-        match version {
-            "latest" => {
-                failure.detail("The latest version is the newest one that is not archived.")
-            }
-            _ => failure,
+    if let Some(found) = found {
+        return Ok(from_sql_uuid(found));
+    }
+    let failure = Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("model \"{name}\" has no version or alias \"{version}\""),
+    )
+    .hint(store.sql("SELECT model_name, version, status FROM @store@.models;"));
+    let archived = store.row(
+        "SELECT count(*) FROM @store@.models WHERE model_name = $1 AND status = 'archived'",
+        &[text(name)],
+        |row| row.get::<i64>(1),
+    )?;
+    Err(match archived {
+        Some(count) if version == "latest" && count > 0 => {
+            failure.detail(format!("All its versions are archived: {count}."))
         }
+        _ => failure,
     })
 }

@@ -67,7 +67,7 @@ pub fn record(
 
 /// A file name that is safe to write back beside others.
 fn check_name(file_name: &str) -> Result<()> {
-    names::check_length("file name", file_name)?;
+    names::check_file_name_length(file_name)?;
     if is_plain_file_name(file_name) {
         return Ok(());
     }
