@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 
 import models
@@ -11,6 +10,8 @@ import numpy as np
 import psycopg
 import pytest
 from checkpoints import checkpoint, file_of_weights, register, start
+from harness import wait_until
+from observe import aside, is_blocked
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from transfer import Connection, export_model, import_model, problems, refusal, rows_left
@@ -123,24 +124,13 @@ def test_many_aliases_are_counted_and_not_all_named(db) -> None:
 
 def test_a_run_that_starts_at_the_same_time_is_not_lost(db, connect) -> None:
     """Who deletes waits for the run's transaction, and sees it then."""
-    model, trainer = register(db), connect(autocommit=False)
+    model, trainer, remover = register(db), connect(autocommit=False), connect()
     start(trainer, model)
-    seen: list[str] = []
-
-    def remove() -> None:
-        try:
-            db.execute("SELECT modelstore.delete_model(%s)", (model,))
-        except psycopg.Error as error:
-            seen.append(error.sqlstate)
-
-    thread = threading.Thread(target=remove)
-    thread.start()
-    watcher = connect()
-    while not watcher.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%delete_model%'").fetchall():
-        assert thread.is_alive(), "deleted without waiting for the run"
+    removing = aside(remover, "SELECT modelstore.delete_model(%s)", (model,))
+    wait_until(lambda: is_blocked(db, remover.info.backend_pid), "the deletion waits", 10)
     trainer.commit()
-    thread.join()
-    assert seen == ["2BP01"]
+    error = removing.join().error
+    assert isinstance(error, psycopg.errors.DependentObjectsStillExist), error
     assert db.execute("SELECT count(*) FROM store.training_sessions").fetchone() == (1,)
 
 
@@ -250,22 +240,15 @@ def test_two_sessions_get_the_same_model(level: str, db, connect) -> None:
     two.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
     two.execute("SELECT count(*) FROM store.models")
     made = one.execute(query).fetchone()[0]
-    got: list[object] = []
-
-    def ask() -> None:
-        try:
-            got.append(two.execute(query).fetchone()[0])
-        except psycopg.Error as error:
-            got.append(error.sqlstate)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    while not db.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchall():
-        assert thread.is_alive(), "did not wait"
+    asking = aside(two, query)
+    wait_until(lambda: is_blocked(db, two.info.backend_pid), "the second waits", 10)
     one.commit()
-    thread.join()
-    # With a snapshot from before, only a new transaction can see it.
-    assert got == [made if level == "READ COMMITTED" else "40001"]
+    asked = asking.join()
+    if level == "READ COMMITTED":
+        assert asked.rows == [(made,)]
+    else:
+        # With a snapshot from before, only a new transaction can see it.
+        assert isinstance(asked.error, psycopg.errors.SerializationFailure)
 
 
 # Names
