@@ -135,7 +135,7 @@ def test_a_deleted_model_takes_its_training_along(db, model) -> None:
     for step in range(3):
         moments = safetensors_bytes({"w.exp_avg": random_tensor(50 + step, 8, 8)})
         checkpoint(db, model, weights(step), step, run, optimizer=moments)
-    db.execute("SELECT modelstore.delete_model(%s)", (model,))
+    db.execute("SELECT modelstore.delete_model(%s, true)", (model,))
     assert set(rows_left(db)) == {"tensor_metadata", "tensor_data", "tensor_chunks"}
     db.execute("SELECT modelstore.gc()")
     assert rows_left(db) == {}

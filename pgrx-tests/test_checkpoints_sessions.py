@@ -215,7 +215,7 @@ def test_a_model_that_goes_while_a_checkpoint_is_made(db, connect) -> None:
     maker, remover = connect(), connect()
     maker.execute("BEGIN")
     checkpoint(maker, model, safetensors_bytes(weights_of(3, 2)), 1)
-    removing = aside(remover, "SELECT modelstore.delete_model(%s)", (model,))
+    removing = aside(remover, "SELECT modelstore.delete_model(%s, true)", (model,))
     wait_until(lambda: is_blocked(db, remover.info.backend_pid), "the deletion waits", 10)
     maker.execute("COMMIT")
     assert removing.join().error is None

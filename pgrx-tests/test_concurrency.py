@@ -316,7 +316,7 @@ def test_a_parent_that_goes_while_a_shard_is_added(db, connect) -> None:
     running = aside(session, "SELECT * FROM modelstore.add_safetensors(%s, 'a.safetensors', %b::bytea)", (child, data))
     sql = "SELECT bytes_processed > 0 FROM pg_stat_progress_copy WHERE pid = %s"
     wait_until(lambda: (db.execute(sql, (session.info.backend_pid,)).fetchone() or (False,))[0], "it has begun")
-    db.execute("SELECT modelstore.delete_model(%s)", (parent,))
+    db.execute("SELECT modelstore.delete_model(%s, true)", (parent,))
     db.execute("SELECT modelstore.gc()")
     running.join()
     assert running.error is None, running.error

@@ -62,7 +62,7 @@ def test_a_child_is_stored_as_differences(dtype, db) -> None:
     assert [has_delta for _, has_delta, _ in rows] == [False, True, True, True, True, True, True]
     # Ancestors go, the bases that their descendants stand on stay.
     for imported in family[:4]:
-        db.execute("SELECT modelstore.delete_model(%s)", (imported.model_id,))
+        db.execute("SELECT modelstore.delete_model(%s, true)", (imported.model_id,))
     preview = db.execute("SELECT * FROM modelstore.gc(dry_run => true)").fetchone()
     assert preview[:2] == (4, 0)
     assert db.execute("SELECT * FROM modelstore.gc()").fetchone() == preview
@@ -78,7 +78,7 @@ def test_a_child_is_stored_as_differences(dtype, db) -> None:
     db.execute("SELECT modelstore.gc()")
     # The last users of the chain go, and all of the chain with them.
     for imported in family[4:6]:
-        db.execute("SELECT modelstore.delete_model(%s)", (imported.model_id,))
+        db.execute("SELECT modelstore.delete_model(%s, true)", (imported.model_id,))
     assert export_model(db, family[6].model_id) == files[6]
     db.execute("SELECT modelstore.gc()")
     db.execute("SELECT modelstore.delete_model(%s)", (family[6].model_id,))

@@ -231,7 +231,7 @@ def test_a_base_that_was_changed(db) -> None:
     found = {f[2] for f in problems(db)}
     assert {base, delta} <= found
     # Deleting the parent keeps the base: the child needs it.
-    db.execute("SELECT modelstore.delete_model(%s)", (parent,))
+    db.execute("SELECT modelstore.delete_model(%s, true)", (parent,))
     db.execute("SELECT modelstore.gc()")
     assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE chunk_hash = %s", (base,)).fetchone() == (1,)
 

@@ -19,7 +19,7 @@ STORE = "api_docs"
 # A function that stands in no topic and behind no type, cast, operator or trigger is an error: give it its place.
 TOPICS = {
     "Stores": "create_store upgrade_store drop_store store_version stores",
-    "Registry": "register_model find_model delete_model set_alias drop_alias lineage calculate_model_parameters",
+    "Registry": "register_model find_or_register_model find_model rename_model set_model_metadata archive_model delete_model set_alias drop_alias lineage calculate_model_parameters",
     "Import": "import_safetensors import_safetensors_file add_safetensors add_safetensors_upload",
     "Export": "export_safetensors export_safetensors_large_object export_safetensors_file",
     "Upload": "begin_upload append_upload upload_offset finish_upload abort_upload",

@@ -16,13 +16,17 @@ COMMENT ON FUNCTION stores() IS 'One row a store in this database: its name, the
 
 -- registry
 
-COMMENT ON FUNCTION register_model(text, text, uuid, text, jsonb, jsonb, text) IS 'Adds a model without weights and returns its model_id; the imports do this themselves. 23505 when name and version are taken, 42704 for an unknown parent, 22023 when one of them is empty.';
-COMMENT ON FUNCTION find_model(text, text) IS 'The model_id for a name and an alias or a version, the alias first; without one, the version made last. 42704 when there is none.';
-COMMENT ON FUNCTION delete_model(uuid) IS 'Removes a model, its files, layers and aliases, and returns the number of its weights. Tensors and chunks that nothing else uses stay until gc(). 42704 when there is no such model.';
-COMMENT ON FUNCTION set_alias(text, text, text) IS 'Points an alias of a model at one of its versions, whether the alias is new or moves, and returns the model_id it points at. 42704 when there is no such version, 22023 for an empty alias.';
+COMMENT ON FUNCTION register_model(text, text, uuid, text, jsonb, jsonb, text) IS 'Adds a model without weights and returns its model_id; the imports do this themselves. 23505 when name and version are taken, 42704 for an unknown parent, 22023 when one of them is empty, 42622 when one is longer than 1024 bytes, 42602 for control characters.';
+COMMENT ON FUNCTION find_or_register_model(text, text, uuid, text, jsonb, jsonb, text) IS 'Returns the model_id of this name and version, and registers the model first if there is none; one that exists stays as it is, whatever the other arguments say. Sessions that call it at the same time get the same model. Errors as in register_model, except for 23505.';
+COMMENT ON FUNCTION find_model(text, text) IS 'Returns the model_id for a name and an alias or a version, the alias first; without one, or for NULL, the newest version that is not archived. 42704 when there is none, 22004 without a name.';
+COMMENT ON FUNCTION delete_model(uuid, boolean) IS 'Deletes a model with its weights and files, and returns how many weights, files, runs, metrics of runs, checkpoints and aliases went, and how many models made from it stay without a parent (orphans). 2BP01 when it has more than weights and files (the DETAIL says what), unless cascade is true. Tensors and chunks that nothing else uses stay until gc(). 42704 when there is no such model, 22004 for a NULL.';
+COMMENT ON FUNCTION rename_model(text, text) IS 'Renames all versions of a model and its aliases, and returns the number of versions. 23505 when the new name is taken, 42704 when there is no such model; names as in register_model.';
+COMMENT ON FUNCTION set_model_metadata(uuid, jsonb) IS 'Replaces the metadata of a model (NULL: removes it) and returns the model_id. 42704 when there is no such model.';
+COMMENT ON FUNCTION archive_model(uuid, boolean) IS 'Archives a model: it keeps all it has, and find_model does not give it as the latest version. With false, takes that back. Returns the status: archived, ready, or registered for a model without weights. 42704 when there is no such model.';
+COMMENT ON FUNCTION set_alias(text, text, text) IS 'Points an alias of a model at one of its versions, whether the alias is new or moves, and returns the model_id it points at. 42704 when there is no such version; an alias is a name as in register_model.';
 COMMENT ON FUNCTION drop_alias(text, text) IS 'Removes an alias of a model; false when there was none.';
 COMMENT ON FUNCTION lineage(uuid) IS 'A model at depth 0, then its parent, and so on up to the root, with how each was made. 42704 when there is no such model.';
-COMMENT ON FUNCTION calculate_model_parameters(uuid) IS 'Elements of all weights, of the trainable and of the frozen ones, and bytes of all; weights that are one parameter count once. Zeros for a model without weights, 42704 when there is no such model.';
+COMMENT ON FUNCTION calculate_model_parameters(uuid) IS 'Elements of all weights, of the trainable and of the frozen ones, and bytes of all; weights that are one parameter count once, and buffers such as running statistics and masks are frozen. Zeros for a model without weights, 42704 when there is no such model.';
 
 -- import
 
@@ -65,7 +69,7 @@ COMMENT ON FUNCTION find_weights_with(text, uuid) IS 'Weights of a model, or of 
 
 COMMENT ON FUNCTION verify_model(uuid) IS 'Decodes all chunks of a model and compares chunks, tensors and files with their hashes. One row a problem, none when all is well. 42704 when there is no such model.';
 COMMENT ON FUNCTION verify_store() IS 'The same for every tensor and chunk of the store, and whether its tables agree with each other.';
-COMMENT ON FUNCTION space_report() IS 'One row a model, in bytes: raw size of its weights; stored size of the chunks it uses, of those that only it uses, of those that other models or checkpoints use too, of those stored as a difference; raw less stored.';
+COMMENT ON FUNCTION space_report() IS 'One row a model, in bytes: raw_bytes, what its weights, checkpoints and optimizer states would take each by itself; stored_bytes, the stored size of the chunks it uses, bases of differences included. These are weight_bytes (used by its weights) plus checkpoint_bytes (used by its checkpoints alone), and unique_bytes (what deleting it frees) plus shared_bytes (used by other models or by atoms too). delta_bytes are stored as differences; saved_bytes is raw less stored.';
 COMMENT ON FUNCTION gc(boolean) IS 'Removes tensors that nothing refers to, then chunks that no tensor and no difference needs, and returns how many and their raw and stored bytes; with dry_run, only counts them. Runs beside imports and leaves alone what they have locked.';
 
 -- values

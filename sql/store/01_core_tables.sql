@@ -12,6 +12,8 @@ CREATE TABLE @store@.models (
     content_hash bytea CHECK (octet_length(content_hash) = 32),
     hidden_size bigint,
     vocab_size bigint,
+    attention_heads bigint,
+    kv_heads bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by name NOT NULL DEFAULT current_user,
     UNIQUE (model_name, version),
@@ -27,10 +29,12 @@ COMMENT ON COLUMN @store@.models.derivation IS 'How it was made from its parent,
 COMMENT ON COLUMN @store@.models.architecture IS 'Family recognised from the config or the names of the weights, for example bert, gpt2, llama.';
 COMMENT ON COLUMN @store@.models.config IS 'The model''s config.json.';
 COMMENT ON COLUMN @store@.models.metadata IS 'Anything else its users want to keep.';
-COMMENT ON COLUMN @store@.models.status IS 'registered (no weights yet), ready, or archived.';
+COMMENT ON COLUMN @store@.models.status IS 'registered (no weights yet), ready, or archived: kept, but never the latest version.';
 COMMENT ON COLUMN @store@.models.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of all weights: equal for equal weights whatever file they came in.';
 COMMENT ON COLUMN @store@.models.hidden_size IS 'Width of the hidden states, from the shapes or the config.';
 COMMENT ON COLUMN @store@.models.vocab_size IS 'Rows of the token embedding.';
+COMMENT ON COLUMN @store@.models.attention_heads IS 'Query heads in a layer, as the config says (num_attention_heads); NULL where it does not, or contradicts the shapes.';
+COMMENT ON COLUMN @store@.models.kv_heads IS 'Key and value heads in a layer (num_key_value_heads); fewer than attention_heads where query heads share them.';
 COMMENT ON COLUMN @store@.models.created_at IS 'When the row was made.';
 COMMENT ON COLUMN @store@.models.created_by IS 'Role that made it.';
 
@@ -85,7 +89,7 @@ COMMENT ON TABLE @store@.transformer_layers IS 'Layers of a model, recognised fr
 COMMENT ON COLUMN @store@.transformer_layers.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.transformer_layers.layer_index IS 'Place in the stack, from 0.';
 COMMENT ON COLUMN @store@.transformer_layers.layer_name IS 'Prefix its weights share.';
-COMMENT ON COLUMN @store@.transformer_layers.layer_type IS 'What kind of layer, for example transformer.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_type IS 'transformer for a layer with attention, block for another, mtp for one that predicts further tokens and is not one of the model''s num_hidden_layers.';
 COMMENT ON COLUMN @store@.transformer_layers.parameter_count IS 'Elements of its weights.';
 
 CREATE TABLE @store@.attention_heads (

@@ -91,6 +91,10 @@ CREATE TABLE @store@.model_weights (
     CHECK ((file_name IS NULL) = (file_offset IS NULL))
 );
 CREATE INDEX model_weights_tensor_id_idx ON @store@.model_weights (tensor_id);
+-- One for each foreign key: without them, deleting a model looks at all its weights once a weight.
+CREATE INDEX model_weights_layer_index_idx ON @store@.model_weights (model_id, layer_index) WHERE layer_index IS NOT NULL;
+CREATE INDEX model_weights_file_name_idx ON @store@.model_weights (model_id, file_name) WHERE file_name IS NOT NULL;
+CREATE INDEX model_weights_tied_to_idx ON @store@.model_weights (model_id, tied_to) WHERE tied_to IS NOT NULL;
 CREATE INDEX model_weights_gradient_tensor_id_idx ON @store@.model_weights (gradient_tensor_id) WHERE gradient_tensor_id IS NOT NULL;
 COMMENT ON TABLE @store@.model_weights IS 'The weights of each model by name.';
 COMMENT ON COLUMN @store@.model_weights.model_id IS 'The model.';
@@ -98,7 +102,7 @@ COMMENT ON COLUMN @store@.model_weights.weight_name IS 'Name as in the file.';
 COMMENT ON COLUMN @store@.model_weights.tensor_id IS 'The tensor that is its value.';
 COMMENT ON COLUMN @store@.model_weights.layer_index IS 'Layer it belongs to, if any.';
 COMMENT ON COLUMN @store@.model_weights.component IS 'What it is in the architecture, for example attention.query or norm.';
-COMMENT ON COLUMN @store@.model_weights.trainable IS 'Whether training changes it; integer buffers and frozen weights are not trainable.';
+COMMENT ON COLUMN @store@.model_weights.trainable IS 'Whether training changes it; integers, buffers such as running statistics and masks, and frozen weights are not trainable.';
 COMMENT ON COLUMN @store@.model_weights.tied_to IS 'The weight it is one parameter with: same tensor, not constant, listed before it.';
 COMMENT ON COLUMN @store@.model_weights.gradient_tensor_id IS 'Its gradient, if kept.';
 COMMENT ON COLUMN @store@.model_weights.file_name IS 'File it was imported from.';
@@ -113,6 +117,7 @@ CREATE TABLE @store@.embeddings (
     PRIMARY KEY (model_id, kind),
     FOREIGN KEY (model_id, weight_name) REFERENCES @store@.model_weights ON DELETE CASCADE
 );
+CREATE INDEX embeddings_weight_name_idx ON @store@.embeddings (model_id, weight_name);
 COMMENT ON TABLE @store@.embeddings IS 'Which weight is the token, position and segment embedding of a model.';
 COMMENT ON COLUMN @store@.embeddings.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.embeddings.kind IS 'token, position or segment.';
@@ -183,8 +188,9 @@ SELECT m.model_id,
        m.model_name,
        m.version,
        m.architecture,
-       (SELECT count(*) FROM @store@.transformer_layers l WHERE l.model_id = m.model_id) AS layers,
-       (SELECT count(*) FROM @store@.attention_heads h WHERE h.model_id = m.model_id) AS attention_heads,
+       (SELECT count(*) FROM @store@.transformer_layers l WHERE l.model_id = m.model_id AND l.layer_type <> 'mtp') AS layers,
+       m.attention_heads,
+       m.kv_heads,
        m.hidden_size,
        m.vocab_size,
        w.weights,
@@ -212,9 +218,9 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS weights,
            coalesce(sum(t.element_count) FILTER (WHERE mw.tied_to IS NULL), 0)::bigint AS parameters,
            coalesce(sum(t.element_count) FILTER (WHERE mw.tied_to IS NULL AND mw.trainable), 0)::bigint AS trainable_parameters,
-           coalesce(sum(t.raw_bytes), 0)::bigint AS raw_bytes
+           coalesce(sum(t.raw_bytes) FILTER (WHERE mw.tied_to IS NULL), 0)::bigint AS raw_bytes
     FROM @store@.model_weights mw
     JOIN @store@.tensor_metadata t USING (tensor_id)
     WHERE mw.model_id = m.model_id
 ) w;
-COMMENT ON VIEW @store@.v_model_architecture IS 'One row a model: layers, heads, sizes, parameters (tied ones once), bytes of its weights raw and as stored. Chunks shared with other models count in each, and so do the bases of deltas.';
+COMMENT ON VIEW @store@.v_model_architecture IS 'One row a model: layers, heads in a layer, sizes, parameters, bytes of its weights raw and as stored. Tied weights count once, as in calculate_model_parameters(); layers of type mtp do not count. Chunks shared with other models count in each, and so do the bases of deltas.';

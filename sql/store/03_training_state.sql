@@ -101,7 +101,7 @@ CREATE TABLE @store@.model_checkpoints (
     FOREIGN KEY (session_id, model_id) REFERENCES @store@.training_sessions (session_id, model_id) ON DELETE SET NULL (session_id)
 );
 CREATE INDEX model_checkpoints_model_id_idx ON @store@.model_checkpoints (model_id, step, epoch, sequence);
-CREATE INDEX model_checkpoints_session_id_idx ON @store@.model_checkpoints (session_id);
+CREATE INDEX model_checkpoints_session_id_idx ON @store@.model_checkpoints (session_id, model_id);
 CREATE INDEX model_checkpoints_parent_checkpoint_id_idx ON @store@.model_checkpoints (parent_checkpoint_id);
 COMMENT ON TABLE @store@.model_checkpoints IS 'States of a model in training: weights, optimizer, random numbers.';
 COMMENT ON COLUMN @store@.model_checkpoints.checkpoint_id IS 'Key, a UUID of version 7.';
@@ -153,6 +153,7 @@ CREATE TABLE @store@.checkpoint_weights (
     PRIMARY KEY (checkpoint_id, weight_name),
     FOREIGN KEY (checkpoint_id, file_name) REFERENCES @store@.checkpoint_files DEFERRABLE INITIALLY DEFERRED
 );
+CREATE INDEX checkpoint_weights_file_name_idx ON @store@.checkpoint_weights (checkpoint_id, file_name);
 CREATE INDEX checkpoint_weights_tensor_id_idx ON @store@.checkpoint_weights (tensor_id);
 COMMENT ON TABLE @store@.checkpoint_weights IS 'The weights of each checkpoint by name. An unchanged weight is the tensor the checkpoint before has.';
 COMMENT ON COLUMN @store@.checkpoint_weights.checkpoint_id IS 'The checkpoint.';
@@ -173,6 +174,7 @@ CREATE TABLE @store@.optimizer_state (
     FOREIGN KEY (checkpoint_id, file_name) REFERENCES @store@.checkpoint_files DEFERRABLE INITIALLY DEFERRED,
     CHECK ((file_name IS NULL) = (file_offset IS NULL))
 );
+CREATE INDEX optimizer_state_file_name_idx ON @store@.optimizer_state (checkpoint_id, file_name) WHERE file_name IS NOT NULL;
 CREATE INDEX optimizer_state_tensor_id_idx ON @store@.optimizer_state (tensor_id);
 CREATE INDEX optimizer_state_session_id_idx ON @store@.optimizer_state (session_id);
 COMMENT ON TABLE @store@.optimizer_state IS 'What the optimizer remembers of each parameter at a checkpoint.';

@@ -3,6 +3,7 @@
 use crate::atom::ingest::{Ingested, Run, Sources};
 use crate::atom::key::modality_argument;
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::names;
 use crate::source::Source;
 use crate::source::bytes::{Bytea, ByteaSource};
 use crate::source::joined::Joined;
@@ -146,6 +147,9 @@ fn ingest_many(
 }
 
 fn run<'a>(modality: Option<&str>, source_uri: Option<&'a str>) -> Result<Run<'a>> {
+    source_uri
+        .map(|uri| names::check_length("source URI", uri))
+        .transpose()?;
     Ok(Run {
         modality: required(modality_argument(modality)?, "modality")?,
         store: Store::current()?,

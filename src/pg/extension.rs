@@ -1,6 +1,7 @@
 //! This extension in the current database: its types, and whether they are where functions look for them.
 #![allow(unsafe_code)]
 
+use crate::encoding::require_utf8;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::invalidation;
 use crate::store::query;
@@ -40,11 +41,11 @@ pub fn types() -> Types {
     types
 }
 
-/// Called once, by the script of CREATE EXTENSION, before anything else: an error unless the schema belongs to the role that
-/// installs, or to a superuser.
+/// Called once, by the script of CREATE EXTENSION, before anything else: an error unless the database's encoding is UTF8 and
+/// the schema belongs to the role that installs, or to a superuser.
 #[pgrx::pg_extern(sql = false)]
 fn check_installation() {
-    or_raise(check_schema_owner());
+    or_raise(require_utf8().and_then(|()| check_schema_owner()));
 }
 
 fn check_schema_owner() -> Result<()> {

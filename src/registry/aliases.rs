@@ -1,26 +1,25 @@
 //! Aliases: names that point at one version of a model and move in one statement.
 
-use crate::error::{Code, Failure, Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::names;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
 /// Points an alias at a version of the model, whether it is new or moves. Returns the model it points at now.
-#[pg_extern(volatile, strict, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn set_alias(name: &str, alias: &str, version: &str) -> SqlUuid {
-    or_raise(set(name, alias, version).map(to_sql_uuid))
+fn set_alias(name: Option<&str>, alias: Option<&str>, version: Option<&str>) -> SqlUuid {
+    or_raise((|| {
+        let (name, alias) = (required(name, "name")?, required(alias, "alias")?);
+        set(name, alias, required(version, "version")?).map(to_sql_uuid)
+    })())
 }
 
 fn set(name: &str, alias: &str, version: &str) -> Result<uuid::Uuid> {
     let store = Store::current()?;
-    if alias.is_empty() {
-        return Err(Failure::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            "alias must not be empty",
-        ));
-    }
+    names::check("alias", alias)?;
     let model = store.row(
         "SELECT model_id FROM @store@.models WHERE model_name = $1 AND version = $2",
         &[text(name), text(version)],
@@ -42,10 +41,11 @@ fn set(name: &str, alias: &str, version: &str) -> Result<uuid::Uuid> {
 }
 
 /// Removes an alias; false when there was none.
-#[pg_extern(volatile, strict, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn drop_alias(name: &str, alias: &str) -> bool {
+fn drop_alias(name: Option<&str>, alias: Option<&str>) -> bool {
     or_raise((|| {
+        let (name, alias) = (required(name, "name")?, required(alias, "alias")?);
         let dropped = Store::current()?.execute(
             "DELETE FROM @store@.model_aliases WHERE model_name = $1 AND alias = $2",
             &[text(name), text(alias)],

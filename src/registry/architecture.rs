@@ -44,13 +44,17 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
     let architecture = recognise(&infos, config.as_ref());
     replace(store, model, &weights, &architecture)?;
     store.execute(
-        "UPDATE @store@.models SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, content_hash = $5
+        "UPDATE @store@.models
+         SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, attention_heads = $5, kv_heads = $6,
+             content_hash = $7
          WHERE model_id = $1",
         &[
             uuid(model),
             maybe_text(architecture.family.as_deref()),
             architecture.hidden_size.map(|n| n as i64).into(),
             architecture.vocab_size.map(|n| n as i64).into(),
+            architecture.num_heads.map(|n| n as i64).into(),
+            architecture.num_kv_heads.map(|n| n as i64).into(),
             bytes(content_hash(store, StateDict::Model(model))?.as_bytes()),
         ],
     )?;
@@ -156,10 +160,14 @@ fn replace(
     insert(
         store,
         model,
-        "UPDATE @store@.model_weights w SET layer_index = r.layer, component = r.component, tied_to = r.tied
+        // Whoever adds weights, by whatever way: a buffer is not trained.
+        "UPDATE @store@.model_weights w
+         SET layer_index = r.layer, component = r.component, tied_to = r.tied,
+             trainable = w.trainable AND r.component IS DISTINCT FROM 'buffer'
          FROM jsonb_to_recordset($2) AS r(name text, layer integer, component text, tied text)
          WHERE w.model_id = $1 AND w.weight_name = r.name
-           AND (w.layer_index, w.component, w.tied_to) IS DISTINCT FROM (r.layer, r.component, r.tied)",
+           AND ((w.layer_index, w.component, w.tied_to) IS DISTINCT FROM (r.layer, r.component, r.tied)
+                OR w.trainable AND r.component = 'buffer')",
         roles,
     )
 }

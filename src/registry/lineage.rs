@@ -30,14 +30,16 @@ fn lineage(
 fn ancestors(model: uuid::Uuid) -> Result<Vec<Ancestor>> {
     let store = Store::for_reading()?;
     models::require(&store, model)?;
-    // CYCLE guards against a loop made by hand; the columns alone cannot rule one out.
+    // The path guards against a loop made by hand; the columns alone cannot rule one out.
     store.rows(
         "WITH RECURSIVE line AS (
-             SELECT 0 AS depth, m.* FROM @store@.models m WHERE m.model_id = $1
+             SELECT 0 AS depth, ARRAY[m.model_id] AS path, m.* FROM @store@.models m WHERE m.model_id = $1
              UNION ALL
-             SELECT line.depth + 1, m.* FROM line JOIN @store@.models m ON m.model_id = line.parent_model_id
-         ) CYCLE model_id SET looped USING path
-         SELECT depth, model_id, model_name, version, derivation FROM line WHERE NOT looped ORDER BY depth",
+             SELECT line.depth + 1, line.path || m.model_id, m.*
+             FROM line JOIN @store@.models m ON m.model_id = line.parent_model_id
+             WHERE NOT m.model_id = ANY (line.path)
+         )
+         SELECT depth, model_id, model_name, version, derivation FROM line ORDER BY depth",
         &[uuid(model)],
         |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.opt(5)?)),
     )

@@ -2,6 +2,8 @@
 
 pub mod aliases;
 pub mod architecture;
+pub mod change;
+pub mod delete;
 pub mod lineage;
 pub mod models;
 pub mod parameters;

@@ -1,7 +1,8 @@
-//! Registering, finding and deleting models.
+//! Registering and finding models.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::jsonb::Jsonb;
+use crate::names;
 use crate::store::Store;
 use crate::store::arguments::{
     from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
@@ -53,16 +54,79 @@ fn register_model(
     })())
 }
 
+/// The model of this name and version, which is made if there is none.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn find_or_register_model(
+    name: Option<&str>,
+    version: Option<&str>,
+    parent: default!(Option<SqlUuid>, "NULL"),
+    architecture: default!(Option<&str>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+    derivation: default!(Option<&str>, "NULL"),
+) -> SqlUuid {
+    or_raise((|| {
+        let model = NewModel {
+            name: required(name, "name")?,
+            version: required(version, "version")?,
+            parent: parent.map(from_sql_uuid),
+            derivation,
+            architecture,
+            config: config.as_ref(),
+            metadata: metadata.as_ref(),
+            status: "registered",
+            ..NewModel::default()
+        };
+        find_or_insert(&Store::current()?, &model).map(to_sql_uuid)
+    })())
+}
+
+/// Sessions that race get the same model: who loses waits for the winner, then finds its row.
+fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
+    loop {
+        let found = store.row(
+            "SELECT model_id FROM @store@.models WHERE model_name = $1 AND version = $2",
+            &[text(model.name), text(model.version)],
+            |row| row.get::<SqlUuid>(1),
+        )?;
+        if let Some(found) = found {
+            return Ok(from_sql_uuid(found));
+        }
+        if let Some(made) = try_insert(store, model)? {
+            return Ok(made);
+        }
+        // The winner's row may be gone again by now: once more.
+        pgrx::check_for_interrupts!();
+    }
+}
+
 /// Adds the row of a model; a name and version that are taken, or an unknown parent, are errors.
 pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
+    try_insert(store, model)?.ok_or_else(|| {
+        Failure::new(
+            Code::ERRCODE_UNIQUE_VIOLATION,
+            format!(
+                "model \"{}\" version \"{}\" already exists",
+                model.name, model.version
+            ),
+        )
+        .detail("A name and version are given once.")
+        .hint(format!(
+            "SELECT modelstore.find_model({}, {});",
+            pgrx::spi::quote_literal(model.name),
+            pgrx::spi::quote_literal(model.version)
+        ))
+    })
+}
+
+/// The same; `None` when name and version are taken.
+fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
+    names::check("model name", model.name)?;
+    names::check("model version", model.version)?;
     if let Some(parent) = model.parent {
         require(store, parent)?;
-    }
-    if model.name.is_empty() || model.version.is_empty() {
-        return Err(Failure::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            "model name and version must not be empty",
-        ));
     }
     let id = Uuid::now_v7();
     let inserted = store.execute(
@@ -82,22 +146,7 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
             model.inherits_config.into(),
         ],
     )?;
-    if inserted == 0 {
-        return Err(Failure::new(
-            Code::ERRCODE_UNIQUE_VIOLATION,
-            format!(
-                "model \"{}\" version \"{}\" already exists",
-                model.name, model.version
-            ),
-        )
-        .detail("A name and version are given once.")
-        .hint(format!(
-            "SELECT modelstore.find_model({}, {});",
-            pgrx::spi::quote_literal(model.name),
-            pgrx::spi::quote_literal(model.version)
-        )));
-    }
-    Ok(id)
+    Ok((inserted == 1).then_some(id))
 }
 
 /// An error unless the model exists.
@@ -108,60 +157,63 @@ pub fn require(store: &Store, model: Uuid) -> Result<()> {
         |_| Ok(()),
     )? {
         Some(()) => Ok(()),
-        None => Err(Failure::new(
-            Code::ERRCODE_UNDEFINED_OBJECT,
-            format!("model {model} does not exist"),
-        )
-        .detail(format!("Store \"{}\" has no such model.", store.name()))
-        .hint(store.sql("SELECT model_id, model_name, version FROM @store@.models;"))),
+        None => Err(unknown(store, model)),
     }
 }
 
-#[pg_extern(stable, strict, parallel_restricted)]
-#[search_path(pg_catalog, pg_temp)]
-fn find_model(name: &str, version_or_alias: default!(&str, "'latest'")) -> SqlUuid {
-    or_raise(find(name, version_or_alias).map(to_sql_uuid))
+/// There is no such model.
+pub fn unknown(store: &Store, model: Uuid) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("model {model} does not exist"),
+    )
+    .detail(format!("Store \"{}\" has no such model.", store.name()))
+    .hint(store.sql("SELECT model_id, model_name, version FROM @store@.models;"))
 }
 
-/// An alias first, then a version; `latest` is the newest version unless an alias says otherwise.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn find_model(name: Option<&str>, version_or_alias: default!(Option<&str>, "'latest'")) -> SqlUuid {
+    or_raise(
+        required(name, "name")
+            .and_then(|name| find(name, version_or_alias.unwrap_or("latest")))
+            .map(to_sql_uuid),
+    )
+}
+
+/// An alias first, then a version; `latest` is the newest version that is not archived, unless an alias or a version is
+/// called so.
 fn find(name: &str, version: &str) -> Result<Uuid> {
     let store = Store::for_reading()?;
-    let arguments = || [text(name), text(version)];
     let found = store.row(
         "SELECT model_id FROM (
              SELECT model_id, 1 AS preference FROM @store@.model_aliases WHERE model_name = $1 AND alias = $2
              UNION ALL
              SELECT model_id, 2 FROM @store@.models WHERE model_name = $1 AND version = $2
              UNION ALL
-             (SELECT model_id, 3 FROM @store@.models WHERE model_name = $1 AND $2 = 'latest'
+             (SELECT model_id, 3 FROM @store@.models WHERE model_name = $1 AND $2 = 'latest' AND status <> 'archived'
               ORDER BY created_at DESC, model_id DESC LIMIT 1)
          ) candidates ORDER BY preference LIMIT 1",
-        &arguments(),
+        &[text(name), text(version)],
         |row| row.get::<SqlUuid>(1),
     )?;
-    found.map(from_sql_uuid).ok_or_else(|| {
-        Failure::new(
-            Code::ERRCODE_UNDEFINED_OBJECT,
-            format!("model \"{name}\" has no version or alias \"{version}\""),
-        )
-        .hint(store.sql("SELECT model_name, version FROM @store@.models;"))
+    if let Some(found) = found {
+        return Ok(from_sql_uuid(found));
+    }
+    let failure = Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("model \"{name}\" has no version or alias \"{version}\""),
+    )
+    .hint(store.sql("SELECT model_name, version, status FROM @store@.models;"));
+    let archived = store.row(
+        "SELECT count(*) FROM @store@.models WHERE model_name = $1 AND status = 'archived'",
+        &[text(name)],
+        |row| row.get::<i64>(1),
+    )?;
+    Err(match archived {
+        Some(count) if version == "latest" && count > 0 => {
+            failure.detail(format!("All its versions are archived: {count}."))
+        }
+        _ => failure,
     })
-}
-
-#[pg_extern(volatile, strict, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn delete_model(model_id: SqlUuid) -> i64 {
-    or_raise((|| {
-        let (store, id) = (Store::current()?, from_sql_uuid(model_id));
-        require(&store, id)?;
-        let weights = store.execute(
-            "DELETE FROM @store@.model_weights WHERE model_id = $1",
-            &[uuid(id)],
-        )?;
-        store.execute(
-            "DELETE FROM @store@.models WHERE model_id = $1",
-            &[uuid(id)],
-        )?;
-        Ok(weights as i64)
-    })())
 }

@@ -1,6 +1,7 @@
 //! What is kept of an imported file beside its tensors: the header as it was, and hashes of the whole.
 
 use crate::error::{Code, Failure, Result};
+use crate::names;
 use crate::store::Store;
 use crate::store::arguments::{bytes, text, uuid};
 use crate::tensor_storage::file_hashes::FileHashes;
@@ -66,6 +67,7 @@ pub fn record(
 
 /// A file name that is safe to write back beside others.
 fn check_name(file_name: &str) -> Result<()> {
+    names::check_file_name_length(file_name)?;
     if is_plain_file_name(file_name) {
         return Ok(());
     }

@@ -183,7 +183,7 @@ fn import_opened(store: &Store, model: Uuid, file: FileIn<'_>) -> Result<Importe
         .zip(stored.tensor_ids.iter().flatten())
         .map(|(t, id)| {
             json!({ "weight_name": t.name, "tensor_id": id.to_string(), "file_offset": t.start,
-                    "trainable": t.dtype.kind() == modelstore_tensor::dtype::Kind::Float })
+                    "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
         })
         .collect();
     let inserted = store.execute(

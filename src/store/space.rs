@@ -3,12 +3,25 @@
 use crate::error::{Result, or_raise};
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-type Space = (SqlUuid, String, String, i64, i64, i64, i64, i64, i64);
+type Space = (
+    SqlUuid,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+);
 
-/// One row a model: raw bytes of its weights; stored bytes of the chunks it uses, those only it uses (unique), those
-/// other models or checkpoints use too (shared) and those stored as deltas; saved is raw minus stored.
+/// One row a model, with its checkpoints. Every chunk a model uses is one of its weights' or of its checkpoints', and is
+/// unique to it or shared: either pair adds up to the stored bytes.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn space_report() -> TableIterator<
@@ -19,46 +32,76 @@ fn space_report() -> TableIterator<
         name!(version, String),
         name!(raw_bytes, i64),
         name!(stored_bytes, i64),
+        name!(weight_bytes, i64),
+        name!(checkpoint_bytes, i64),
         name!(unique_bytes, i64),
         name!(shared_bytes, i64),
         name!(delta_bytes, i64),
         name!(saved_bytes, i64),
     ),
 > {
-    TableIterator::new(or_raise(report()))
+    TableIterator::new(or_raise(report(&or_raise(Store::for_reading()))))
 }
 
-fn report() -> Result<Vec<Space>> {
-    Store::for_reading()?.rows(
-        "WITH RECURSIVE owned(owner_id, tensor_id) AS (
-             SELECT model_id, tensor_id FROM @store@.model_weights
-             UNION SELECT checkpoint_id, tensor_id FROM @store@.checkpoint_weights
-             UNION SELECT checkpoint_id, tensor_id FROM @store@.optimizer_state
-         ), used AS (
-             SELECT o.owner_id, d.chunk_hash FROM owned o JOIN @store@.tensor_data d USING (tensor_id)
-             UNION
-             SELECT u.owner_id, c.base_hash
-             FROM used u JOIN @store@.tensor_chunks c USING (chunk_hash) WHERE c.base_hash IS NOT NULL
-         ), users AS (
-             SELECT chunk_hash, count(*) AS owners FROM used GROUP BY chunk_hash
-         ), chunks AS (
-             SELECT u.owner_id AS model_id,
-                    sum(c.stored_bytes) AS stored,
-                    sum(c.stored_bytes) FILTER (WHERE n.owners = 1) AS unshared,
-                    sum(c.stored_bytes) FILTER (WHERE n.owners > 1) AS shared,
-                    sum(c.stored_bytes) FILTER (WHERE c.base_hash IS NOT NULL) AS delta
-             FROM used u JOIN users n USING (chunk_hash) JOIN @store@.tensor_chunks c USING (chunk_hash)
-             GROUP BY u.owner_id
-         ), raw AS (
-             SELECT w.model_id, sum(t.raw_bytes) AS bytes
-             FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id) GROUP BY w.model_id
-         )
-         SELECT m.model_id, m.model_name, m.version,
-                coalesce(raw.bytes, 0)::bigint, coalesce(c.stored, 0)::bigint, coalesce(c.unshared, 0)::bigint,
-                coalesce(c.shared, 0)::bigint, coalesce(c.delta, 0)::bigint,
-                (coalesce(raw.bytes, 0) - coalesce(c.stored, 0))::bigint
-         FROM @store@.models m LEFT JOIN raw USING (model_id) LEFT JOIN chunks c USING (model_id)
-         ORDER BY m.model_name, m.created_at, m.model_id",
+/// Chunks that atoms use belong to no model: an owner of their own, NULL. A store need not have atoms.
+fn atoms(store: &Store) -> &'static str {
+    match store.relation_oid("atom_chunks") {
+        pg_sys::InvalidOid => "",
+        _ => "UNION ALL SELECT NULL::uuid, false, a.chunk_hash FROM @store@.atom_chunks a",
+    }
+}
+
+fn report(store: &Store) -> Result<Vec<Space>> {
+    let atoms = atoms(store);
+    store.rows(
+        &format!(
+            "WITH RECURSIVE refers AS (
+                 SELECT w.model_id, false AS is_checkpoint, w.tensor_id FROM @store@.model_weights w
+                 UNION ALL
+                 SELECT w.model_id, false, w.gradient_tensor_id FROM @store@.model_weights w WHERE w.gradient_tensor_id IS NOT NULL
+                 UNION ALL
+                 SELECT k.model_id, true, w.tensor_id
+                 FROM @store@.checkpoint_weights w JOIN @store@.model_checkpoints k USING (checkpoint_id)
+                 UNION ALL
+                 SELECT k.model_id, true, o.tensor_id
+                 FROM @store@.optimizer_state o JOIN @store@.model_checkpoints k USING (checkpoint_id)
+             ), named AS (
+                 SELECT r.model_id, r.is_checkpoint, d.chunk_hash
+                 FROM (SELECT DISTINCT model_id, is_checkpoint, tensor_id FROM refers) r JOIN @store@.tensor_data d USING (tensor_id)
+                 {atoms}
+             ), used AS (
+                 SELECT model_id, is_checkpoint, chunk_hash FROM named
+                 UNION
+                 SELECT u.model_id, u.is_checkpoint, c.base_hash
+                 FROM used u JOIN @store@.tensor_chunks c USING (chunk_hash) WHERE c.base_hash IS NOT NULL
+             ), owned AS (
+                 SELECT model_id, chunk_hash, bool_and(is_checkpoint) AS is_checkpoint,
+                        count(*) OVER (PARTITION BY chunk_hash) AS owners
+                 FROM used GROUP BY model_id, chunk_hash
+             ), stored AS (
+                 SELECT o.model_id,
+                        sum(c.stored_bytes) AS bytes,
+                        sum(c.stored_bytes) FILTER (WHERE o.is_checkpoint) AS checkpoints,
+                        sum(c.stored_bytes) FILTER (WHERE o.owners = 1) AS unshared,
+                        sum(c.stored_bytes) FILTER (WHERE c.base_hash IS NOT NULL) AS delta
+                 FROM owned o JOIN @store@.tensor_chunks c USING (chunk_hash)
+                 GROUP BY o.model_id
+             ), raw AS (
+                 SELECT r.model_id, sum(t.raw_bytes) AS bytes
+                 FROM refers r JOIN @store@.tensor_metadata t USING (tensor_id) GROUP BY r.model_id
+             ), sums AS (
+                 SELECT m.model_id, m.model_name, m.version, m.created_at,
+                        coalesce(raw.bytes, 0)::bigint AS raw,
+                        coalesce(s.bytes, 0)::bigint AS stored,
+                        coalesce(s.checkpoints, 0)::bigint AS checkpoints,
+                        coalesce(s.unshared, 0)::bigint AS unshared,
+                        coalesce(s.delta, 0)::bigint AS delta
+                 FROM @store@.models m LEFT JOIN raw USING (model_id) LEFT JOIN stored s USING (model_id)
+             )
+             SELECT model_id, model_name, version, raw, stored, stored - checkpoints, checkpoints,
+                    unshared, stored - unshared, delta, raw - stored
+             FROM sums ORDER BY model_name, created_at, model_id"
+        ),
         &[],
         |row| {
             Ok((
@@ -71,6 +114,8 @@ fn report() -> Result<Vec<Space>> {
                 row.get(7)?,
                 row.get(8)?,
                 row.get(9)?,
+                row.get(10)?,
+                row.get(11)?,
             ))
         },
     )

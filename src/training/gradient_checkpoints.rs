@@ -167,7 +167,7 @@ impl Planned {
 fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerLayer)> {
     models::require(store, model)?;
     let layers = store.rows(
-        "SELECT layer_index, layer_name FROM @store@.transformer_layers WHERE model_id = $1 ORDER BY layer_index",
+        "SELECT layer_index, layer_name FROM @store@.transformer_layers WHERE model_id = $1 AND layer_type <> 'mtp' ORDER BY layer_index",
         &[uuid(model)],
         |row| Ok((row.get::<i32>(1)?, row.get::<String>(2)?)),
     )?;

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::jsonb::Jsonb;
+use crate::names;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, uuid};
 use crate::training::sessions;
@@ -169,13 +170,7 @@ fn figure(name: &str, json: &str) -> Result<f64> {
 }
 
 fn check_name(name: &str) -> Result<&str> {
-    if name.is_empty() {
-        return Err(Failure::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            "metric name must not be empty",
-        ));
-    }
-    Ok(name)
+    names::check("metric name", name)
 }
 
 fn without_nulls<T>(items: Vec<Option<T>>, argument: &str) -> Result<Vec<T>> {

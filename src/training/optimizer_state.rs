@@ -1,6 +1,7 @@
 //! What the optimizer remembers of each parameter: Adam's moments, SGD's momentum, any other tensor by name.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::names;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
 use crate::tensor::datum::{TensorIn, TensorOut};
@@ -69,6 +70,7 @@ fn put_optimizer_state(
         if split(&label) != Some((parameter, state)) {
             return Err(invalid_name(&label));
         }
+        names::check_length("optimizer state", &label)?;
         StateDict::Checkpoint(checkpoint).require(&store)?;
         let parent = store
             .row(

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::jsonb::Jsonb;
+use crate::names;
 use crate::registry::models;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, maybe_jsonb, maybe_text, text, to_sql_uuid, uuid};
@@ -29,12 +30,10 @@ fn start_training(
                 format!("total steps {steps} is not positive"),
             ));
         }
-        if loss_metric.is_empty() {
-            return Err(Failure::new(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                "loss metric must not be empty",
-            ));
-        }
+        names::check("loss metric", loss_metric)?;
+        session_name
+            .map(|name| names::check("session name", name))
+            .transpose()?;
         let id = Uuid::now_v7();
         store.execute(
             "INSERT INTO @store@.training_sessions (session_id, model_id, session_name, config, total_steps, loss_metric, host, started_at)

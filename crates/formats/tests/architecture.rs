@@ -368,6 +368,98 @@ fn a_second_stack_goes_on_counting_and_keeps_its_own_parts() {
 }
 
 #[test]
+fn layers_that_predict_further_tokens_are_kept_apart() {
+    let kinds =
+        |found: &Architecture, kind: &str| found.layers.iter().filter(|l| l.kind == kind).count();
+    // As DeepSeek-V3 and GLM-4.5 have them: behind the model's own, in the same list.
+    let config = json!({"num_hidden_layers": 30, "num_nextn_predict_layers": 2});
+    let found = recognise_all(&mistral(), Some(&config));
+    assert_eq!(
+        (kinds(&found, "transformer"), kinds(&found, "mtp")),
+        (30, 2)
+    );
+    assert_eq!(
+        (found.layers[29].kind, found.layers[30].kind),
+        ("transformer", "mtp")
+    );
+    assert_eq!(found.layers[31].index, 31);
+    // As Qwen3-Next, MiMo and others have them: in a list of their own, which sorts in front here.
+    for stack in ["mtp.layers", "a.mtp_layers", "mtp"] {
+        let mut weights = mistral();
+        for part in ["self_attn.q_proj", "input_layernorm"] {
+            add(&mut weights, format!("{stack}.0.{part}.weight"), &[4096]);
+        }
+        for config in [Some(json!({"num_hidden_layers": 32})), None] {
+            let found = recognise_all(&weights, config.as_ref());
+            assert_eq!(
+                (kinds(&found, "transformer"), kinds(&found, "mtp")),
+                (32, 1),
+                "{stack}"
+            );
+            let last = &found.layers[32];
+            assert_eq!((last.index, last.kind), (32, "mtp"));
+            assert_eq!(found.layers[0].name, "model.layers.0");
+            assert_eq!(found.weight_roles.last().map(|r| r.layer), Some(Some(32)));
+        }
+    }
+    // A family that is not known, but one list: it is the one that the configuration counts.
+    let unknown: Weights = (0..5)
+        .map(|i| (format!("blocks.{i}.attn.w"), vec![4, 4]))
+        .collect();
+    let found = recognise_all(&unknown, Some(&json!({"n_layer": 4})));
+    assert_eq!((kinds(&found, "transformer"), kinds(&found, "mtp")), (4, 1));
+}
+
+#[test]
+fn a_configuration_says_nothing_of_a_second_list() {
+    // T5's decoder may have more layers than its encoder, which `num_layers` counts.
+    let mut weights = Weights::new();
+    for (stack, layers) in [("encoder", 2), ("decoder", 4)] {
+        for i in 0..layers {
+            add(
+                &mut weights,
+                format!("{stack}.block.{i}.SelfAttention.q.weight"),
+                &[8, 8],
+            );
+        }
+    }
+    let found = recognise_all(&weights, Some(&json!({"num_layers": 2})));
+    assert_eq!(found.layers.len(), 6);
+    assert!(found.layers.iter().all(|l| l.kind == "transformer"));
+    // The layers of a vision tower are not those of the text model.
+    let mut weights = mistral();
+    for i in 0..40 {
+        add(
+            &mut weights,
+            format!("vision.layers.{i}.self_attn.q_proj.weight"),
+            &[8, 8],
+        );
+    }
+    let found = recognise_all(
+        &weights,
+        Some(&json!({"text_config": {"num_hidden_layers": 32}})),
+    );
+    assert!(found.layers.iter().all(|l| l.kind == "transformer"));
+}
+
+#[test]
+fn buffers_are_no_parameters_of_a_layer_in_any_family() {
+    let mut weights = mistral();
+    let name = "model.layers.0.self_attn.rotary_emb.inv_freq";
+    let before = recognise_all(&weights, None).layers[0].parameters;
+    add(&mut weights, name, &[64]);
+    let found = recognise_all(&weights, None);
+    assert_eq!(component(&found, &weights, name), Some("buffer"));
+    assert_eq!(found.layers[0].parameters, before);
+    let unknown: Weights = ["weight", "running_mean", "running_var"]
+        .map(|leaf| (format!("blocks.0.bn.{leaf}"), vec![8]))
+        .into();
+    let found = recognise_all(&unknown, None);
+    assert_eq!((found.family, found.layers[0].parameters), (None, 8));
+    assert_eq!(found.weight_roles[1].component, Some("buffer"));
+}
+
+#[test]
 fn unknown_names_still_have_layers() {
     let mut weights = Weights::new();
     for i in 0..3 {

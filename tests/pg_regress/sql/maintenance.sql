@@ -18,7 +18,7 @@ SELECT weights, new_chunks, reused_bytes FROM import_safetensors('m', '1', st(
 SELECT weights, new_chunks, reused_bytes FROM import_safetensors('m', '2', parent => find_model('m', '1'), data => st(
     '{"w":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"v":{"dtype":"F32","shape":[3],"data_offsets":[16,28]},"u":{"dtype":"F32","shape":[2,2],"data_offsets":[28,44]}}',
     f32('[1,2,3,4]') || f32('[1,2,inf]') || f32('[0,0,5,5]')));
-SELECT model_name, version, raw_bytes, stored_bytes, unique_bytes, shared_bytes, delta_bytes, saved_bytes FROM space_report();
+SELECT model_name, version, raw_bytes, stored_bytes, weight_bytes, checkpoint_bytes, unique_bytes, shared_bytes, delta_bytes, saved_bytes FROM space_report();
 SELECT weight_name, min, max, mean, round(std::numeric, 6) AS std, round(l2::numeric, 6) AS l2, absmax, zeros, nans, infs FROM store.v_weight_statistics
 WHERE model_id = find_model('m', '1') ORDER BY weight_name;
 SELECT weight_name, min, max, mean, std, l2, absmax, zeros, nans, infs FROM store.v_weight_statistics WHERE model_id = find_model('m', '2') ORDER BY weight_name;
@@ -35,7 +35,7 @@ SELECT verify_model('00000000-0000-0000-0000-000000000000');
 
 -- what nothing refers to
 SELECT tensors, chunks, raw_bytes FROM gc(true);
-SELECT delete_model(find_model('m', '1'));
+SELECT * FROM delete_model(find_model('m', '1'), cascade => true);
 SELECT tensors, chunks, raw_bytes FROM gc(dry_run => true);
 SELECT tensors, chunks, raw_bytes FROM gc();
 SELECT tensors, chunks, raw_bytes FROM gc();
@@ -43,7 +43,7 @@ SELECT weight_name, get_tensor(model_id, weight_name) FROM store.model_weights O
 -- a table of the user's own that refers to tensors keeps them
 CREATE TABLE favourites (tensor_id uuid REFERENCES store.tensor_metadata);
 INSERT INTO favourites SELECT tensor_id FROM store.model_weights WHERE weight_name = 'u';
-SELECT delete_model(find_model('m', '2'));
+SELECT * FROM delete_model(find_model('m', '2'));
 SELECT tensors, chunks, raw_bytes FROM gc();
 SELECT reconstruct_tensor(tensor_id) FROM favourites;
 SELECT object, problem FROM verify_store();

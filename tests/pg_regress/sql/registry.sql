@@ -17,10 +17,14 @@ SELECT register_model('m', '');
 SELECT register_model(NULL, '1');
 SELECT register_model('m', NULL);
 SELECT register_model('m', '1', '00000000-0000-0000-0000-000000000000');
+SELECT register_model(E'a\nb', '1');
+SELECT register_model('m', repeat('long', 300));
+SELECT name(find_or_register_model('base', '3', derivation => 'other')), name(find_or_register_model('base', '4'));
 
 -- by name
-SELECT name(find_model('base')), name(find_model('base', '1')), name(find_model('Base')), name(find_model(NULL));
-SELECT find_model('base', '4');
+SELECT name(find_model('base')), name(find_model('base', '1')), name(find_model('Base')), name(find_model('base', NULL));
+SELECT find_model(NULL);
+SELECT find_model('base', '5');
 SELECT find_model('nothing');
 SELECT name(set_alias('base', 'production', '1'));
 SELECT name(find_model('base', 'production'));
@@ -56,8 +60,19 @@ SELECT embedding(find_model('base', '1'), 'token', '{0}') IS NULL;
 SELECT export_safetensors(find_model('base', '1')) IS NULL;
 
 \set VERBOSITY verbose
--- deletion: descendants stay, aliases go
+-- what can be changed
+SELECT name(set_model_metadata(find_model('base', '1'), '{"license": "MIT"}')), archive_model(find_model('base', '4'));
+SELECT model_name, version, metadata, status FROM store.models WHERE version IN ('1', '4') ORDER BY model_name COLLATE "C", version;
+SELECT name(find_model('base'));
+SELECT archive_model(find_model('base', '4'), archived => false);
+SELECT rename_model('Base', 'base');
+SELECT rename_model('base', 'root'), rename_model('root', 'base');
+-- deletion: what others may miss goes only with cascade; descendants stay, aliases go
+SELECT delete_model(find_model('base', '4'));
+\set VERBOSITY sqlstate
 SELECT delete_model(find_model('base', '2'));
+\set VERBOSITY verbose
+SELECT * FROM delete_model(find_model('base', '2'), cascade => true);
 SELECT model_name, version, name(parent_model_id) AS parent FROM store.models ORDER BY model_name COLLATE "C", version;
 SELECT count(*) FROM store.model_aliases;
 SELECT delete_model('00000000-0000-0000-0000-000000000000');

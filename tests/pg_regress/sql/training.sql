@@ -186,7 +186,7 @@ INSERT INTO store.training_metrics (session_id, step, metric_name, value) VALUES
 \set VERBOSITY verbose
 
 -- a model takes its runs and checkpoints along
-SELECT delete_model(model_id) IS NOT NULL AS gone FROM store.models;
+SELECT delete_model(model_id, cascade => true) IS NOT NULL AS gone FROM store.models;
 SELECT (SELECT count(*) FROM store.training_sessions) AS sessions, (SELECT count(*) FROM store.model_checkpoints) AS checkpoints,
        (SELECT count(*) FROM store.optimizer_state) AS states, (SELECT count(*) FROM store.gradient_checkpoints) AS plans;
 SELECT tensors > 0 AS collected FROM gc();

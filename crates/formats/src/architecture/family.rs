@@ -151,11 +151,8 @@ impl Family {
         named.unwrap_or(&members[0])
     }
 
-    /// What a tensor is for; `in_stack` when it is in one of the family's stacks.
+    /// What a tensor that is no buffer is for; `in_stack` when it is in one of the family's stacks.
     pub(super) fn component(self, path: &Path<'_>, in_stack: bool) -> Option<&'static str> {
-        if self.is_buffer(path) {
-            return Some("buffer");
-        }
         let exact = |table: Table, module: &str| {
             let found = table.iter().find(|(name, _)| *name == module);
             found.map(|(_, component)| *component)
@@ -194,22 +191,6 @@ impl Family {
             Family::Bert => "intermediate.dense",
             Family::Gpt2 => "mlp.c_fc",
             Family::Llama => "mlp.up_proj",
-        }
-    }
-
-    /// Whether a tensor is a constant that older programs saved with the weights.
-    fn is_buffer(self, path: &Path<'_>) -> bool {
-        match self {
-            Family::Bert => {
-                path.module_ends("embeddings")
-                    && matches!(path.leaf, "position_ids" | "token_type_ids")
-            }
-            Family::Gpt2 => {
-                path.layer.is_some()
-                    && path.module == "attn"
-                    && matches!(path.leaf, "bias" | "masked_bias")
-            }
-            Family::Llama => path.module_ends("rotary_emb") && path.leaf == "inv_freq",
         }
     }
 }

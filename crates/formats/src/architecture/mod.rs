@@ -5,6 +5,7 @@
 //! its layers, as long as names number them (`blocks.3.…`). Names and configuration come from strangers: counts are
 //! capped, and a field of the wrong type is as good as absent.
 
+mod buffers;
 mod config;
 mod family;
 mod heads;
@@ -15,6 +16,7 @@ mod sizes;
 
 use modelstore_tensor::DType;
 
+pub use buffers::{is_buffer, is_trainable};
 pub use parameters::parameter_count;
 pub use recognise::recognise;
 
@@ -69,11 +71,12 @@ pub struct Architecture {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// The number in the name. Where a model has several stacks of layers, sorted by name, the numbers of each go on
-    /// after the last of the stack before, so that an index occurs once.
+    /// after the last of the stack before, so that an index occurs once. Stacks that predict further tokens come last.
     pub index: u32,
     /// What the names of its tensors start with, such as `encoder.layer.0`.
     pub name: String,
-    /// `transformer` for a layer with attention, else `block`.
+    /// `mtp` for a layer that predicts further tokens (beyond the configuration's number of layers, or in a list of its
+    /// own), which is not one of the model's layers; else `transformer` for a layer with attention, and `block`.
     pub kind: &'static str,
     /// Elements of its tensors without buffers such as causal masks.
     pub parameters: u64,

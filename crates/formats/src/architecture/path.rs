@@ -24,6 +24,15 @@ pub(super) struct LayerPath<'a> {
     pub(super) number: u32,
 }
 
+impl LayerPath<'_> {
+    /// Whether the list is one of layers that predict further tokens: `mtp.layers` of Qwen3-Next, `model.mtp_layers` of
+    /// MiMo.
+    pub(super) fn is_mtp(&self) -> bool {
+        let mut parts = self.stack.split('.');
+        parts.any(|part| part == "mtp" || part == "mtp_layers")
+    }
+}
+
 impl<'a> Path<'a> {
     pub(super) fn new(name: &'a str) -> Path<'a> {
         let (layer, rest) = match split_layer(name) {
@@ -59,7 +68,10 @@ fn split_layer(name: &str) -> Option<(LayerPath<'_>, &str)> {
             };
             return Some((layer, name.get(end + 1..).unwrap_or("")));
         }
-        in_list = matches!(part, "layers" | "layer" | "h" | "blocks" | "block");
+        in_list = matches!(
+            part,
+            "layers" | "layer" | "h" | "blocks" | "block" | "mtp" | "mtp_layers"
+        );
         start = end + 1;
     }
     None

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::buffers::is_buffer;
 use super::config::Config;
 use super::family::Family;
 use super::heads::HeadCounts;
-use super::path::Path;
+use super::path::{LayerPath, Path};
 use super::sizes::{Parts, Sizes};
 use super::{Architecture, Embedding, Head, Layer, MAX_HEADS, MAX_LAYERS, WeightInfo, WeightRole};
 
@@ -29,7 +30,13 @@ pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architec
     let components: Vec<Option<&'static str>> = paths
         .iter()
         .zip(&in_stack)
-        .map(|(path, &in_stack)| family.and_then(|f| f.component(path, in_stack)))
+        .zip(weights)
+        .map(|((path, &in_stack), w)| {
+            if is_buffer(w.name, w.dtype, w.dims) {
+                return Some("buffer");
+            }
+            family.and_then(|f| f.component(path, in_stack))
+        })
         .collect();
     let parts = Parts {
         weights,
@@ -48,9 +55,10 @@ pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architec
             component,
         })
         .collect();
-    let (layers, attention) = layers(&parts, &weight_roles, family.is_some());
+    let further = Further::new(&stacks, &family_stacks, &config);
+    let (layers, attention) = layers(&parts, &weight_roles, family.is_some(), further);
     // Without a family, encoder and decoder of one configuration cannot be told apart.
-    let heads = if family.is_some() || stacks.first.len() == 1 {
+    let heads = if family.is_some() || stacks.own().count() == 1 {
         heads(&attention, &counts)
     } else {
         Vec::new()
@@ -76,7 +84,8 @@ pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architec
 
 /// The lists of layers in a model, and the index of the first layer of each.
 struct Stacks<'a> {
-    first: BTreeMap<&'a str, u32>,
+    /// Those of layers that predict further tokens are marked, and come after the others.
+    first: BTreeMap<(bool, &'a str), u32>,
     /// The layers that are told apart.
     known: BTreeSet<(&'a str, u32)>,
 }
@@ -84,22 +93,19 @@ struct Stacks<'a> {
 impl<'a> Stacks<'a> {
     fn new(paths: &[Path<'a>]) -> Stacks<'a> {
         let mut known = BTreeSet::new();
+        let mut ends: BTreeMap<(bool, &str), u32> = BTreeMap::new();
         for layer in paths.iter().filter_map(|p| p.layer) {
-            if known.len() < MAX_LAYERS {
-                known.insert((layer.stack, layer.number));
+            if known.len() < MAX_LAYERS && known.insert((layer.stack, layer.number)) {
+                let end = ends.entry((layer.is_mtp(), layer.stack)).or_default();
+                *end = (*end).max(layer.number + 1);
             }
-        }
-        let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
-        for &(stack, number) in &known {
-            let end = ends.entry(stack).or_default();
-            *end = (*end).max(number + 1);
         }
         let mut next = 0u32;
         let mut first = BTreeMap::new();
         for (stack, end) in ends {
             // A number has at most 16 bits and a model at most 2^16 layers, so only the very last can be out of range.
             let Some(after) = next.checked_add(end) else {
-                known.retain(|(s, _)| *s != stack);
+                known.retain(|(s, _)| *s != stack.1);
                 continue;
             };
             first.insert(stack, next);
@@ -113,12 +119,57 @@ impl<'a> Stacks<'a> {
         if !self.known.contains(&(layer.stack, layer.number)) {
             return None;
         }
-        self.first.get(layer.stack)?.checked_add(layer.number)
+        let first = self.first.get(&(layer.is_mtp(), layer.stack))?;
+        first.checked_add(layer.number)
+    }
+
+    /// The lists of the model's own layers.
+    fn own(&self) -> impl Iterator<Item = &'a str> {
+        let own = self.first.keys().filter(|(is_mtp, _)| !is_mtp);
+        own.map(|(_, stack)| *stack)
+    }
+}
+
+/// Layers at the end of the model's own list that its configuration does not count: DeepSeek-V3 and GLM-4.5 keep there
+/// those that predict further tokens (`num_nextn_predict_layers`).
+#[derive(Clone, Copy, Default)]
+struct Further<'a> {
+    beyond: Option<(&'a str, u64)>,
+}
+
+impl<'a> Further<'a> {
+    /// Only where there is no doubt which list the configuration counts: an encoder and a decoder may differ.
+    fn new(
+        stacks: &Stacks<'a>,
+        family_stacks: &BTreeSet<&'a str>,
+        config: &Config<'_>,
+    ) -> Further<'a> {
+        let of_family = || stacks.own().filter(|stack| family_stacks.contains(stack));
+        let only = match (of_family().count(), stacks.own().count()) {
+            (1, _) => of_family().next(),
+            (0, 1) => stacks.own().next(),
+            _ => None,
+        };
+        Further {
+            beyond: only.zip(config.num_layers()),
+        }
+    }
+
+    fn has(&self, layer: &LayerPath<'_>) -> bool {
+        let beyond = self
+            .beyond
+            .is_some_and(|(stack, count)| layer.stack == stack && u64::from(layer.number) >= count);
+        beyond || layer.is_mtp()
     }
 }
 
 /// The layers, and the indexes of those with attention.
-fn layers(parts: &Parts<'_>, roles: &[WeightRole], family_known: bool) -> (Vec<Layer>, Vec<u32>) {
+fn layers(
+    parts: &Parts<'_>,
+    roles: &[WeightRole],
+    family_known: bool,
+    further: Further<'_>,
+) -> (Vec<Layer>, Vec<u32>) {
     let mut layers: BTreeMap<u32, Layer> = BTreeMap::new();
     let mut attention = BTreeSet::new();
     for (i, role) in roles.iter().enumerate() {
@@ -129,14 +180,14 @@ fn layers(parts: &Parts<'_>, roles: &[WeightRole], family_known: bool) -> (Vec<L
         let layer = layers.entry(index).or_insert_with(|| Layer {
             index,
             name: found.name.to_owned(),
-            kind: "block",
+            kind: if further.has(&found) { "mtp" } else { "block" },
             parameters: 0,
         });
         if role.component != Some("buffer") {
             let elements = elements(parts.weights[i].dims);
             layer.parameters = layer.parameters.saturating_add(elements);
         }
-        if is_attention(path.module) {
+        if layer.kind == "block" && is_attention(path.module) {
             layer.kind = "transformer";
         }
         let has_heads = match role.component {

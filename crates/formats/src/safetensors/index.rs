@@ -13,7 +13,7 @@ use crate::json::{Context, StrictValue, StringMap, parse_object};
 const DOCUMENT: Document = Document::SafetensorsIndex;
 
 /// The longest file name, as most file systems have it.
-const MAX_FILE_NAME_BYTES: usize = 255;
+pub const MAX_FILE_NAME_BYTES: usize = 255;
 
 /// What a `model.safetensors.index.json` says.
 #[derive(Clone, Debug, PartialEq)]
