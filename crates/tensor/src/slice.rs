@@ -27,7 +27,8 @@ enum Item {
     Ellipsis,
 }
 
-/// Reads a slice, with or without brackets around it.
+/// Reads a slice, with or without one pair of brackets around it, as in `[0:2, 1]`. Brackets around nothing but integers
+/// are refused: in numpy `a[0, 1]` is one element, and `a[[0, 1]]` gathers two rows.
 pub fn parse(text: &str) -> Result<Slice> {
     let mut cursor = Cursor { text, at: 0 };
     let bracketed = cursor.take("[");
@@ -49,6 +50,14 @@ pub fn parse(text: &str) -> Result<Slice> {
     }
     if bracketed && !cursor.take("]") || !cursor.at_end() {
         return Err(cursor.unexpected());
+    }
+    if bracketed && items.iter().all(|item| matches!(item, Item::Index(_))) {
+        let list = text
+            .trim()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .trim();
+        return Err(Error::SliceList(list.chars().take(64).collect()));
     }
     Ok(Slice { items })
 }
@@ -219,6 +228,8 @@ mod tests {
             select("[2:5, :]", &[10, 4]),
             Ok((vec![3, 4], vec![(8, 12)]))
         );
+        assert_eq!(select(" [ 2:5 ] ", &[10, 4]), select("2:5", &[10, 4]));
+        assert_eq!(select("[3, ...]", &[10, 4]), select("3", &[10, 4]));
         assert_eq!(select("3", &[10, 4]), Ok((vec![4], vec![(12, 4)])));
         assert_eq!(select("...", &[]), Ok((vec![], vec![(0, 1)])));
         assert_eq!(
@@ -282,6 +293,14 @@ mod tests {
                 "{text}"
             );
         }
+        for (text, list) in [("[0,1]", "0,1"), ("[3]", "3"), (" [0, -1,] ", "0, -1,")] {
+            assert_eq!(parse(text), Err(Error::SliceList(list.into())));
+        }
+        assert_eq!(
+            parse("[0,1]").unwrap_err().hint().as_deref(),
+            Some("SELECT modelstore.slice(tensor, '0,1');")
+        );
+        assert_eq!(parse("[[0,1]]"), Err(Error::SliceUnsupported("[".into())));
         assert_eq!(parse("None"), Err(Error::SliceUnsupported("None".into())));
         assert_eq!(parse("::-1"), Err(Error::SliceStep(-1)));
         assert_eq!(parse("1:2:0"), Err(Error::SliceStep(0)));
