@@ -38,7 +38,7 @@ def test_casts_of_arrays(array_type, db) -> None:
 
 def test_arrays_convert_to_the_dtype_of_a_column(db) -> None:
     """ARRAY[0.1, 0.2, 0.3] is numeric[]; users of pgvector write it for a column of singles."""
-    values = [0.1, -2.5, 3.0]
+    values = [0.375, -2.5, 3.0]
     for name in ("f32", "f64", "f16", "bf16", "i32", "i64", "i8", "bool"):
         for array_type in (*ARRAYS, "numeric[]"):
             db.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (v tensor({name}, 3))")
@@ -164,7 +164,7 @@ def test_jsonb(db) -> None:
            {"dtype": "f32", "shape": [1.5], "data": [1]}, {"dtype": "f32", "shape": [-1], "data": [1]}, {"dtype": "f32", "shape": [1], "data": None},
            {"dtype": "f32", "shape": {}, "data": [1]}, {"dtype": "f32", "shape": [[1]], "data": [1]}, {"dtype": "f32:[7]", "shape": [1], "data": [1]}]  # fmt: skip
     assert value(db, "SELECT %s::jsonb::modelstore.tensor::text", Jsonb({"other": {"data": [[None]], "shape": "x"}, "dtype": "i8", "shape": [1], "data": [1]})) == "i8:[1]"
-    assert value(db, "SELECT '[0.1e-2, 100000000000000000000, 1e0]'::jsonb::modelstore.tensor::text") == "f32:[0.001,100000000000000000000,1]"
+    assert value(db, "SELECT '[0.1e-2, 100000000000000000000, 1e0]'::jsonb::modelstore.tensor::text") == "f32:[0.001,1e20,1]"
     assert refusal(db, "SELECT '[1e400]'::jsonb::modelstore.tensor").sqlstate == "22003"
     bad += [[[]] + [1], {"dtype": ["f32"], "shape": [1], "data": [1]}, {"dtype": "f32", "shape": [1], "data": {"data": [1]}}, {"data": [1]}, {"dtype": "f32", "data": [1]}]
     for document in bad:

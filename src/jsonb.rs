@@ -5,7 +5,6 @@
 use crate::error::{Code, Failure, Result};
 use crate::varlena::{Detoasted, varlena_argument};
 use pgrx::pg_sys;
-use serde_json::Value;
 use std::ffi::{CStr, CString};
 
 /// A jsonb argument.
@@ -23,17 +22,6 @@ impl Jsonb<'_> {
         text.and_then(|text| text.to_str().ok())
             .map(str::to_owned)
             .ok_or_else(not_utf8)
-    }
-
-    /// The value, where numbers that a double does not hold are an error.
-    pub fn value(&self) -> Result<Value> {
-        serde_json::from_str(&self.text()?).map_err(|e| {
-            Failure::new(
-                Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                format!("could not read jsonb value: {e}"),
-            )
-            .detail("Its numbers must be in the range of double precision.")
-        })
     }
 
     /// Hands over its parts in order, with a check for interrupts now and then: the text of a large value takes seconds

@@ -11,7 +11,7 @@ use crate::tensor::interrupts;
 use crate::tensor::io::enforce;
 use crate::varlena::Building;
 use modelstore_tensor::typmod::Typmod;
-use modelstore_tensor::{DType, Shape, TensorView, convert, layout, text};
+use modelstore_tensor::{DType, Shape, Tensor, TensorView, convert, layout, text};
 use pgrx::prelude::*;
 use std::fmt::Write;
 
@@ -56,8 +56,17 @@ fn to_array(tensor: &TensorIn<'_>, dtype: DType, element_type: pg_sys::Oid) -> R
     if view.dtype() == dtype {
         return array::build(view.shape(), element_type, view.data());
     }
-    let cast = convert::cast_checked(&view, dtype, &mut interrupts::check)?;
+    let cast = to_dtype(tensor, dtype)?;
     array::build(cast.shape(), element_type, cast.data())
+}
+
+/// The tensor in another dtype.
+pub fn to_dtype(tensor: &TensorIn<'_>, dtype: DType) -> Result<Tensor> {
+    Ok(convert::cast_checked(
+        &tensor.view()?,
+        dtype,
+        &mut interrupts::check,
+    )?)
 }
 
 /// The whole value, header included: what `tensor_send` gives. `tobytes` gives the elements alone.

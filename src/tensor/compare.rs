@@ -25,7 +25,8 @@ fn tensor_ne(a: TensorRef<'_>, b: TensorRef<'_>) -> bool {
     !equal(a.0, b.0)
 }
 
-fn equal(a: Toasted<'_>, b: Toasted<'_>) -> bool {
+/// Equal in dtype, shape and bits.
+pub fn equal(a: Toasted<'_>, b: Toasted<'_>) -> bool {
     a.len() == b.len() && pieces(a, b, 0, |a, b| (a != b).then_some(())).is_none()
 }
 
@@ -53,7 +54,8 @@ comparisons! {
     tensor_ge = is_ge;
 }
 
-fn compare(a: &TensorRef<'_>, b: &TensorRef<'_>) -> Result<Ordering> {
+/// The order of two tensors.
+pub fn compare(a: &TensorRef<'_>, b: &TensorRef<'_>) -> Result<Ordering> {
     if a.0.len().max(b.0.len()) <= AT_ONCE {
         let (a, b) = (TensorIn(a.0.whole()), TensorIn(b.0.whole()));
         let (x, y) = (a.view()?, b.view()?);
@@ -106,7 +108,8 @@ fn tensor_hash_extended(tensor: TensorIn<'_>, seed: i64) -> i64 {
     hash(tensor.0.bytes(), seed) as i64
 }
 
-fn hash(bytes: &[u8], seed: i64) -> u64 {
+/// The hash of a value; of equal values and one seed equal.
+pub fn hash(bytes: &[u8], seed: i64) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for piece in bytes.chunks(PIECES[1]) {
         hasher.update(piece);

@@ -21,7 +21,8 @@ fn tensor_in(
     errors.or_save(parse(input, typmod))
 }
 
-fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
+/// A tensor from its text, within a type modifier.
+pub fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
     let input = input.to_str().map_err(|_| {
         Failure::new(
             Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
@@ -38,7 +39,8 @@ fn tensor_out(tensor: TensorIn<'_>) -> CString {
     or_raise(print(&tensor))
 }
 
-fn print(tensor: &TensorIn<'_>) -> Result<CString> {
+/// The text of a tensor.
+pub fn print(tensor: &TensorIn<'_>) -> Result<CString> {
     let view = tensor.view()?;
     let mut out = interrupts::Text::default();
     out.0.reserve(view.data().len().min(1 << 20) + 64);

@@ -1,10 +1,11 @@
 //! What a tensor is made of, and pieces of it: dtype, shape, slices, the raw bytes.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::tensor::cast::to_dtype;
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
 use crate::tensor::interrupts;
 use modelstore_tensor::layout::Head;
-use modelstore_tensor::{DType, Selection, Shape, TensorView, convert, slice};
+use modelstore_tensor::{DType, Selection, Shape, TensorView, slice};
 use pgrx::prelude::*;
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -135,9 +136,7 @@ fn given_shape(dims: &[Option<i64>]) -> Result<Shape> {
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn astype(tensor: TensorIn<'_>, dtype: &str) -> TensorOut {
     or_raise((|| {
-        let dtype = DType::from_name(dtype)?;
-        let cast = convert::cast_checked(&tensor.view()?, dtype, &mut interrupts::check)?;
-        TensorOut::from_tensor(&cast)
+        TensorOut::from_tensor(&to_dtype(&tensor, DType::from_name(dtype)?)?)
     })())
 }
 

@@ -7,7 +7,7 @@ use super::{Stats, higher, lower};
 const LANES: usize = 16;
 
 /// Groups in a block: after each, what the lanes hold is added to the whole, so that sums stay short.
-const GROUPS: usize = 1 << 12;
+const GROUPS: usize = 1 << 8;
 
 /// Elements, at most, whose mean is what all others are taken relative to.
 const PILOT: usize = 4096;
