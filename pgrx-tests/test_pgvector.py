@@ -73,7 +73,7 @@ def test_a_schema_of_somebody_else_is_refused(vectors, connect) -> None:
         assert value(vectors, "SELECT count(*) FROM pg_cast WHERE castsource = 'modelstore.tensor'::regtype AND casttarget = '\"V''s\".vector'::regtype") == 0
         vectors.execute("DROP FUNCTION modelstore.tensor_to_vector(modelstore.tensor)")
         # Better matches by name change nothing: the bodies call casts.
-        squatter.execute("CREATE FUNCTION modelstore.astype(modelstore.tensor, unknown) RETURNS modelstore.tensor LANGUAGE sql AS 'SELECT NULL::modelstore.tensor'")
+        squatter.execute("CREATE FUNCTION modelstore.astype(modelstore.tensor, character varying) RETURNS modelstore.tensor LANGUAGE sql AS 'SELECT NULL::modelstore.tensor'")
         vectors.execute("DROP CAST (\"V's\".vector AS modelstore.tensor); DROP FUNCTION modelstore.tensor_from_vector")
         assert value(vectors, "SELECT modelstore.enable_pgvector()") == 2
         assert value(vectors, "SELECT '[1,2.5,-3]'::\"V's\".vector::modelstore.tensor::text") == "f32:[1,2.5,-3]"

@@ -56,7 +56,7 @@ def test_arrays_convert_to_the_dtype_of_a_column(db) -> None:
     # Without a dtype to convert to, as before.
     db.execute("CREATE TABLE any (v tensor('*'))".replace("any", "loose"))
     db.execute("INSERT INTO loose VALUES (ARRAY[0.1]), (ARRAY[1]), (ARRAY[0.1]::real[])")
-    assert [row[0] for row in db.execute("SELECT v::text FROM loose ORDER BY v")] == ["i32:[1]", "f32:[0.1]", "f64:[0.1]"]
+    assert [row[0] for row in db.execute("SELECT v::text FROM loose ORDER BY loose.v")] == ["i32:[1]", "f32:[0.1]", "f64:[0.1]"]
     # A tensor keeps its dtype.
     assert refusal(db, "INSERT INTO t VALUES ('f64:[1,2,3]'::tensor)").sqlstate == "22000"
     assert refusal(db, "SELECT ARRAY[300]::tensor(i8)").sqlstate == "22003"

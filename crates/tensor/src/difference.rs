@@ -79,24 +79,34 @@ impl Difference {
     }
 
     fn add_block(&mut self, xs: &[f64], ys: &[f64]) {
-        let pairs = || xs.iter().copied().zip(ys.iter().copied());
-        let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, larger);
-        let (x_most, y_most) = (
-            largest(&mut xs.iter().map(|x| x.abs())),
-            largest(&mut ys.iter().map(|y| y.abs())),
-        );
-        let most = largest(&mut pairs().map(|(x, y)| (y - x).abs()));
-        self.max_abs = larger(self.max_abs, most);
+        let ([x_most, y_most, most], _) = by_lanes(xs, ys, |[x_most, y_most, most, _], x, y| {
+            [
+                larger(x_most, x.abs()),
+                larger(y_most, y.abs()),
+                larger(most, (y - x).abs()),
+                0.0,
+            ]
+        })
+        .split(larger);
         let (x_scale, y_scale, scale) = (scale_for(x_most), scale_for(y_most), scale_for(most));
-        let (mut squares, mut dot, mut xx, mut yy) = (0.0, 0.0, 0.0, 0.0);
-        for (x, y) in pairs() {
+        let ([squares, dot, xx], yy) = by_lanes(xs, ys, |[squares, dot, xx, yy], x, y| {
             let difference = (y - x) * scale;
             let (x, y) = (x * x_scale, y * y_scale);
-            squares += difference * difference;
-            dot += x * y;
-            xx += x * x;
-            yy += y * y;
-        }
+            [
+                squares + difference * difference,
+                dot + x * y,
+                xx + x * x,
+                yy + y * y,
+            ]
+        })
+        .split(|a, b| a + b);
+        // The square of a NaN alone is NaN.
+        let most = if squares.is_nan() { f64::NAN } else { most };
+        self.max_abs = if self.max_abs.is_nan() || most.is_nan() {
+            f64::NAN
+        } else {
+            larger(self.max_abs, most)
+        };
         self.squares.add(squares, scale, scale);
         self.dot.add(dot, x_scale, y_scale);
         self.xx.add(xx, x_scale, x_scale);
@@ -108,7 +118,7 @@ impl Difference {
         self.squares.sqrt().to_f64()
     }
 
-    /// Its largest magnitude; NaN when there is one in it.
+    /// Its largest magnitude; NaN when there is a NaN in it.
     pub fn max_abs(&self) -> f64 {
         self.max_abs
     }
@@ -125,9 +135,42 @@ impl Difference {
     }
 }
 
-/// Unlike `f64::max` this keeps a NaN.
+/// The larger of two numbers; a NaN is left out if it comes second.
+#[inline(always)]
 fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || a > b { a } else { b }
+    if b > a { b } else { a }
+}
+
+/// Lanes that are worked on side by side.
+const LANES: usize = 8;
+
+/// Four figures for each lane.
+struct Lanes([[f64; 4]; LANES]);
+
+impl Lanes {
+    /// The figures of all lanes together, the last by itself.
+    fn split(self, join: impl Fn(f64, f64) -> f64) -> ([f64; 3], f64) {
+        let [a, b, c, d] = self.0.into_iter().fold([0.0; 4], |all, lane| {
+            std::array::from_fn(|i| join(all[i], lane[i]))
+        });
+        ([a, b, c], d)
+    }
+}
+
+/// Runs `step` over all pairs, element `i` in lane `i % LANES`; all figures begin at 0.
+#[inline(always)]
+fn by_lanes(xs: &[f64], ys: &[f64], step: impl Fn([f64; 4], f64, f64) -> [f64; 4]) -> Lanes {
+    let mut lanes = [[0.0; 4]; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    for (xs, ys) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            lanes[i] = step(lanes[i], xs[i], ys[i]);
+        }
+    }
+    for ((lane, &x), &y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane = step(*lane, x, y);
+    }
+    Lanes(lanes)
 }
 
 #[cfg(test)]
