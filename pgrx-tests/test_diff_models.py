@@ -18,6 +18,10 @@ def test_diff_models(db) -> None:
         "nan": ("F32", np.array([1, np.nan, 3], "float32")),
         "zero": ("F32", np.zeros(5, "float32")),
         "negated": ("F64", np.array([1.0, 2.0, 3.0])),
+        "far": ("F64", 1e8 + random_tensor(8, 100_000).astype("float64")),
+        "huge": ("F64", random_tensor(9, 100_000).astype("float64") * 1e200),
+        "tiny": ("F64", random_tensor(10, 100_000).astype("float64") * 1e-200),
+        "huge and tiny": ("F64", np.append(random_tensor(11, 70_000).astype("float64") * 1e200, random_tensor(12, 70_000).astype("float64") * 1e-200)),
         "gone": ("F32", random_tensor(6, 3)),
         "opaque": ("C64", np.ones(8, "uint8")),
         "empty": ("F32", np.zeros((0, 2), "float32")),
@@ -32,6 +36,10 @@ def test_diff_models(db) -> None:
         "nan": ("F32", np.array([1, 2, 3], "float32")),
         "zero": ("F32", np.ones(5, "float32")),
         "negated": ("F64", np.array([-1.0, -2.0, -3.0])),
+        "far": ("F64", 1e8 + random_tensor(28, 100_000).astype("float64")),
+        "huge": ("F64", random_tensor(29, 100_000).astype("float64") * 1e200),
+        "tiny": ("F64", random_tensor(30, 100_000).astype("float64") * 1e-200),
+        "huge and tiny": ("F64", random_tensor(31, 140_000).astype("float64") * 1e-200),
         "added": ("F32", random_tensor(7, 3)),
         "opaque": ("C64", np.zeros(8, "uint8")),
         "empty": ("F64", np.zeros((0, 2))),
@@ -51,14 +59,15 @@ def test_diff_models(db) -> None:
     assert rows["added"] == ("added", None, None, None, 0)
     assert rows["shape"][:4] == ("changed", None, None, None) and rows["opaque"][:4] == ("changed", None, None, None)
     assert rows["empty"][:3] == ("changed", 0, 0)
-    for name in ("changed", "other chunks", "dtype", "zero", "negated"):
-        x, y = numbers(*a[name]), numbers(*b[name])
+    for name in ("changed", "other chunks", "dtype", "zero", "negated", "far", "huge", "tiny", "huge and tiny"):
+        # Doubles overflow where the figures do not.
+        x, y = (numbers(*weights[name]).reshape(-1).astype("longdouble") for weights in (a, b))
         status, l2, max_abs, cosine, _ = rows[name]
         assert status == "changed"
-        assert close(l2, np.linalg.norm(y - x)) and close(max_abs, np.abs(y - x).max()), name
+        assert close(l2, float(np.sqrt(((y - x) ** 2).sum())), 1e-12) and close(max_abs, float(np.abs(y - x).max())), name
         with np.errstate(all="ignore"):
-            expected = np.vdot(x, y) / (np.linalg.norm(x) * np.linalg.norm(y))
-        assert close(cosine, expected if np.isfinite(expected) else None), name
+            expected = float((x * y).sum() / np.sqrt((x * x).sum()) / np.sqrt((y * y).sum()))
+        assert close(cosine, expected if np.isfinite(expected) else None, 1e-9, absolute=1e-13), name
     assert np.isnan(rows["nan"][1]) and np.isnan(rows["nan"][2])
     # The reverse order swaps what is added and removed and no number.
     reverse = {row[0]: row[1:] for row in db.execute("SELECT * FROM modelstore.diff_models(%s, %s)", ids[::-1])}

@@ -36,7 +36,7 @@ TOPICS = {
     "Atoms": "ingest ingest_many reconstruct reconstruct_parts release atoms_gc verify_atoms set_atom_meta secure_atoms refresh_spatial_summary",
     "Places of atoms": "nearest within_box within_radius find_path atom_key atom_point atom_place atom_was_probed enable_postgis",
     "Hilbert curves": "hilbert_encode hilbert_decode hilbert_ranges",
-    "Zone maps": "zone_sum zone_mean zone_std",
+    "Zone maps": "zone_mean zone_std zone_l2",
 }
 
 INTRODUCTION = """\

@@ -57,6 +57,23 @@ impl Failure {
         &self.message
     }
 
+    /// SQLSTATE, message, DETAIL and HINT.
+    #[cfg(not(feature = "pg15"))]
+    pub fn into_parts(self) -> (Code, String, Option<String>, Option<String>) {
+        (self.code, self.message, self.detail, self.hint)
+    }
+
+    /// Whether it says that a value is wrong, not that something broke or ran out.
+    #[cfg(not(feature = "pg15"))]
+    pub fn is_about_input(&self) -> bool {
+        !matches!(
+            self.code,
+            Code::ERRCODE_INTERNAL_ERROR
+                | Code::ERRCODE_OUT_OF_MEMORY
+                | Code::ERRCODE_INSUFFICIENT_RESOURCES
+        )
+    }
+
     /// Raises the error; destructors on the stack run first.
     pub fn raise(self) -> ! {
         let mut report = ErrorReport::new(self.code, self.message, function_name!());
@@ -123,7 +140,10 @@ fn from_pure(code: Code, message: String, detail: Option<String>) -> Failure {
 
 impl From<tensor::Error> for Failure {
     fn from(e: tensor::Error) -> Failure {
-        from_pure(tensor_code(&e), e.to_string(), e.detail())
+        Failure {
+            hint: e.hint(),
+            ..from_pure(tensor_code(&e), e.to_string(), e.detail())
+        }
     }
 }
 
@@ -165,9 +185,10 @@ fn tensor_code(e: &tensor::Error) -> Code {
             Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
         }
         E::SliceRank { .. } | E::SliceIndex { .. } => Code::ERRCODE_ARRAY_ELEMENT_ERROR,
-        E::SliceUnsupported(_) | E::SlicePartialBlock { .. } | E::NotNumeric(_) => {
-            Code::ERRCODE_FEATURE_NOT_SUPPORTED
-        }
+        E::SliceUnsupported(_)
+        | E::SliceList(_)
+        | E::SlicePartialBlock { .. }
+        | E::NotNumeric(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
         E::CastRefused { .. } => Code::ERRCODE_CANNOT_COERCE,
         _ => Code::ERRCODE_DATA_EXCEPTION,
     }

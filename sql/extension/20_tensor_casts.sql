@@ -2,10 +2,12 @@
 -- The self-cast is what enforces tensor(f32,768) on every assignment.
 CREATE CAST (tensor AS tensor) WITH FUNCTION tensor_enforce_typmod(tensor, integer, boolean) AS IMPLICIT;
 
-CREATE CAST (real[] AS tensor) WITH FUNCTION tensor_from_real(real[]) AS ASSIGNMENT;
-CREATE CAST (double precision[] AS tensor) WITH FUNCTION tensor_from_double(double precision[]) AS ASSIGNMENT;
-CREATE CAST (integer[] AS tensor) WITH FUNCTION tensor_from_integer(integer[]) AS ASSIGNMENT;
-CREATE CAST (bigint[] AS tensor) WITH FUNCTION tensor_from_bigint(bigint[]) AS ASSIGNMENT;
+-- Arrays convert to the dtype of the type modifier where it names one.
+CREATE CAST (real[] AS tensor) WITH FUNCTION tensor_from_real(real[], integer, boolean) AS ASSIGNMENT;
+CREATE CAST (double precision[] AS tensor) WITH FUNCTION tensor_from_double(double precision[], integer, boolean) AS ASSIGNMENT;
+CREATE CAST (integer[] AS tensor) WITH FUNCTION tensor_from_integer(integer[], integer, boolean) AS ASSIGNMENT;
+CREATE CAST (bigint[] AS tensor) WITH FUNCTION tensor_from_bigint(bigint[], integer, boolean) AS ASSIGNMENT;
+CREATE CAST (numeric[] AS tensor) WITH FUNCTION tensor_from_numeric(numeric[], integer, boolean) AS ASSIGNMENT;
 CREATE CAST (jsonb AS tensor) WITH FUNCTION tensor_from_jsonb(jsonb);
 CREATE CAST (bytea AS tensor) WITH FUNCTION tensor_from_bytea(bytea);
 

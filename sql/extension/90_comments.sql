@@ -103,6 +103,12 @@ COMMENT ON FUNCTION decode(tensor_chunk) IS 'The raw bytes of a chunk. 22023 for
 
 COMMENT ON OPERATOR = (tensor, tensor) IS 'Equal in dtype, shape and bits: NaN equals the same NaN, 0 differs from -0.';
 COMMENT ON OPERATOR <> (tensor, tensor) IS 'Different in dtype, shape or bits.';
+COMMENT ON OPERATOR < (tensor, tensor) IS 'Comes first by dtype, number of dimensions, dimensions, then elements in row-major order; floats in the total order of IEEE 754.';
+COMMENT ON OPERATOR <= (tensor, tensor) IS 'Comes first, or is equal.';
+COMMENT ON OPERATOR > (tensor, tensor) IS 'Comes later.';
+COMMENT ON OPERATOR >= (tensor, tensor) IS 'Comes later, or is equal.';
+COMMENT ON OPERATOR CLASS tensor_ops USING btree IS 'The order of tensors, for ORDER BY, DISTINCT, merge joins and indexes of small values.';
+COMMENT ON OPERATOR FAMILY tensor_ops USING btree IS 'The order of tensors.';
 COMMENT ON OPERATOR CLASS tensor_hash_ops USING hash IS 'Hashing of tensors by dtype, shape and bits, for hash indexes, joins and GROUP BY.';
 COMMENT ON OPERATOR FAMILY tensor_hash_ops USING hash IS 'Hashing of tensors by dtype, shape and bits.';
 
@@ -135,10 +141,11 @@ COMMENT ON FUNCTION tensor_chunk_in(cstring, oid, integer) IS 'Reads the text fo
 COMMENT ON FUNCTION tensor_chunk_out(tensor_chunk) IS 'Writes the text form of tensor_chunk.';
 COMMENT ON FUNCTION tensor_chunk_recv(internal, oid, integer) IS 'Reads the binary form of tensor_chunk.';
 COMMENT ON FUNCTION tensor_chunk_send(tensor_chunk) IS 'Writes the binary form of tensor_chunk.';
-COMMENT ON FUNCTION tensor_from_real(real[]) IS 'The cast from real[] to tensor.';
-COMMENT ON FUNCTION tensor_from_double(double precision[]) IS 'The cast from double precision[] to tensor.';
-COMMENT ON FUNCTION tensor_from_integer(integer[]) IS 'The cast from integer[] to tensor.';
-COMMENT ON FUNCTION tensor_from_bigint(bigint[]) IS 'The cast from bigint[] to tensor.';
+COMMENT ON FUNCTION tensor_from_real(real[], integer, boolean) IS 'The cast from real[] to tensor: f32, or the dtype of the type modifier, as astype converts.';
+COMMENT ON FUNCTION tensor_from_double(double precision[], integer, boolean) IS 'The cast from double precision[] to tensor: f64, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_integer(integer[], integer, boolean) IS 'The cast from integer[] to tensor: i32, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_bigint(bigint[], integer, boolean) IS 'The cast from bigint[] to tensor: i64, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_numeric(numeric[], integer, boolean) IS 'The cast from numeric[] to tensor: f64, or the dtype of the type modifier; each number is rounded once.';
 COMMENT ON FUNCTION tensor_from_jsonb(jsonb) IS 'The cast from jsonb to tensor.';
 COMMENT ON FUNCTION tensor_from_bytea(bytea) IS 'The cast from bytea to tensor.';
 COMMENT ON FUNCTION tensor_to_real(tensor) IS 'The cast from tensor to real[].';
@@ -149,12 +156,18 @@ COMMENT ON FUNCTION tensor_to_jsonb(tensor) IS 'The cast from tensor to jsonb.';
 COMMENT ON FUNCTION tensor_to_bytea(tensor) IS 'The cast from tensor to bytea.';
 COMMENT ON FUNCTION tensor_eq(tensor, tensor) IS 'The operator = of tensor.';
 COMMENT ON FUNCTION tensor_ne(tensor, tensor) IS 'The operator <> of tensor.';
+COMMENT ON FUNCTION tensor_lt(tensor, tensor) IS 'The operator < of tensor.';
+COMMENT ON FUNCTION tensor_le(tensor, tensor) IS 'The operator <= of tensor.';
+COMMENT ON FUNCTION tensor_gt(tensor, tensor) IS 'The operator > of tensor.';
+COMMENT ON FUNCTION tensor_ge(tensor, tensor) IS 'The operator >= of tensor.';
+COMMENT ON FUNCTION tensor_cmp(tensor, tensor) IS 'Order of two tensors: -1, 0 or 1.';
+COMMENT ON FUNCTION tensor_hash_extended(tensor, bigint) IS 'Hash of 64 bits with a seed, equal for equal tensors.';
 COMMENT ON FUNCTION tensor_hash(tensor) IS 'Hash of a tensor, equal for equal tensors.';
 
 -- zone maps
-COMMENT ON FUNCTION zone_sum(double precision[]) IS 'Sum of the elements as IEEE 754 has it: overflow gives Infinity, not an error. NULLs are left out; NULL when there is no number. For v_weight_statistics.';
-COMMENT ON FUNCTION zone_mean(double precision, bigint) IS 'Mean of count numbers with that sum; NULL when count is 0. For v_weight_statistics.';
-COMMENT ON FUNCTION zone_std(double precision, double precision, bigint) IS 'Standard deviation of a population of count numbers with that sum and that sum of squares; NULL when count is 0. For v_weight_statistics.';
+COMMENT ON FUNCTION zone_mean(bigint[], double precision[]) IS 'Mean of numbers that come in pieces: how many each piece has, and their mean there. Pieces with a NULL are left out; NULL when there is no number. Overflow gives Infinity, not an error. For v_weight_statistics.';
+COMMENT ON FUNCTION zone_std(bigint[], double precision[], double precision[]) IS 'Standard deviation, as a population, of numbers that come in pieces: how many each piece has, their mean and their standard deviation there. For v_weight_statistics.';
+COMMENT ON FUNCTION zone_l2(bigint[], double precision[], double precision[]) IS 'Euclidean norm of numbers that come in pieces, from the same figures as zone_std. For v_weight_statistics.';
 
 -- pgvector
 COMMENT ON FUNCTION enable_pgvector() IS 'Makes the casts between tensor and pgvector''s vector (f32) and halfvec (f16) that are not there, and returns how many it made. From tensor explicit, to tensor on assignment. Error 42704 without pgvector. Casts belong to whoever owns a type, so a superuser calls it.';

@@ -49,8 +49,8 @@ CREATE TABLE @store@.tensor_data (
     element_count bigint NOT NULL CHECK (element_count > 0),
     value_min double precision,
     value_max double precision,
-    value_sum double precision,
-    value_sum_squares double precision,
+    value_mean double precision,
+    value_std double precision,
     abs_max double precision,
     zero_count bigint,
     nan_count bigint,
@@ -66,8 +66,8 @@ COMMENT ON COLUMN @store@.tensor_data.first_element IS 'Row-major index of its f
 COMMENT ON COLUMN @store@.tensor_data.element_count IS 'Elements in it.';
 COMMENT ON COLUMN @store@.tensor_data.value_min IS 'Smallest element that is not NaN; NULL where the dtype has no numbers.';
 COMMENT ON COLUMN @store@.tensor_data.value_max IS 'Largest element that is not NaN.';
-COMMENT ON COLUMN @store@.tensor_data.value_sum IS 'Sum of the elements that are not NaN.';
-COMMENT ON COLUMN @store@.tensor_data.value_sum_squares IS 'Sum of their squares.';
+COMMENT ON COLUMN @store@.tensor_data.value_mean IS 'Mean of the elements that are not NaN; NULL when there is none.';
+COMMENT ON COLUMN @store@.tensor_data.value_std IS 'Their standard deviation as a population; NaN when one is infinite.';
 COMMENT ON COLUMN @store@.tensor_data.abs_max IS 'Largest magnitude.';
 COMMENT ON COLUMN @store@.tensor_data.zero_count IS 'Elements equal to zero.';
 COMMENT ON COLUMN @store@.tensor_data.nan_count IS 'Elements that are NaN.';
@@ -159,9 +159,9 @@ SELECT w.model_id,
        t.element_count,
        s.value_min AS min,
        s.value_max AS max,
-       modelstore.zone_mean(s.value_sum, s.counted) AS mean,
-       modelstore.zone_std(s.value_sum, s.value_sum_squares, s.counted) AS std,
-       sqrt(s.value_sum_squares) AS l2,
+       modelstore.zone_mean(s.counts, s.means) AS mean,
+       modelstore.zone_std(s.counts, s.means, s.stds) AS std,
+       modelstore.zone_l2(s.counts, s.means, s.stds) AS l2,
        s.abs_max AS absmax,
        s.zeros,
        s.nans,
@@ -171,17 +171,17 @@ JOIN @store@.tensor_metadata t USING (tensor_id)
 LEFT JOIN LATERAL (
     SELECT min(d.value_min) AS value_min,
            max(d.value_max) AS value_max,
-           modelstore.zone_sum(array_agg(d.value_sum ORDER BY d.chunk_index)) AS value_sum,
-           modelstore.zone_sum(array_agg(d.value_sum_squares ORDER BY d.chunk_index)) AS value_sum_squares,
+           array_agg(d.element_count - d.nan_count ORDER BY d.chunk_index) AS counts,
+           array_agg(d.value_mean ORDER BY d.chunk_index) AS means,
+           array_agg(d.value_std ORDER BY d.chunk_index) AS stds,
            max(d.abs_max) AS abs_max,
            sum(d.zero_count)::bigint AS zeros,
            sum(d.nan_count)::bigint AS nans,
-           sum(d.inf_count)::bigint AS infs,
-           sum(d.element_count - d.nan_count)::bigint AS counted
+           sum(d.inf_count)::bigint AS infs
     FROM @store@.tensor_data d
     WHERE d.tensor_id = t.tensor_id
 ) s ON true;
-COMMENT ON VIEW @store@.v_weight_statistics IS 'Figures of each weight, from the zone maps: nothing is decoded. Mean and std leave NaN out; std is that of the population.';
+COMMENT ON VIEW @store@.v_weight_statistics IS 'Figures of each weight, from the zone maps: nothing is decoded. Mean, std and l2 leave NaN out; std is that of the population.';
 
 CREATE VIEW @store@.v_model_architecture AS
 SELECT m.model_id,

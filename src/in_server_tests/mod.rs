@@ -3,6 +3,7 @@
 
 mod arrays;
 mod background;
+mod interrupts;
 mod sources;
 mod stores;
 mod values;

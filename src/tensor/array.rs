@@ -41,6 +41,7 @@ impl TensorArray<'_> {
     /// Its elements, as many as it has in all dimensions.
     pub fn views(&self) -> Result<Vec<TensorView<'_>>> {
         varlenas(self.0.bytes(), 8, "Each name has a tensor.")?
+            .1
             .into_iter()
             .map(|value| Ok(layout::read(value)?))
             .collect()
@@ -54,12 +55,31 @@ varlena_argument!(ByteaArray, Detoasted, "bytea[]");
 impl ByteaArray<'_> {
     /// Its elements, as many as it has in all dimensions.
     pub fn views(&self) -> Result<Vec<&[u8]>> {
-        varlenas(self.0.bytes(), 4, "Each element is a value of its own.")
+        Ok(varlenas(self.0.bytes(), 4, "Each element is a value of its own.")?.1)
     }
 }
 
-/// The values of an array of a variable-length type whose values are aligned to `alignment` bytes.
-fn varlenas<'a>(array: &'a [u8], alignment: usize, why_no_nulls: &str) -> Result<Vec<&'a [u8]>> {
+/// A `numeric[]` argument.
+pub struct NumericArray<'a>(pub Detoasted<'a>);
+varlena_argument!(NumericArray, Detoasted, "numeric[]");
+
+impl NumericArray<'_> {
+    /// Its shape, and each number as PostgreSQL has it.
+    pub fn numbers(&self) -> Result<(Shape, impl Iterator<Item = pg_sys::Datum>)> {
+        let (shape, numbers) = varlenas(self.0.bytes(), 4, "Every place has a number.")?;
+        // A value begins with its length word.
+        let datum =
+            |bytes: &[u8]| pg_sys::Datum::from(bytes.as_ptr().wrapping_sub(pg_sys::VARHDRSZ));
+        Ok((shape, numbers.into_iter().map(datum)))
+    }
+}
+
+/// The shape and the values of an array of a variable-length type whose values are aligned to `alignment` bytes.
+fn varlenas<'a>(
+    array: &'a [u8],
+    alignment: usize,
+    why_no_nulls: &str,
+) -> Result<(Shape, Vec<&'a [u8]>)> {
     let (shape, mut at) = open(array, why_no_nulls)?;
     let mut values = Vec::new();
     for _ in 0..shape.elements() {
@@ -68,7 +88,7 @@ fn varlenas<'a>(array: &'a [u8], alignment: usize, why_no_nulls: &str) -> Result
         // Elements are aligned as values are, counted from the length word of the array.
         at = (end + pg_sys::VARHDRSZ).next_multiple_of(alignment) - pg_sys::VARHDRSZ;
     }
-    Ok(values)
+    Ok((shape, values))
 }
 
 /// The bytes of a value inside an array and where it ends. PostgreSQL neither compresses such values nor moves them out.

@@ -1,24 +1,28 @@
 //! Casts between `tensor` and the arrays, bytes and JSON of SQL.
 
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::jsonb::Jsonb;
+use crate::jsonb::{Jsonb, JsonbOut, Token};
 use crate::tensor::array::{
     self, BigintArray, BigintArrayOut, DoubleArray, DoubleArrayOut, IntegerArray, IntegerArrayOut,
     RealArray, RealArrayOut,
 };
 use crate::tensor::datum::{TensorIn, TensorOut};
+use crate::tensor::interrupts;
+use crate::tensor::io::enforce;
 use crate::varlena::Building;
-use modelstore_tensor::{DType, Shape, TensorView, convert, layout, text};
+use modelstore_tensor::typmod::Typmod;
+use modelstore_tensor::{DType, Shape, Tensor, TensorView, convert, layout, text};
 use pgrx::prelude::*;
-use serde_json::{Value, json};
+use std::fmt::Write;
 
-/// The two functions of an array type: the array's dimensions are the tensor's, its elements keep their bits.
+/// The two functions of an array type: the array's dimensions are the tensor's, its elements keep their bits unless
+/// a type modifier names another dtype, to which they convert as `astype` does.
 macro_rules! array_casts {
     ($( $from:ident($arg:ident), $to:ident($result:ident), $dtype:ident, $oid:ident; )*) => {
         $(
             #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-            fn $from(elements: $arg<'_>) -> TensorOut {
-                or_raise(from_array(elements.0.bytes(), DType::$dtype))
+            fn $from(elements: $arg<'_>, typmod: i32, _explicit: bool) -> TensorOut {
+                or_raise(from_array(elements.0.bytes(), DType::$dtype, typmod))
             }
 
             #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -36,9 +40,15 @@ array_casts! {
     tensor_from_bigint(BigintArray), tensor_to_bigint(BigintArrayOut), I64, INT8OID;
 }
 
-fn from_array(array: &[u8], dtype: DType) -> Result<TensorOut> {
+fn from_array(array: &[u8], dtype: DType, typmod: i32) -> Result<TensorOut> {
     let (shape, data) = array::read(array, dtype.element_bytes().unwrap_or(1))?;
-    TensorOut::from_view(&TensorView::new(dtype, shape, data)?)
+    let view = TensorView::new(dtype, shape, data)?;
+    let to = Typmod::unpack(typmod)?.dtype.unwrap_or(dtype);
+    enforce(typmod, to, view.shape())?;
+    if to == dtype {
+        return TensorOut::from_view(&view);
+    }
+    TensorOut::from_tensor(&convert::cast_checked(&view, to, &mut interrupts::check)?)
 }
 
 fn to_array(tensor: &TensorIn<'_>, dtype: DType, element_type: pg_sys::Oid) -> Result<Building> {
@@ -46,8 +56,17 @@ fn to_array(tensor: &TensorIn<'_>, dtype: DType, element_type: pg_sys::Oid) -> R
     if view.dtype() == dtype {
         return array::build(view.shape(), element_type, view.data());
     }
-    let cast = convert::cast(&view, dtype)?;
+    let cast = to_dtype(tensor, dtype)?;
     array::build(cast.shape(), element_type, cast.data())
+}
+
+/// The tensor in another dtype.
+pub fn to_dtype(tensor: &TensorIn<'_>, dtype: DType) -> Result<Tensor> {
+    Ok(convert::cast_checked(
+        &tensor.view()?,
+        dtype,
+        &mut interrupts::check,
+    )?)
 }
 
 /// The whole value, header included: what `tensor_send` gives. `tobytes` gives the elements alone.
@@ -67,24 +86,16 @@ fn tensor_from_bytea(bytes: &[u8]) -> TensorOut {
 /// `{"dtype": "f32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}`; what JSON numbers cannot say (NaN, infinities,
 /// opaque bytes) is a string, so the way back is lossless.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-fn tensor_to_jsonb(tensor: TensorIn<'_>) -> pgrx::JsonB {
+fn tensor_to_jsonb(tensor: TensorIn<'_>) -> JsonbOut {
     or_raise((|| {
         let view = tensor.view()?;
-        let mut printed = String::new();
-        text::format(&view, &mut printed)
+        let mut out = interrupts::Text::default();
+        let (dtype, dims) = (view.dtype(), view.shape().dims());
+        write!(out, r#"{{"dtype":"{dtype}","shape":{dims:?},"data":"#)
+            .and_then(|()| text::format_json(&view, &mut out))
+            .and_then(|()| out.write_str("}"))
             .map_err(|_| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "could not print tensor"))?;
-        let data = printed
-            .split_once(':')
-            .map_or(printed.as_str(), |(_, data)| data);
-        let data: Value = serde_json::from_str(&quote_words(data)).map_err(|e| {
-            Failure::new(
-                Code::ERRCODE_INTERNAL_ERROR,
-                format!("could not convert tensor to json: {e}"),
-            )
-        })?;
-        Ok(pgrx::JsonB(
-            json!({ "dtype": view.dtype().name(), "shape": view.shape().dims(), "data": data }),
-        ))
+        JsonbOut::from_text(out.0)
     })())
 }
 
@@ -92,39 +103,140 @@ fn tensor_to_jsonb(tensor: TensorIn<'_>) -> pgrx::JsonB {
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_from_jsonb(json: Jsonb<'_>) -> TensorOut {
     or_raise((|| {
-        let mut out = String::new();
-        match &json.value()? {
-            Value::Object(object) => {
-                let member = |name: &str| {
-                    object
-                        .get(name)
-                        .ok_or_else(|| syntax(&format!("member \"{name}\" is missing")))
-                };
-                let dtype = member("dtype")?
-                    .as_str()
-                    .ok_or_else(|| syntax("member \"dtype\" is not a string"))?;
-                let shape = member("shape")?
-                    .as_array()
-                    .and_then(|dims| dims.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>())
-                    .ok_or_else(|| syntax("member \"shape\" is not a list of dimensions"))?;
-                out.push_str(DType::from_name(dtype)?.name());
-                // A scalar has no dimensions to name.
-                if !shape.is_empty() {
-                    out.push_str(&Shape::new(&shape)?.to_string());
-                }
-                out.push(':');
-                write_text(member("data")?, &mut out)?;
-            }
-            list @ Value::Array(_) => write_text(list, &mut out)?,
-            other => {
+        let mut reading = Reading::default();
+        json.walk(&mut |token| reading.take(token))?;
+        let text = reading.into_text()?;
+        TensorOut::from_tensor(&text::parse_checked(&text, &mut interrupts::check)?)
+    })())
+}
+
+/// A jsonb value on its way to the text form.
+#[derive(Default)]
+struct Reading {
+    /// Lists and objects that are open.
+    depth: usize,
+    is_object: bool,
+    /// The member whose value comes now, of an object.
+    member: Member,
+    dtype: Option<DType>,
+    shape: Option<Vec<u64>>,
+    /// The elements as nested lists.
+    data: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Member {
+    DType,
+    Shape,
+    Data,
+    #[default]
+    Other,
+}
+
+impl Reading {
+    fn take(&mut self, token: Token<'_>) -> Result<()> {
+        match (self.depth, token) {
+            (0, Token::BeginArray) => self.list(token)?,
+            (0, Token::BeginObject) => self.is_object = true,
+            (0, token) => {
                 return Err(syntax(&format!(
                     "{} is not a list or an object",
-                    kind(other)
+                    token.kind()
                 )));
             }
+            (1, Token::Key(name)) if self.is_object => {
+                self.member = match name {
+                    "dtype" => Member::DType,
+                    "shape" => Member::Shape,
+                    "data" => Member::Data,
+                    _ => Member::Other,
+                };
+            }
+            (1, Token::EndObject) if self.is_object => {}
+            (_, token) if self.is_object => match self.member {
+                Member::DType => self.dtype(token)?,
+                Member::Shape => self.dimension(token)?,
+                Member::Data => self.list(token)?,
+                Member::Other => {}
+            },
+            (_, token) => self.list(token)?,
         }
-        TensorOut::from_tensor(&text::parse(&out)?)
-    })())
+        match token {
+            Token::BeginArray | Token::BeginObject => self.depth += 1,
+            Token::EndArray | Token::EndObject => self.depth -= 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dtype(&mut self, token: Token<'_>) -> Result<()> {
+        let Token::String(name) = token else {
+            return Err(syntax("member \"dtype\" is not a string"));
+        };
+        self.dtype = Some(DType::from_name(name)?);
+        Ok(())
+    }
+
+    fn dimension(&mut self, token: Token<'_>) -> Result<()> {
+        let wrong = || syntax("member \"shape\" is not a list of dimensions");
+        match (self.depth, token) {
+            (1, Token::BeginArray) => self.shape = Some(Vec::new()),
+            (2, Token::EndArray) => {}
+            (2, Token::Number(number)) => {
+                let dim = number.parse().map_err(|_| wrong())?;
+                self.shape.get_or_insert_default().push(dim);
+            }
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+
+    /// Nested lists as tensor text. A string is one of the words that JSON has no number for, and nothing else.
+    fn list(&mut self, token: Token<'_>) -> Result<()> {
+        let data = self.data.get_or_insert_default();
+        if token == Token::EndArray {
+            data.push(']');
+            return Ok(());
+        }
+        if !data.is_empty() && !data.ends_with('[') {
+            data.push(',');
+        }
+        match token {
+            Token::BeginArray => data.push('['),
+            Token::Number(number) => data.push_str(number),
+            Token::Bool(bool) => data.push_str(if bool { "true" } else { "false" }),
+            Token::String(word) if is_word(word) => data.push_str(word),
+            Token::String(word) => {
+                let shown: String = word.chars().take(32).collect();
+                return Err(syntax(&format!(
+                    "\"{}\" is not a number",
+                    shown.escape_default()
+                )));
+            }
+            other => return Err(syntax(&format!("{} is not a number", other.kind()))),
+        }
+        Ok(())
+    }
+
+    fn into_text(self) -> Result<String> {
+        let missing = |name: &str| syntax(&format!("member \"{name}\" is missing"));
+        let mut text = self.data.ok_or_else(|| missing("data"))?;
+        if self.is_object {
+            let mut prefix = self
+                .dtype
+                .ok_or_else(|| missing("dtype"))?
+                .name()
+                .to_owned();
+            let shape = self.shape.ok_or_else(|| missing("shape"))?;
+            // A scalar has no dimensions to name.
+            if !shape.is_empty() {
+                prefix.push_str(&Shape::new(&shape)?.to_string());
+            }
+            prefix.push(':');
+            text.insert_str(0, &prefix);
+        }
+        Ok(text)
+    }
 }
 
 fn syntax(what: &str) -> Failure {
@@ -137,35 +249,7 @@ fn syntax(what: &str) -> Failure {
     )
 }
 
-/// Nested lists as tensor text. A string is one of the words that JSON has no number for, and nothing else.
-fn write_text(value: &Value, out: &mut String) -> Result<()> {
-    match value {
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                write_text(item, out)?;
-            }
-            out.push(']');
-        }
-        Value::Number(number) => out.push_str(&number.to_string()),
-        Value::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
-        Value::String(word) if is_word(word) => out.push_str(word),
-        Value::String(word) => {
-            let shown: String = word.chars().take(32).collect();
-            return Err(syntax(&format!(
-                "\"{}\" is not a number",
-                shown.escape_default()
-            )));
-        }
-        other => return Err(syntax(&format!("{} is not a number", kind(other)))),
-    }
-    Ok(())
-}
-
-/// Words that [`quote_words`] quotes: -0, NaN with or without its bits, infinities, hex data.
+/// Words for what JSON has no number for: -0, NaN with or without its bits, infinities, hexadecimal data.
 fn is_word(word: &str) -> bool {
     let hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
     matches!(word, "-0" | "NaN" | "Infinity" | "-Infinity")
@@ -174,35 +258,6 @@ fn is_word(word: &str) -> bool {
             .and_then(|rest| rest.strip_suffix(')'))
             .is_some_and(hex)
         || word.strip_prefix("\\x").is_some_and(hex)
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Quotes the words of the text form that are no JSON, and -0, whose sign jsonb would drop.
-fn quote_words(data: &str) -> String {
-    let mut out = String::with_capacity(data.len());
-    for token in data.split_inclusive([',', '[', ']']) {
-        let (word, end) =
-            token.split_at(token.len() - usize::from(token.ends_with([',', '[', ']'])));
-        if is_word(word) {
-            out.push('"');
-            out.push_str(&word.replace('\\', "\\\\"));
-            out.push('"');
-        } else {
-            out.push_str(word);
-        }
-        out.push_str(end);
-    }
-    out
 }
 
 pgrx::extension_sql_file!(
@@ -214,6 +269,7 @@ pgrx::extension_sql_file!(
         tensor_from_double,
         tensor_from_integer,
         tensor_from_bigint,
+        tensor_from_numeric,
         tensor_from_jsonb,
         tensor_from_bytea,
         tensor_to_real,

@@ -1,27 +1,140 @@
-//! Equality and hashing of `tensor`: dtype, shape and bits.
+//! Equality, order and hashes of `tensor`. Equality is of dtype, shape and bits; the order agrees with it and is that of
+//! [`modelstore_tensor::order`]. A large value is read from TOAST only as far as the answer needs.
 
-use crate::tensor::datum::TensorIn;
+use crate::error::{Result, or_raise};
+use crate::tensor::datum::{TensorIn, TensorRef};
+use crate::tensor::interrupts;
+use crate::varlena::Toasted;
+use modelstore_tensor::{layout, order};
 use pgrx::prelude::*;
+use std::cmp::Ordering;
+
+/// Values up to this size are read at once.
+const AT_ONCE: usize = 64 << 10;
+
+/// Larger ones in pieces of this size, which whole elements fill; the first is small, as most differences are early.
+const PIECES: [usize; 2] = [16 << 10, 1 << 20];
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-fn tensor_eq(a: TensorIn<'_>, b: TensorIn<'_>) -> bool {
-    a.0.bytes() == b.0.bytes()
+fn tensor_eq(a: TensorRef<'_>, b: TensorRef<'_>) -> bool {
+    equal(a.0, b.0)
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
-fn tensor_ne(a: TensorIn<'_>, b: TensorIn<'_>) -> bool {
-    a.0.bytes() != b.0.bytes()
+fn tensor_ne(a: TensorRef<'_>, b: TensorRef<'_>) -> bool {
+    !equal(a.0, b.0)
+}
+
+/// Equal in dtype, shape and bits.
+pub fn equal(a: Toasted<'_>, b: Toasted<'_>) -> bool {
+    a.len() == b.len() && pieces(a, b, 0, |a, b| (a != b).then_some(())).is_none()
+}
+
+/// -1, 0 or 1.
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tensor_cmp(a: TensorRef<'_>, b: TensorRef<'_>) -> i32 {
+    or_raise(compare(&a, &b)) as i32
+}
+
+macro_rules! comparisons {
+    ($( $name:ident = $is:ident; )*) => {
+        $(
+            #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+            fn $name(a: TensorRef<'_>, b: TensorRef<'_>) -> bool {
+                or_raise(compare(&a, &b)).$is()
+            }
+        )*
+    };
+}
+
+comparisons! {
+    tensor_lt = is_lt;
+    tensor_le = is_le;
+    tensor_gt = is_gt;
+    tensor_ge = is_ge;
+}
+
+/// The order of two tensors.
+pub fn compare(a: &TensorRef<'_>, b: &TensorRef<'_>) -> Result<Ordering> {
+    if a.0.len().max(b.0.len()) <= AT_ONCE {
+        let (a, b) = (TensorIn(a.0.whole()), TensorIn(b.0.whole()));
+        let (x, y) = (a.view()?, b.view()?);
+        let head = |bytes| layout::read_header(bytes);
+        let heads = order::heads(&head(a.0.bytes())?, &head(b.0.bytes())?);
+        return Ok(heads.then_with(|| order::elements(x.dtype(), x.data(), y.data())));
+    }
+    let (x, y) = (a.head()?, b.head()?);
+    Ok(order::heads(&x, &y).then_with(|| {
+        pieces(a.0, b.0, x.payload_offset, |a, b| {
+            Some(order::elements(x.dtype, a, b)).filter(|order| order.is_ne())
+        })
+        .unwrap_or(Ordering::Equal)
+    }))
+}
+
+/// What `f` first says of two pieces at the same place of two values of one length, from byte `at` on.
+fn pieces<T>(
+    a: Toasted<'_>,
+    b: Toasted<'_>,
+    mut at: usize,
+    f: impl Fn(&[u8], &[u8]) -> Option<T>,
+) -> Option<T> {
+    let len = a.len().min(b.len());
+    // Of a compressed value each piece would be decompressed from its start.
+    if len <= AT_ONCE || a.is_compressed() || b.is_compressed() {
+        let (a, b) = (a.whole(), b.whole());
+        return f(&a.bytes()[at..], &b.bytes()[at..]);
+    }
+    let [mut size, usual] = PIECES;
+    while at < len {
+        if let Some(found) = f(a.slice(at, size).bytes(), b.slice(at, size).bytes()) {
+            return Some(found);
+        }
+        interrupts::check();
+        at += size;
+        size = usual;
+    }
+    None
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_hash(tensor: TensorIn<'_>) -> i32 {
-    let hash = blake3::hash(tensor.0.bytes());
-    let [a, b, c, d, ..] = *hash.as_bytes();
-    i32::from_le_bytes([a, b, c, d])
+    hash(tensor.0.bytes(), 0) as i32
+}
+
+/// With seed 0 its low 32 bits are those of `tensor_hash`, as PostgreSQL asks.
+#[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
+fn tensor_hash_extended(tensor: TensorIn<'_>, seed: i64) -> i64 {
+    hash(tensor.0.bytes(), seed) as i64
+}
+
+/// The hash of a value; of equal values and one seed equal.
+pub fn hash(bytes: &[u8], seed: i64) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for piece in bytes.chunks(PIECES[1]) {
+        hasher.update(piece);
+        interrupts::check();
+    }
+    if seed != 0 {
+        hasher.update(&seed.to_le_bytes());
+    }
+    let mut first = [0; 8];
+    hasher.finalize_xof().fill(&mut first);
+    u64::from_le_bytes(first)
 }
 
 pgrx::extension_sql_file!(
     "../../sql/extension/21_tensor_operators.sql",
     name = "tensor_operators",
-    requires = [tensor_eq, tensor_ne, tensor_hash]
+    requires = [
+        tensor_eq,
+        tensor_ne,
+        tensor_lt,
+        tensor_le,
+        tensor_gt,
+        tensor_ge,
+        tensor_cmp,
+        tensor_hash,
+        tensor_hash_extended
+    ]
 );

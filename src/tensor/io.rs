@@ -3,6 +3,8 @@
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
+use crate::tensor::interrupts;
+use crate::tensor::soft_error::ErrorSink;
 use modelstore_tensor::typmod::Typmod;
 use modelstore_tensor::{DType, Shape, layout, text};
 use pgrx::datum::Internal;
@@ -10,18 +12,24 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
 #[pg_extern(immutable, strict, parallel_safe)]
-fn tensor_in(input: &CStr, _type: pg_sys::Oid, typmod: i32) -> TensorOut {
-    or_raise(parse(input, typmod))
+fn tensor_in(
+    input: &CStr,
+    _type: pg_sys::Oid,
+    typmod: i32,
+    errors: ErrorSink,
+) -> Option<TensorOut> {
+    errors.or_save(parse(input, typmod))
 }
 
-fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
+/// A tensor from its text, within a type modifier.
+pub fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
     let input = input.to_str().map_err(|_| {
         Failure::new(
             Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
             "invalid input syntax for type tensor: not UTF-8",
         )
     })?;
-    let tensor = text::parse(input)?;
+    let tensor = text::parse_checked(input, &mut interrupts::check)?;
     enforce(typmod, tensor.dtype(), tensor.shape())?;
     TensorOut::from_tensor(&tensor)
 }
@@ -31,12 +39,14 @@ fn tensor_out(tensor: TensorIn<'_>) -> CString {
     or_raise(print(&tensor))
 }
 
-fn print(tensor: &TensorIn<'_>) -> Result<CString> {
+/// The text of a tensor.
+pub fn print(tensor: &TensorIn<'_>) -> Result<CString> {
     let view = tensor.view()?;
-    let mut out = String::with_capacity(view.data().len().min(1 << 20) + 64);
+    let mut out = interrupts::Text::default();
+    out.0.reserve(view.data().len().min(1 << 20) + 64);
     text::format(&view, &mut out)
         .map_err(|_| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "could not print tensor"))?;
-    CString::new(out).map_err(|_| {
+    CString::new(out.0).map_err(|_| {
         Failure::new(
             Code::ERRCODE_INTERNAL_ERROR,
             "tensor text contains a zero byte",
@@ -112,7 +122,8 @@ fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, _explicit: bool) ->
     })())
 }
 
-fn enforce(typmod: i32, dtype: DType, shape: &Shape) -> Result<()> {
+/// An error when a type modifier does not allow the tensor.
+pub fn enforce(typmod: i32, dtype: DType, shape: &Shape) -> Result<()> {
     Ok(Typmod::unpack(typmod)?.check(dtype, shape)?)
 }
 

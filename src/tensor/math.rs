@@ -2,6 +2,7 @@
 
 use crate::error::or_raise;
 use crate::tensor::datum::TensorIn;
+use crate::tensor::interrupts;
 use modelstore_tensor::reduce;
 use pgrx::prelude::*;
 
@@ -11,7 +12,7 @@ macro_rules! reductions {
         $(
             #[pg_extern(immutable, strict, parallel_safe, cost = 1000, requires = ["tensor_type"])]
             fn $name(tensor: TensorIn<'_>) -> Option<f64> {
-                or_raise((|| Ok(($reduce)(&tensor.view()?)?.into()))())
+                or_raise((|| Ok(($reduce)(&tensor.view()?, &mut interrupts::check)?.into()))())
             }
         )*
     };

@@ -1,9 +1,11 @@
 //! What a tensor is made of, and pieces of it: dtype, shape, slices, the raw bytes.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::tensor::cast::to_dtype;
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
+use crate::tensor::interrupts;
 use modelstore_tensor::layout::Head;
-use modelstore_tensor::{DType, Selection, Shape, TensorView, convert, slice};
+use modelstore_tensor::{DType, Selection, Shape, TensorView, slice};
 use pgrx::prelude::*;
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -41,6 +43,9 @@ fn slice_tensor(tensor: TensorRef<'_>, slice: &str) -> TensorOut {
     or_raise(take_slice(&tensor, slice))
 }
 
+/// Runs gathered between two checks for interrupts.
+const CHECK_RUNS: usize = 1 << 16;
+
 /// Reads from the first to the last byte the slice touches and gathers from those.
 fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
     let Head {
@@ -58,7 +63,10 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
     let piece = tensor.0.slice(payload_offset + first_byte, bytes);
     let mut out = TensorOut::zeroed(dtype, &selection.shape)?;
     let mut rest = out.elements_mut(selection.shape.rank());
-    for (start, count) in selection.runs() {
+    for (nth, (start, count)) in selection.runs().enumerate() {
+        if nth.is_multiple_of(CHECK_RUNS) {
+            interrupts::check();
+        }
         let from = group_bytes(dtype, start)? - first_byte;
         let len = group_bytes(dtype, count)?;
         let source = piece.bytes().get(from..from + len).ok_or_else(|| {
@@ -128,7 +136,7 @@ fn given_shape(dims: &[Option<i64>]) -> Result<Shape> {
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn astype(tensor: TensorIn<'_>, dtype: &str) -> TensorOut {
     or_raise((|| {
-        TensorOut::from_tensor(&convert::cast(&tensor.view()?, DType::from_name(dtype)?)?)
+        TensorOut::from_tensor(&to_dtype(&tensor, DType::from_name(dtype)?)?)
     })())
 }
 

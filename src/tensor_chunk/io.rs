@@ -3,7 +3,9 @@
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
+use crate::tensor::interrupts;
 use crate::tensor::io::receive;
+use crate::tensor::soft_error::ErrorSink;
 use crate::tensor_chunk::datum::{ChunkIn, ChunkOut, ChunkRef};
 use crate::varlena::Building;
 use modelstore_chunk::{ChunkHash, ChunkHead, Decoder, block_index_len, plan_range};
@@ -11,9 +13,17 @@ use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
+/// Bytes between two checks for interrupts; even.
+const CHECK_BYTES: usize = 1 << 20;
+
 #[pg_extern(immutable, strict, parallel_safe)]
-fn tensor_chunk_in(input: &CStr, _type: pg_sys::Oid, _typmod: i32) -> ChunkOut {
-    or_raise((|| build(&from_hex(input.to_bytes())?))())
+fn tensor_chunk_in(
+    input: &CStr,
+    _type: pg_sys::Oid,
+    _typmod: i32,
+    errors: ErrorSink,
+) -> Option<ChunkOut> {
+    errors.or_save((|| build(&from_hex(input.to_bytes())?))())
 }
 
 fn build(bytes: &[u8]) -> Result<ChunkOut> {
@@ -46,10 +56,14 @@ fn from_hex(text: &[u8]) -> Result<Vec<u8>> {
             ))
         })
     };
-    digits
-        .chunks_exact(2)
-        .map(|pair| Ok(value(pair[0])? << 4 | value(pair[1])?))
-        .collect()
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    for piece in digits.chunks(CHECK_BYTES) {
+        for pair in piece.chunks_exact(2) {
+            bytes.push(value(pair[0])? << 4 | value(pair[1])?);
+        }
+        interrupts::check();
+    }
+    Ok(bytes)
 }
 
 #[pg_extern(immutable, strict, parallel_safe)]
@@ -58,11 +72,14 @@ fn tensor_chunk_out(chunk: ChunkIn<'_>) -> CString {
     let bytes = chunk.0.bytes();
     let mut out = Vec::with_capacity(2 + 2 * bytes.len());
     out.extend_from_slice(b"\\x");
-    for byte in bytes {
-        out.extend_from_slice(&[
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ]);
+    for piece in bytes.chunks(CHECK_BYTES) {
+        for byte in piece {
+            out.extend_from_slice(&[
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]);
+        }
+        interrupts::check();
     }
     CString::new(out).unwrap_or_default()
 }

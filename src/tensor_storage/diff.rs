@@ -7,11 +7,12 @@ use crate::tensor_storage::locate::{self, StoredTensor};
 use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::stream::ChunkStream;
 use modelstore_tensor::TensorView;
+use modelstore_tensor::difference::Difference;
 use modelstore_tensor::{DType, Shape, convert};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
-type Difference = (
+type Row = (
     String,
     &'static str,
     Option<f64>,
@@ -64,7 +65,7 @@ fn diff_checkpoints(
     TableIterator::new(or_raise(differences))
 }
 
-fn diff(a: StateDict, b: StateDict) -> Result<Vec<Difference>> {
+fn diff(a: StateDict, b: StateDict) -> Result<Vec<Row>> {
     let store = Store::for_reading()?;
     a.require(&store)?;
     b.require(&store)?;
@@ -92,13 +93,13 @@ fn diff(a: StateDict, b: StateDict) -> Result<Vec<Difference>> {
             (Some(x), Some(y)) if x == y => Ok((name, "same", Some(0.0), Some(0.0), None, shared)),
             (Some(x), Some(y)) => {
                 let (x, y) = (locate::tensor(&store, x)?, locate::tensor(&store, y)?);
-                let moments = compare(&store, &x, &y)?;
+                let difference = compare(&store, &x, &y)?;
                 Ok((
                     name,
                     "changed",
-                    moments.as_ref().map(|m| m.squares.sqrt()),
-                    moments.as_ref().map(|m| m.max_abs),
-                    moments.as_ref().and_then(Moments::cosine),
+                    difference.as_ref().map(Difference::l2),
+                    difference.as_ref().map(Difference::max_abs),
+                    difference.as_ref().and_then(Difference::cosine),
                     shared,
                 ))
             }
@@ -108,53 +109,23 @@ fn diff(a: StateDict, b: StateDict) -> Result<Vec<Difference>> {
         .collect()
 }
 
-/// Sums over two tensors, element by element.
-#[derive(Default)]
-struct Moments {
-    squares: f64,
-    max_abs: f64,
-    dot: f64,
-    xx: f64,
-    yy: f64,
-}
-
-impl Moments {
-    fn cosine(&self) -> Option<f64> {
-        let scale = (self.xx * self.yy).sqrt();
-        (scale > 0.0).then(|| (self.dot / scale).clamp(-1.0, 1.0))
-    }
-
-    fn add(&mut self, x: f64, y: f64) {
-        let d = y - x;
-        self.squares += d * d;
-        // f64::max would drop a NaN; the largest difference of something with a NaN in it is NaN.
-        self.max_abs = if d.is_nan() || self.max_abs.is_nan() {
-            f64::NAN
-        } else {
-            self.max_abs.max(d.abs())
-        };
-        self.dot += x * y;
-        self.xx += x * x;
-        self.yy += y * y;
-    }
-}
+/// Elements between two checks for interrupts.
+const CHECK: usize = 1 << 18;
 
 /// `None` when the shapes differ or a dtype has no numbers. Tensors of other dtypes may be cut elsewhere, so elements are
 /// matched by position, not chunk by chunk.
-fn compare(store: &Store, x: &StoredTensor, y: &StoredTensor) -> Result<Option<Moments>> {
+fn compare(store: &Store, x: &StoredTensor, y: &StoredTensor) -> Result<Option<Difference>> {
     if x.shape != y.shape || !x.dtype.is_numeric() || !y.dtype.is_numeric() {
         return Ok(None);
     }
     let (mut xs, mut ys) = (Numbers::new(store, x)?, Numbers::new(store, y)?);
-    let mut moments = Moments::default();
+    let mut difference = Difference::default();
     loop {
-        let n = xs.fill()?.min(ys.fill()?);
+        let n = xs.fill()?.min(ys.fill()?).min(CHECK);
         if n == 0 {
-            return Ok(Some(moments));
+            return Ok(Some(difference));
         }
-        for (&a, &b) in xs.take(n).iter().zip(ys.take(n)) {
-            moments.add(a, b);
-        }
+        difference.add(xs.take(n), ys.take(n));
         xs.drop_front(n);
         ys.drop_front(n);
         pgrx::check_for_interrupts!();

@@ -385,7 +385,7 @@ fn insert_pieces(store: &Store, id: Uuid, pieces: &[PieceInfo]) -> Result<()> {
         |f: fn(&stats::Stats) -> u64| column(pieces, |p| p.stats.as_ref().map(|s| f(s) as i64));
     store.execute(
         "INSERT INTO @store@.tensor_data (tensor_id, chunk_index, chunk_hash, first_element, element_count, value_min, value_max,
-                                          value_sum, value_sum_squares, abs_max, zero_count, nan_count, inf_count)
+                                          value_mean, value_std, abs_max, zero_count, nan_count, inf_count)
          SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         &[
             to_sql_uuid(id).into(),
@@ -395,8 +395,8 @@ fn insert_pieces(store: &Store, id: Uuid, pieces: &[PieceInfo]) -> Result<()> {
             column(pieces, |p| p.piece.element_count as i64).into(),
             number(stats::Stats::min).into(),
             number(stats::Stats::max).into(),
-            number(|s| Some(s.sum)).into(),
-            number(|s| Some(s.sum_squares)).into(),
+            number(stats::Stats::mean).into(),
+            number(stats::Stats::std).into(),
             number(stats::Stats::abs_max).into(),
             count(|s| s.zeros).into(),
             count(|s| s.nans).into(),

@@ -1,25 +1,71 @@
-//! Arithmetic of zone maps as IEEE 754 has it: SQL's raises an error where a sum overflows or a product underflows, and
-//! one weight of extreme numbers must not make the figures of all others unreadable.
+//! Figures of a tensor from the zone maps of its pieces, by [`modelstore_tensor::moments`]. Arithmetic is that of IEEE
+//! 754: SQL's raises an error where a sum overflows or a product underflows, and one weight of extreme numbers must not
+//! make the figures of all others unreadable.
 
+use crate::error::{Code, Failure, Result, or_raise};
+use modelstore_tensor::Moments;
 use pgrx::prelude::*;
 
-/// The sum of the elements, NULLs left out; NULL when there is none.
+/// The mean of all numbers, from how many each piece has and their mean there; NULL when there is none.
 #[pg_extern(immutable, strict, parallel_safe)]
-fn zone_sum(values: Vec<Option<f64>>) -> Option<f64> {
-    values.into_iter().flatten().reduce(|a, b| a + b)
+fn zone_mean(counts: Vec<Option<i64>>, means: Vec<Option<f64>>) -> Option<f64> {
+    let deviations = vec![Some(0.0); means.len()];
+    merged(&counts, &means, &deviations).map(|all| all.mean)
 }
 
-/// The mean of `count` numbers; NULL when there are none.
+/// Their standard deviation as a population; NULL when there is none.
 #[pg_extern(immutable, strict, parallel_safe)]
-fn zone_mean(sum: f64, count: i64) -> Option<f64> {
-    (count > 0).then(|| sum / count as f64)
+fn zone_std(
+    counts: Vec<Option<i64>>,
+    means: Vec<Option<f64>>,
+    stds: Vec<Option<f64>>,
+) -> Option<f64> {
+    merged(&counts, &means, &stds).map(|all| all.std)
 }
 
-/// The standard deviation of a population of `count` numbers; NULL when there are none.
+/// Their Euclidean norm; NULL when there is none.
 #[pg_extern(immutable, strict, parallel_safe)]
-fn zone_std(sum: f64, sum_squares: f64, count: i64) -> Option<f64> {
-    let mean = zone_mean(sum, count)?;
-    let variance = sum_squares / count as f64 - mean * mean;
-    // Rounding may leave a little less than nothing; NaN stays.
-    Some(if variance < 0.0 { 0.0 } else { variance.sqrt() })
+fn zone_l2(
+    counts: Vec<Option<i64>>,
+    means: Vec<Option<f64>>,
+    stds: Vec<Option<f64>>,
+) -> Option<f64> {
+    let pieces = or_raise(pieces(&counts, &means, &stds));
+    (!pieces.is_empty()).then(|| Moments::l2(&pieces))
+}
+
+fn merged(counts: &[Option<i64>], means: &[Option<f64>], stds: &[Option<f64>]) -> Option<Moments> {
+    let pieces = or_raise(pieces(counts, means, stds));
+    (!pieces.is_empty()).then(|| Moments::merge(&pieces))
+}
+
+/// Pieces without numbers are left out.
+fn pieces(
+    counts: &[Option<i64>],
+    means: &[Option<f64>],
+    stds: &[Option<f64>],
+) -> Result<Vec<Moments>> {
+    if counts.len() != means.len() || counts.len() != stds.len() {
+        return Err(Failure::new(
+            Code::ERRCODE_ARRAY_ELEMENT_ERROR,
+            format!(
+                "arrays of {}, {} and {} elements do not belong together",
+                counts.len(),
+                means.len(),
+                stds.len()
+            ),
+        )
+        .detail("Each piece has one element in each array."));
+    }
+    let pieces = counts.iter().zip(means).zip(stds);
+    Ok(pieces
+        .filter_map(|((&count, &mean), &std)| {
+            let count = u64::try_from(count?).ok().filter(|&count| count > 0)?;
+            Some(Moments {
+                count,
+                mean: mean?,
+                std: std?,
+            })
+        })
+        .collect())
 }

@@ -39,6 +39,9 @@ pub(crate) use with_element;
 /// Elements converted at a time: the buffer stays in the first-level cache.
 const BLOCK: usize = 1024;
 
+/// Elements converted between two calls of a check: a millisecond or less.
+const CHECK_ELEMENTS: usize = 1 << 18;
+
 /// The elements of whole bytes, one by one.
 #[inline(always)]
 pub(crate) fn elements<E: Element>(data: &[u8]) -> impl Iterator<Item = E> + '_ {
@@ -105,46 +108,59 @@ fn check_numeric(dtype: DType) -> Result<()> {
 /// overflow to infinity (NaN where there is none), numbers become bool by being other than 0. What numpy leaves
 /// undefined is refused: a float that is not in the range of an integer type, and integers that do not fit.
 pub fn cast(view: &TensorView<'_>, to: DType) -> Result<Tensor> {
+    cast_checked(view, to, &mut || ())
+}
+
+/// The same, with a call of `check` now and then, which may unwind.
+pub fn cast_checked(view: &TensorView<'_>, to: DType, check: &mut dyn FnMut()) -> Result<Tensor> {
     let from = view.dtype();
     let data = if from == to {
         view.data().to_vec()
     } else if from.kind() == Kind::Quantised && to.is_numeric() && to.kind() != Kind::Quantised {
         let mut singles = Vec::with_capacity(view.shape().elements() as usize * 4);
+        let mut blocks = 0usize;
         ggml::for_each_block(
             from,
             view.data(),
             &mut [0f32; ggml::MAX_BLOCK],
             &mut |block| {
                 block.iter().for_each(|v| v.store(&mut singles));
+                blocks += 1;
+                if blocks.is_multiple_of(CHECK_ELEMENTS / ggml::MAX_BLOCK) {
+                    check();
+                }
             },
         )?;
         if to == DType::F32 {
             singles
         } else {
-            with_element!(to, B => cast_elements::<f32, B>(&singles)?, _ => singles)
+            with_element!(to, B => cast_elements::<f32, B>(&singles, check)?, _ => singles)
         }
     } else {
         let refused = || Error::CastRefused { from, to };
-        with_element!(from, A => with_element!(to, B => cast_elements::<A, B>(view.data())?, _ => return Err(refused())),
+        with_element!(from, A => with_element!(to, B => cast_elements::<A, B>(view.data(), check)?, _ => return Err(refused())),
             _ => return Err(refused()))
     };
     Tensor::new(to, view.shape().clone(), data)
 }
 
-fn cast_elements<A: Element, B: Element>(data: &[u8]) -> Result<Vec<u8>> {
+fn cast_elements<A: Element, B: Element>(data: &[u8], check: &mut dyn FnMut()) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(data.len() / A::BYTES * B::BYTES);
-    for (index, element) in elements::<A>(data).enumerate() {
-        let number = element.to_number();
-        B::from_number(number)
-            .ok_or_else(|| Error::CastOutOfRange {
-                value: match number {
-                    Number::Int(i) => i.to_string(),
-                    Number::Float(f) => f.to_string(),
-                },
-                index: index as u64,
-                to: B::DTYPE,
-            })?
-            .store(&mut out);
+    for (nth, block) in data.chunks(CHECK_ELEMENTS * A::BYTES).enumerate() {
+        for (index, element) in elements::<A>(block).enumerate() {
+            let number = element.to_number();
+            B::from_number(number)
+                .ok_or_else(|| Error::CastOutOfRange {
+                    value: match number {
+                        Number::Int(i) => i.to_string(),
+                        Number::Float(f) => f.to_string(),
+                    },
+                    index: (nth * CHECK_ELEMENTS + index) as u64,
+                    to: B::DTYPE,
+                })?
+                .store(&mut out);
+        }
+        check();
     }
     Ok(out)
 }

@@ -218,6 +218,9 @@ pub enum Error {
     /// Indexing that numpy has and slices here do not.
     #[error("slice item \"{0}\" is not supported")]
     SliceUnsupported(String),
+    /// Integers in brackets, which numpy reads in two ways.
+    #[error("slice \"[{0}]\" could be a list of indices")]
+    SliceList(String),
     /// A step below one.
     #[error("slice step {0} is not positive")]
     SliceStep(i128),

@@ -8,12 +8,15 @@
 
 pub mod convert;
 mod decimal;
+pub mod difference;
 pub mod dtype;
 mod element;
 pub mod error;
 pub mod float8;
 pub mod ggml;
 pub mod layout;
+pub mod moments;
+pub mod order;
 pub mod reduce;
 pub mod selection;
 pub mod shape;
@@ -28,6 +31,7 @@ pub mod view;
 
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use moments::Moments;
 pub use selection::Selection;
 pub use shape::Shape;
 pub use slice::Slice;

@@ -1,17 +1,75 @@
 //! Reductions of a whole tensor to one number, in doubles. As in numpy a NaN among the elements makes the result NaN;
-//! [`crate::Stats`] leaves NaN out instead. Quantised tensors are dequantised.
+//! [`crate::Stats`] leaves NaN out instead. Quantised tensors are dequantised. Each calls `check` often enough for a
+//! session to notice that it is cancelled, which may unwind.
 
 use crate::stats::{self, Stats};
 use crate::{Result, TensorView, convert};
 
+/// Bytes between two calls of a check: about a millisecond. All elements have a whole number of them in it.
+const STEP: usize = 4 << 20;
+
+/// Elements between two calls of a check where they are converted one by one.
+const STEP_ELEMENTS: usize = 1 << 18;
+
 /// The statistics of a tensor, quantised ones included.
-pub fn stats(view: &TensorView<'_>) -> Result<Stats> {
-    if let Some(stats) = stats::scan(view.dtype(), view.data()) {
-        return Ok(stats);
-    }
+pub fn stats(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Stats> {
     let mut total = Stats::EMPTY;
-    convert::for_each_block(view, &mut |block| total.merge(&stats::scan_f64(block)))?;
+    if stats::scan(view.dtype(), &[]).is_some() {
+        for piece in view.data().chunks(STEP) {
+            if let Some(stats) = stats::scan(view.dtype(), piece) {
+                total.merge(&stats);
+            }
+            check();
+        }
+        return Ok(total);
+    }
+    // Blocks of a quantised tensor are short; what they hold is gathered before it is scanned.
+    let mut gathered = Vec::with_capacity(STEP_ELEMENTS);
+    convert::for_each_block(view, &mut |block| {
+        gathered.extend_from_slice(block);
+        if gathered.len() >= STEP_ELEMENTS {
+            total.merge(&stats::scan_f64(&gathered));
+            gathered.clear();
+            check();
+        }
+    })?;
+    total.merge(&stats::scan_f64(&gathered));
     Ok(total)
+}
+
+/// The sum of all elements and that of their squares.
+fn sums(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<(f64, f64)> {
+    let (mut sum, mut squares) = (0.0, 0.0);
+    if stats::sums(view.dtype(), &[]).is_some() {
+        for piece in view.data().chunks(STEP) {
+            if let Some(more) = stats::sums(view.dtype(), piece) {
+                (sum, squares) = (sum + more.0, squares + more.1);
+            }
+            check();
+        }
+        return Ok((sum, squares));
+    }
+    for_each_block(view, check, &mut |block| {
+        let more = stats::sums_f64(block);
+        (sum, squares) = (sum + more.0, squares + more.1);
+    })?;
+    Ok((sum, squares))
+}
+
+fn for_each_block(
+    view: &TensorView<'_>,
+    check: &mut dyn FnMut(),
+    f: &mut dyn FnMut(&[f64]),
+) -> Result<()> {
+    let mut seen = 0;
+    convert::for_each_block(view, &mut |block| {
+        f(block);
+        seen += block.len();
+        if seen >= STEP_ELEMENTS {
+            seen = 0;
+            check();
+        }
+    })
 }
 
 /// The number of elements.
@@ -20,67 +78,73 @@ pub fn count(view: &TensorView<'_>) -> u64 {
 }
 
 /// The sum; 0 of no elements.
-pub fn sum(view: &TensorView<'_>) -> Result<f64> {
-    with_nan(view, |s| s.sum)
+pub fn sum(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
+    Ok(sums(view, check)?.0)
 }
 
 /// The Euclidean norm; 0 of no elements.
-pub fn l2(view: &TensorView<'_>) -> Result<f64> {
-    with_nan(view, Stats::l2)
+pub fn l2(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
+    let squares = sums(view, check)?.1;
+    // Where squares overflow or vanish, the norm itself need not.
+    if squares.is_nan() || squares.is_finite() && squares > f64::MIN_POSITIVE / f64::EPSILON {
+        return Ok(squares.sqrt());
+    }
+    with_nan(view, check, Stats::l2)
 }
 
 /// The largest magnitude; 0 of no elements.
-pub fn linf(view: &TensorView<'_>) -> Result<f64> {
-    with_nan(view, |s| s.abs_max)
+pub fn linf(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
+    with_nan(view, check, |s| s.abs_max)
 }
 
 /// The sum of magnitudes; 0 of no elements.
-pub fn l1(view: &TensorView<'_>) -> Result<f64> {
+pub fn l1(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
     let mut total = 0.0;
-    convert::for_each_block(view, &mut |block| {
+    for_each_block(view, check, &mut |block| {
         total += block.iter().map(|v| v.abs()).sum::<f64>()
     })?;
     Ok(total)
 }
 
 /// The smallest element; `None` of no elements.
-pub fn min(view: &TensorView<'_>) -> Result<Option<f64>> {
-    if_any(view, |s| s.min)
+pub fn min(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
+    if_any(view, check, |s| s.min)
 }
 
 /// The largest element; `None` of no elements.
-pub fn max(view: &TensorView<'_>) -> Result<Option<f64>> {
-    if_any(view, |s| s.max)
+pub fn max(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
+    if_any(view, check, |s| s.max)
 }
 
 /// The mean; `None` of no elements.
-pub fn mean(view: &TensorView<'_>) -> Result<Option<f64>> {
-    if_any(view, |s| s.sum / s.count as f64)
+pub fn mean(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
+    if_any(view, check, |s| s.mean)
 }
 
-/// The standard deviation as a population, from the differences to the mean; `None` of no elements.
-pub fn std(view: &TensorView<'_>) -> Result<Option<f64>> {
-    let Some(mean) = mean(view)? else {
-        return Ok(None);
-    };
-    let mut total = 0.0;
-    convert::for_each_block(view, &mut |block| {
-        total += block.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
-    })?;
-    Ok(Some((total / count(view) as f64).sqrt()))
+/// The standard deviation as a population; `None` of no elements.
+pub fn std(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
+    if_any(view, check, |s| s.std)
 }
 
-fn with_nan(view: &TensorView<'_>, f: impl Fn(&Stats) -> f64) -> Result<f64> {
-    let stats = stats(view)?;
+fn with_nan(
+    view: &TensorView<'_>,
+    check: &mut dyn FnMut(),
+    f: impl Fn(&Stats) -> f64,
+) -> Result<f64> {
+    let stats = stats(view, check)?;
     Ok(if stats.nans > 0 { f64::NAN } else { f(&stats) })
 }
 
-fn if_any(view: &TensorView<'_>, f: impl Fn(&Stats) -> f64) -> Result<Option<f64>> {
+fn if_any(
+    view: &TensorView<'_>,
+    check: &mut dyn FnMut(),
+    f: impl Fn(&Stats) -> f64,
+) -> Result<Option<f64>> {
     if view.shape().elements() == 0 {
         // An opaque tensor is refused however many elements it has.
-        return stats(view).map(|_| None);
+        return stats(view, check).map(|_| None);
     }
-    with_nan(view, f).map(Some)
+    with_nan(view, check, f).map(Some)
 }
 
 #[cfg(test)]
@@ -97,40 +161,104 @@ mod tests {
         let tensor = of("i16:[[3,-4],[0,0]]");
         let view = tensor.view();
         assert_eq!(
-            (l1(&view), l2(&view), linf(&view)),
+            (
+                l1(&view, &mut || ()),
+                l2(&view, &mut || ()),
+                linf(&view, &mut || ())
+            ),
             (Ok(7.0), Ok(5.0), Ok(4.0))
         );
         assert_eq!(
-            (sum(&view), mean(&view), count(&view)),
+            (
+                sum(&view, &mut || ()),
+                mean(&view, &mut || ()),
+                count(&view)
+            ),
             (Ok(-1.0), Ok(Some(-0.25)), 4)
         );
-        assert_eq!((min(&view), max(&view)), (Ok(Some(-4.0)), Ok(Some(3.0))));
-        assert_eq!(std(&view), Ok(Some((24.75f64 / 4.0).sqrt())));
+        assert_eq!(
+            (min(&view, &mut || ()), max(&view, &mut || ())),
+            (Ok(Some(-4.0)), Ok(Some(3.0)))
+        );
+        assert_eq!(std(&view, &mut || ()), Ok(Some((24.75f64 / 4.0).sqrt())));
     }
 
     #[test]
     fn of_nothing_nan_blocks_and_opaque() {
         let empty = of("f32(0,3):[]");
         assert_eq!(
-            (sum(&empty.view()), mean(&empty.view()), std(&empty.view())),
+            (
+                sum(&empty.view(), &mut || ()),
+                mean(&empty.view(), &mut || ()),
+                std(&empty.view(), &mut || ())
+            ),
             (Ok(0.0), Ok(None), Ok(None))
         );
         let nan = of("[1,nan]");
-        assert!(sum(&nan.view()).is_ok_and(f64::is_nan));
-        assert!(max(&nan.view()).is_ok_and(|m| m.is_some_and(f64::is_nan)));
+        assert!(sum(&nan.view(), &mut || ()).is_ok_and(f64::is_nan));
+        assert!(max(&nan.view(), &mut || ()).is_ok_and(|m| m.is_some_and(f64::is_nan)));
         let blocks = of(&format!(
             "q8_0(2,32):\\x{0}{0}",
             format!("003c{}", "fe".repeat(32))
         ));
         assert_eq!(
-            (sum(&blocks.view()), l1(&blocks.view())),
+            (
+                sum(&blocks.view(), &mut || ()),
+                l1(&blocks.view(), &mut || ())
+            ),
             (Ok(-128.0), Ok(128.0))
         );
-        assert_eq!(std(&blocks.view()), Ok(Some(0.0)));
+        assert_eq!(std(&blocks.view(), &mut || ()), Ok(Some(0.0)));
         let opaque = of("f4(2):\\x12");
         assert_eq!(
-            sum(&opaque.view()),
+            sum(&opaque.view(), &mut || ()),
             Err(Error::NotNumeric(crate::DType::F4))
         );
+    }
+
+    #[test]
+    fn far_from_zero_and_at_the_ends() {
+        let check = &mut || ();
+        let seconds = of("i64:[1700000000000,1700000000001,1700000000002]");
+        assert_eq!(std(&seconds.view(), check), Ok(Some((2.0f64 / 3.0).sqrt())));
+        assert_eq!(sum(&seconds.view(), check), Ok(5100000000003.0));
+        for scale in ["200", "-200", "307", "-308"] {
+            let ends = of(&format!("f64:[3e{scale},-4e{scale}]"));
+            let one: f64 = format!("1e{scale}").parse().expect("a number");
+            let near = |found: f64, expected: f64| (found / one - expected).abs() < 1e-14;
+            assert!(
+                l2(&ends.view(), check).is_ok_and(|l2| near(l2, 5.0)),
+                "{scale}"
+            );
+            let deviation = std(&ends.view(), check);
+            assert!(
+                deviation.is_ok_and(|std| std.is_some_and(|std| near(std, 3.5))),
+                "{scale}"
+            );
+        }
+        let zero = of("f64:[0,-0]");
+        assert_eq!(
+            (l2(&zero.view(), check), std(&zero.view(), check)),
+            (Ok(0.0), Ok(Some(0.0)))
+        );
+        let infinite = of("[inf,1]");
+        assert_eq!(l2(&infinite.view(), check), Ok(f64::INFINITY));
+        assert!(std(&infinite.view(), check).is_ok_and(|s| s.is_some_and(f64::is_nan)));
+    }
+
+    #[test]
+    fn a_long_tensor_is_taken_in_steps() {
+        let count = STEP / 4 * 3 + 5;
+        let values = (0..count).map(|i| 1e4 + (i % 7) as f32);
+        let data = values.flat_map(f32::to_le_bytes).collect();
+        let shape = crate::Shape::new(&[count as u64]).expect("a shape");
+        let long = crate::Tensor::new(crate::DType::F32, shape, data).expect("fits");
+        let mut checks = 0;
+        let deviation = std(&long.view(), &mut || checks += 1);
+        assert!(deviation.is_ok_and(|s| s.is_some_and(|s| (s - 2.0).abs() < 1e-6)));
+        assert_eq!(checks, 4);
+        let exact: f64 = (0..count).map(|i| 1e4 + (i % 7) as f64).sum();
+        assert_eq!(sum(&long.view(), &mut || checks += 1), Ok(exact));
+        assert_eq!(checks, 8);
     }
 }

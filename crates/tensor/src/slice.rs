@@ -27,7 +27,8 @@ enum Item {
     Ellipsis,
 }
 
-/// Reads a slice, with or without brackets around it.
+/// Reads a slice, with or without one pair of brackets around it, as in `[0:2, 1]`. Brackets around nothing but integers
+/// are refused: in numpy `a[0, 1]` is one element, and `a[[0, 1]]` gathers two rows.
 pub fn parse(text: &str) -> Result<Slice> {
     let mut cursor = Cursor { text, at: 0 };
     let bracketed = cursor.take("[");
@@ -47,7 +48,14 @@ pub fn parse(text: &str) -> Result<Slice> {
             break;
         }
     }
-    if bracketed && !cursor.take("]") || !cursor.at_end() {
+    if bracketed && !cursor.take("]") {
+        return Err(cursor.unexpected());
+    }
+    if bracketed && items.iter().all(|item| matches!(item, Item::Index(_))) {
+        let list = text[..cursor.at].trim().trim_matches(['[', ']']).trim();
+        return Err(Error::SliceList(list.chars().take(64).collect()));
+    }
+    if !cursor.at_end() {
         return Err(cursor.unexpected());
     }
     Ok(Slice { items })
@@ -219,6 +227,8 @@ mod tests {
             select("[2:5, :]", &[10, 4]),
             Ok((vec![3, 4], vec![(8, 12)]))
         );
+        assert_eq!(select(" [ 2:5 ] ", &[10, 4]), select("2:5", &[10, 4]));
+        assert_eq!(select("[3, ...]", &[10, 4]), select("3", &[10, 4]));
         assert_eq!(select("3", &[10, 4]), Ok((vec![4], vec![(12, 4)])));
         assert_eq!(select("...", &[]), Ok((vec![], vec![(0, 1)])));
         assert_eq!(
@@ -265,15 +275,7 @@ mod tests {
 
     #[test]
     fn what_numpy_has_and_slices_have_not_is_refused_by_name() {
-        for text in [
-            "None",
-            "newaxis, 0",
-            "[1, 2], 0",
-            "[[0]]",
-            "(1)",
-            "True",
-            "0, [1]",
-        ] {
+        for text in ["None", "newaxis, 0", "[[0]]", "(1)", "True", "0, [1]"] {
             assert!(
                 matches!(
                     parse(text),
@@ -282,6 +284,19 @@ mod tests {
                 "{text}"
             );
         }
+        for (text, list) in [
+            ("[0,1]", "0,1"),
+            ("[3]", "3"),
+            ("[1, 2], 0", "1, 2"),
+            (" [0, -1,] ", "0, -1,"),
+        ] {
+            assert_eq!(parse(text), Err(Error::SliceList(list.into())));
+        }
+        assert_eq!(
+            parse("[0,1]").unwrap_err().hint().as_deref(),
+            Some("SELECT modelstore.slice(tensor, '0,1');")
+        );
+        assert_eq!(parse("[[0,1]]"), Err(Error::SliceUnsupported("[".into())));
         assert_eq!(parse("None"), Err(Error::SliceUnsupported("None".into())));
         assert_eq!(parse("::-1"), Err(Error::SliceStep(-1)));
         assert_eq!(parse("1:2:0"), Err(Error::SliceStep(0)));

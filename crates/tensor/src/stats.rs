@@ -3,11 +3,12 @@
 use crate::DType;
 use crate::element::{Bool, Element};
 use crate::float8::{F8E4M3, F8E5M2};
+use crate::moments::{Moments, scale_for};
 use crate::simd::{Kernel, dispatch};
 
 mod lanes;
 
-/// What a zone map records of some elements. Sums and extremes leave NaN out; extremes include infinities.
+/// What a zone map records of some elements. All figures but the counts leave NaN out; extremes include infinities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stats {
     /// Elements, NaN included.
@@ -16,10 +17,10 @@ pub struct Stats {
     pub min: f64,
     /// The largest number; -infinity when there is none.
     pub max: f64,
-    /// The sum of all numbers.
-    pub sum: f64,
-    /// The sum of their squares.
-    pub sum_squares: f64,
+    /// The mean of all numbers; 0 when there is none.
+    pub mean: f64,
+    /// Their standard deviation as a population; 0 when there is none, NaN when one is infinite.
+    pub std: f64,
     /// The largest magnitude; 0 when there is no number.
     pub abs_max: f64,
     /// Zeros of either sign.
@@ -36,8 +37,8 @@ impl Stats {
         count: 0,
         min: f64::INFINITY,
         max: f64::NEG_INFINITY,
-        sum: 0.0,
-        sum_squares: 0.0,
+        mean: 0.0,
+        std: 0.0,
         abs_max: 0.0,
         zeros: 0,
         nans: 0,
@@ -66,29 +67,34 @@ impl Stats {
 
     /// The mean of all numbers.
     pub fn mean(&self) -> Option<f64> {
-        (self.numbers() > 0).then(|| self.sum / self.numbers() as f64)
+        (self.numbers() > 0).then_some(self.mean)
     }
 
     /// The standard deviation of all numbers as a population.
     pub fn std(&self) -> Option<f64> {
-        let mean = self.mean()?;
-        let variance = self.sum_squares / self.numbers() as f64 - mean * mean;
-        // Rounding may take it below zero; NaN stays NaN.
-        Some(if variance < 0.0 { 0.0 } else { variance.sqrt() })
+        (self.numbers() > 0).then_some(self.std)
     }
 
     /// The Euclidean norm of all numbers.
     pub fn l2(&self) -> f64 {
-        self.sum_squares.sqrt()
+        Moments::l2(&[self.moments()])
+    }
+
+    fn moments(&self) -> Moments {
+        Moments {
+            count: self.numbers(),
+            mean: self.mean,
+            std: self.std,
+        }
     }
 
     /// Adds the statistics of further elements.
     pub fn merge(&mut self, other: &Stats) {
+        let merged = Moments::merge(&[self.moments(), other.moments()]);
+        (self.mean, self.std) = (merged.mean, merged.std);
         self.count += other.count;
         self.min = lower(self.min, other.min);
         self.max = higher(self.max, other.max);
-        self.sum += other.sum;
-        self.sum_squares += other.sum_squares;
         self.abs_max = higher(self.abs_max, other.abs_max);
         self.zeros += other.zeros;
         self.nans += other.nans;
@@ -126,8 +132,62 @@ impl Kernel for ScanDoubles<'_> {
 
     #[inline(always)]
     fn run(self) -> Stats {
-        lanes::doubles(self.0, |v| v)
+        any_doubles(self.0, |v| v)
     }
+}
+
+/// The sum of all elements and the sum of their squares, NaN included; `None` for dtypes without numbers of their own.
+pub(crate) fn sums(dtype: DType, data: &[u8]) -> Option<(f64, f64)> {
+    dispatch(Sums { dtype, data })
+}
+
+/// The same of doubles in memory.
+pub(crate) fn sums_f64(values: &[f64]) -> (f64, f64) {
+    lanes::sums(values, |v| v)
+}
+
+struct Sums<'a> {
+    dtype: DType,
+    data: &'a [u8],
+}
+
+impl Kernel for Sums<'_> {
+    type Output = Option<(f64, f64)>;
+
+    #[inline(always)]
+    fn run(self) -> Option<(f64, f64)> {
+        let data = self.data;
+        Some(match self.dtype {
+            DType::F32 => lanes::sums(cut::<4>(data), |b| f32::from_le_bytes(b).into()),
+            DType::BF16 => lanes::sums(cut::<2>(data), |b| lanes::bf16_to_f32(b).into()),
+            DType::F16 => lanes::sums(cut::<2>(data), |b| lanes::f16_to_f32(b).into()),
+            DType::F64 => lanes::sums(cut::<8>(data), f64::from_le_bytes),
+            DType::U16 => lanes::sums(cut::<2>(data), |b| u16::from_le_bytes(b).into()),
+            DType::I16 => lanes::sums(cut::<2>(data), |b| i16::from_le_bytes(b).into()),
+            DType::U32 => lanes::sums(cut::<4>(data), |b| u32::from_le_bytes(b).into()),
+            DType::I32 => lanes::sums(cut::<4>(data), |b| i32::from_le_bytes(b).into()),
+            DType::U64 => lanes::sums(cut::<8>(data), |b| u64::from_le_bytes(b) as f64),
+            DType::I64 => lanes::sums(cut::<8>(data), |b| i64::from_le_bytes(b) as f64),
+            DType::Bool => lanes::sums(data, |b| Bool(b).to_f64()),
+            DType::U8 => lanes::sums(data, f64::from),
+            DType::I8 => lanes::sums(data, |b| f64::from(b as i8)),
+            DType::F8E4M3 => lanes::sums(data, |b| F8E4M3::load(&[b]).to_f64()),
+            DType::F8E5M2 => lanes::sums(data, |b| F8E5M2::load(&[b]).to_f64()),
+            _ => return None,
+        })
+    }
+}
+
+/// Doubles of any magnitude: where squares would overflow or vanish, the numbers are scaled and scanned once more.
+#[inline(always)]
+fn any_doubles<T: Copy>(elements: &[T], decode: impl Fn(T) -> f64 + Copy) -> Stats {
+    let mut stats = lanes::doubles(elements, decode);
+    let scale = scale_for(stats.abs_max);
+    if scale != 1.0 {
+        let scaled = lanes::doubles(elements, |element| decode(element) * scale);
+        (stats.mean, stats.std) = (scaled.mean / scale, scaled.std / scale);
+    }
+    stats
 }
 
 struct Scan<'a> {
@@ -145,7 +205,7 @@ impl Kernel for Scan<'_> {
             DType::F32 => lanes::singles(cut::<4>(data), f32::from_le_bytes),
             DType::BF16 => lanes::singles(cut::<2>(data), lanes::bf16_to_f32),
             DType::F16 => lanes::singles(cut::<2>(data), lanes::f16_to_f32),
-            DType::F64 => lanes::doubles(cut::<8>(data), f64::from_le_bytes),
+            DType::F64 => any_doubles(cut::<8>(data), f64::from_le_bytes),
             DType::U16 => lanes::doubles(cut::<2>(data), |b| u16::from_le_bytes(b).into()),
             DType::I16 => lanes::doubles(cut::<2>(data), |b| i16::from_le_bytes(b).into()),
             DType::U32 => lanes::doubles(cut::<4>(data), |b| u32::from_le_bytes(b).into()),
@@ -186,9 +246,14 @@ fn bytes<E: Element>(data: &[u8]) -> Stats {
             *count += tables.iter().map(|t| u64::from(t[i])).sum::<u64>();
         }
     }
+    let values = || {
+        (0..=u8::MAX)
+            .map(|code| E::load(&[code]).to_f64())
+            .zip(counts)
+    };
+    let numbers = || values().filter(|(value, count)| *count > 0 && !value.is_nan());
     let mut stats = Stats::EMPTY;
-    for (code, &count) in (0..=u8::MAX).zip(&counts) {
-        let value = E::load(&[code]).to_f64();
+    for (value, count) in values() {
         stats.count += count;
         if count == 0 {
             continue;
@@ -200,10 +265,17 @@ fn bytes<E: Element>(data: &[u8]) -> Stats {
         stats.min = lower(stats.min, value);
         stats.max = higher(stats.max, value);
         stats.abs_max = higher(stats.abs_max, value.abs());
-        stats.sum += value * count as f64;
-        stats.sum_squares += value * value * count as f64;
         stats.zeros += if value == 0.0 { count } else { 0 };
         stats.infs += if value.is_infinite() { count } else { 0 };
+    }
+    let total = stats.numbers() as f64;
+    if total > 0.0 {
+        stats.mean = numbers().map(|(value, n)| value * n as f64).sum::<f64>() / total;
+        let squares = numbers().map(|(value, n)| {
+            let difference = value - stats.mean;
+            difference * difference * n as f64
+        });
+        stats.std = (squares.sum::<f64>() / total).sqrt();
     }
     stats
 }

@@ -9,8 +9,8 @@ mod cursor;
 mod parse;
 mod print;
 
-pub use parse::parse;
-pub use print::format;
+pub use parse::{parse, parse_checked};
+pub use print::{format, format_json};
 
 #[cfg(test)]
 mod tests;

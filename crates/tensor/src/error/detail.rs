@@ -4,6 +4,15 @@ use crate::dtype::Kind;
 use crate::{DType, Error, Shape};
 
 impl Error {
+    /// A statement to run instead; `None` when there is none to suggest.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::SliceList(list) => Some(format!("SELECT modelstore.slice(tensor, '{list}');")),
+            Error::SliceUnsupported(_) => Some("SELECT modelstore.slice(tensor, '0:2, :');".into()),
+            _ => None,
+        }
+    }
+
     /// What was expected instead, as a sentence; `None` when the message says it all.
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -54,6 +63,9 @@ impl Error {
             ),
             Error::SliceUnsupported(_) => Some(
                 "Supported are integers, start:stop:step with a positive step, and one \"...\".".into(),
+            ),
+            Error::SliceList(_) => Some(
+                "numpy takes [0, 1] inside its brackets as rows to gather, which slices do not. Without brackets the integers index one dimension each.".into(),
             ),
             Error::SliceStep(_) => Some("A step is one or more.".into()),
             Error::SliceEllipsis => Some("Only one dimension list can be left open.".into()),

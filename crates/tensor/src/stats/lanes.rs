@@ -6,8 +6,43 @@ use super::{Stats, higher, lower};
 /// A power of two. Two or four vectors, which also hides the latency of the additions.
 const LANES: usize = 16;
 
-/// Groups after which the counters of the lanes are emptied; fits 32 bits.
-const GROUPS: usize = 1 << 20;
+/// Groups in a block: after each, what the lanes hold is added to the whole, so that sums stay short.
+const GROUPS: usize = 1 << 8;
+
+/// Elements, at most, whose mean is what all others are taken relative to.
+const PILOT: usize = 4096;
+
+/// Numbers relative to a base: how many, their mean and the sum of squared differences to it.
+struct Offsets {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Offsets {
+    /// Adds a block of `count` numbers of which the sum and the sum of squares are known.
+    ///
+    /// The difference of sums is harmless here: the base is the mean of some of the numbers, so what it loses is small
+    /// beside the deviation of all of them. Blocks are combined as [`crate::moments`] says.
+    fn add(&mut self, count: f64, sum: f64, sum_squares: f64) {
+        if count == 0.0 {
+            return;
+        }
+        let mean = sum / count;
+        let squares = sum_squares - sum * mean;
+        let squares = if squares < 0.0 { 0.0 } else { squares };
+        let total = self.count + count;
+        if self.mean.is_finite() && mean.is_finite() {
+            let difference = mean - self.mean;
+            self.mean += difference * (count / total);
+            self.squares += squares + difference * difference * (self.count * (count / total));
+        } else {
+            self.mean += mean;
+            self.squares = f64::NAN;
+        }
+        self.count = total;
+    }
+}
 
 /// The single a `bf16` is the upper half of.
 #[inline(always)]
@@ -44,8 +79,9 @@ macro_rules! scan_lanes {
             let (groups, rest) = elements.as_chunks::<LANES>();
             let mut min = [<$float>::INFINITY; LANES];
             let mut max = [<$float>::NEG_INFINITY; LANES];
-            let mut sum = [0f64; LANES];
-            let mut sum_squares = [0f64; LANES];
+            let base = pilot(elements, decode);
+            let base = base as $float;
+            let mut offsets = Offsets { count: 0.0, mean: 0.0, squares: 0.0 };
             let (mut zeros, mut nans, mut infs) = (0u64, 0u64, 0u64);
             // The last group is filled up with NaN, which changes nothing but its own counter.
             let mut last = [<$float>::NAN; LANES];
@@ -54,6 +90,8 @@ macro_rules! scan_lanes {
             }
             let blocks = groups.chunks(GROUPS).map(Ok).chain(std::iter::once(Err(last)));
             for block in blocks {
+                let mut sum = [0f64; LANES];
+                let mut sum_squares = [0f64; LANES];
                 let mut zero = [0 as $counter; LANES];
                 let mut nan = [0 as $counter; LANES];
                 let mut inf = [0 as $counter; LANES];
@@ -62,20 +100,29 @@ macro_rules! scan_lanes {
                         let value = values[i];
                         min[i] = if value < min[i] { value } else { min[i] };
                         max[i] = if value > max[i] { value } else { max[i] };
-                        let number = f64::from(if value.is_nan() { 0.0 } else { value });
-                        sum[i] += number;
-                        sum_squares[i] += number * number;
+                        let number = if value.is_nan() { base } else { value };
+                        let offset = f64::from(number) - f64::from(base);
+                        sum[i] += offset;
+                        sum_squares[i] += offset * offset;
                         zero[i] += <$counter>::from(value == 0.0);
                         nan[i] += <$counter>::from(value.is_nan());
                         inf[i] += <$counter>::from(value.abs() == <$float>::INFINITY);
                     }
                 };
-                match block {
-                    Ok(groups) => groups.iter().for_each(|group| step(group.map(decode))),
-                    Err(last) => step(last),
-                }
+                let count = match block {
+                    Ok(groups) => {
+                        groups.iter().for_each(|group| step(group.map(decode)));
+                        groups.len() * LANES
+                    }
+                    Err(last) => {
+                        step(last);
+                        LANES
+                    }
+                };
                 zeros += zero.iter().map(|&n| u64::from(n)).sum::<u64>();
-                nans += nan.iter().map(|&n| u64::from(n)).sum::<u64>();
+                let block_nans = nan.iter().map(|&n| u64::from(n)).sum::<u64>();
+                nans += block_nans;
+                offsets.add((count as u64 - block_nans) as f64, add_up(sum), add_up(sum_squares));
                 infs += inf.iter().map(|&n| u64::from(n)).sum::<u64>();
             }
             let min = min.iter().fold(f64::INFINITY, |a, &b| lower(a, b.into()));
@@ -86,8 +133,8 @@ macro_rules! scan_lanes {
                 count,
                 min,
                 max,
-                sum: add_up(sum),
-                sum_squares: add_up(sum_squares),
+                mean: if nans < count { f64::from(base) + offsets.mean } else { 0.0 },
+                std: if nans < count { (offsets.squares / offsets.count).sqrt() } else { 0.0 },
                 abs_max: if nans < count { min.abs().max(max.abs()) } else { 0.0 },
                 zeros,
                 nans,
@@ -105,6 +152,53 @@ scan_lanes!(
     /// All other elements.
     doubles, f64, u64
 );
+
+/// The mean of the finite ones of the first elements, never beyond the least and the greatest of them; 0 of none.
+#[inline(always)]
+fn pilot<T: Copy, F: Into<f64>>(elements: &[T], decode: impl Fn(T) -> F) -> f64 {
+    let (mut count, mut sum) = (0u32, 0.0);
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    for &element in elements.iter().take(PILOT) {
+        let value = decode(element).into();
+        if value.is_finite() {
+            count += 1;
+            sum += value;
+            min = lower(min, value);
+            max = higher(max, value);
+        }
+    }
+    if count == 0 {
+        0.0
+    } else {
+        (sum / f64::from(count)).clamp(min, max)
+    }
+}
+
+/// The sum of elements and the sum of their squares.
+#[inline(always)]
+pub(super) fn sums<T: Copy>(elements: &[T], decode: impl Fn(T) -> f64 + Copy) -> (f64, f64) {
+    let (mut total, mut total_squares) = (0.0, 0.0);
+    for block in elements.chunks(GROUPS * LANES) {
+        let mut sum = [0f64; LANES];
+        let mut sum_squares = [0f64; LANES];
+        let (groups, rest) = block.as_chunks::<LANES>();
+        for group in groups {
+            for i in 0..LANES {
+                let value = decode(group[i]);
+                sum[i] += value;
+                sum_squares[i] += value * value;
+            }
+        }
+        for (i, &element) in rest.iter().enumerate() {
+            let value = decode(element);
+            sum[i] += value;
+            sum_squares[i] += value * value;
+        }
+        total += add_up(sum);
+        total_squares += add_up(sum_squares);
+    }
+    (total, total_squares)
+}
 
 /// Adds lanes pairwise, the far half to the near half.
 fn add_up(mut lanes: [f64; LANES]) -> f64 {

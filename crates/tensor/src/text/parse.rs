@@ -9,17 +9,28 @@ const A_VALUE: &str = "an element or an opening bracket";
 const A_SEPARATOR: &str = "a comma or a closing bracket";
 const A_HEX_PAYLOAD: &str = "\\x and two hexadecimal digits for each byte";
 
+/// Elements read between two calls of a check: some milliseconds.
+const CHECK_ELEMENTS: usize = 1 << 14;
+
+/// Bytes of hexadecimal digits read between two calls of a check.
+const CHECK_BYTES: usize = 1 << 20;
+
 /// Reads a tensor.
 pub fn parse(text: &str) -> Result<Tensor> {
+    parse_checked(text, &mut || ())
+}
+
+/// The same, with a call of `check` now and then, which may unwind.
+pub fn parse_checked(text: &str, check: &mut dyn FnMut()) -> Result<Tensor> {
     let mut cursor = Cursor { text, at: 0 };
     if cursor.peek().is_none() {
         return Err(Error::EmptyText);
     }
     let (dtype, stated) = prefix(&mut cursor)?;
     let (shape, data) = if cursor.peek() == Some(b'\\') {
-        hexadecimal(&mut cursor, dtype, stated)?
+        hexadecimal(&mut cursor, dtype, stated, check)?
     } else {
-        with_element!(dtype, E => elements::<E>(&mut cursor, stated)?, _ => {
+        with_element!(dtype, E => elements::<E>(&mut cursor, stated, check)?, _ => {
             return Err(cursor.unexpected(A_HEX_PAYLOAD));
         })
     };
@@ -79,6 +90,7 @@ fn hexadecimal(
     cursor: &mut Cursor<'_>,
     dtype: DType,
     stated: Option<Shape>,
+    check: &mut dyn FnMut(),
 ) -> Result<(Shape, Vec<u8>)> {
     let shape = stated.ok_or(Error::ShapeRequired { dtype })?;
     let expected = shape.byte_len(dtype)?;
@@ -87,7 +99,15 @@ fn hexadecimal(
     };
     cursor.at += 2;
     let bytes = digits.as_bytes();
-    let count = bytes.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let mut count = 0;
+    for piece in bytes.chunks(CHECK_BYTES) {
+        let digits = piece.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        count += digits;
+        check();
+        if digits < piece.len() {
+            break;
+        }
+    }
     if count % 2 != 0 {
         cursor.at += count;
         return Err(cursor.unexpected(A_HEX_PAYLOAD));
@@ -103,10 +123,15 @@ fn hexadecimal(
         });
     }
     let (pairs, _) = bytes[..count].as_chunks::<2>();
-    let data = pairs
-        .iter()
-        .map(|&[high, low]| digit(high) << 4 | digit(low))
-        .collect();
+    let mut data = Vec::with_capacity(pairs.len());
+    for piece in pairs.chunks(CHECK_BYTES) {
+        data.extend(
+            piece
+                .iter()
+                .map(|&[high, low]| digit(high) << 4 | digit(low)),
+        );
+        check();
+    }
     cursor.at += count;
     Ok((shape, data))
 }
@@ -135,10 +160,17 @@ struct Nesting {
 fn elements<E: Element>(
     cursor: &mut Cursor<'_>,
     stated: Option<Shape>,
+    check: &mut dyn FnMut(),
 ) -> Result<(Shape, Vec<u8>)> {
     let mut data = Vec::new();
+    let mut until_check = CHECK_ELEMENTS;
     let mut nesting = Nesting::default();
     loop {
+        until_check -= 1;
+        if until_check == 0 {
+            until_check = CHECK_ELEMENTS;
+            check();
+        }
         // A value is due here.
         match cursor.peek() {
             Some(b'[') => {

@@ -1,25 +1,64 @@
 //! Writing the text form.
 
 use crate::convert::{elements, with_element};
-use crate::element::Element;
+use crate::dtype::Kind;
+use crate::element::{Element, Number};
 use crate::{DType, Shape, TensorView};
 use std::fmt::{Result, Write};
 
 /// Text is handed on in pieces of about this size.
 const PIECE: usize = 8192;
 
-/// Writes a tensor, so that [`super::parse`] reads the same bits.
+/// Writes a tensor, so that [`super::parse`] reads the same bits. `out` gets it in small pieces, and may unwind.
 pub fn format(view: &TensorView<'_>, out: &mut impl Write) -> Result {
-    let (dtype, data) = (view.dtype(), view.data());
-    let hexadecimal = match dtype {
-        DType::Bool => data.iter().any(|&b| b > 1),
-        _ => false,
-    };
-    out.write_str(dtype.name())?;
-    if !hexadecimal {
-        with_element!(dtype, E => return print_elements::<E>(view.shape(), data, out), _ => ());
+    out.write_str(view.dtype().name())?;
+    if !is_hexadecimal(view) {
+        // Of no elements the brackets do not say the shape.
+        if view.shape().elements() == 0 {
+            write!(out, "{}", view.shape())?;
+        }
+        out.write_str(":")?;
+        with_element!(view.dtype(), E => return print_elements::<E>(view, E::print, out), _ => ());
     }
     write!(out, "{}:\\x", view.shape())?;
+    digits(view.data(), out)
+}
+
+/// Writes the elements as nested lists of JSON. A number reads back as the same one in its dtype, and of floats below
+/// 32 bits it is the exact value, not the shortest decimal that would do: 65504, not 65500. What JSON has no number for
+/// is a string: -0, whose sign others drop, infinities, NaN, hexadecimal digits.
+pub fn format_json(view: &TensorView<'_>, out: &mut impl Write) -> Result {
+    if !is_hexadecimal(view) {
+        with_element!(view.dtype(), E => return print_elements::<E>(view, print_json, out), _ => ());
+    }
+    out.write_str("\"\\\\x")?;
+    digits(view.data(), out)?;
+    out.write_str("\"")
+}
+
+fn print_json<E: Element>(value: E, out: &mut String) {
+    match value.to_number() {
+        Number::Float(f) if !f.is_finite() || f == 0.0 && f.is_sign_negative() => {
+            out.push('"');
+            value.print(out);
+            out.push('"');
+        }
+        Number::Float(f) if E::BYTES < 4 => f.print(out),
+        _ => value.print(out),
+    }
+}
+
+/// Whether the elements are printed as hexadecimal digits.
+fn is_hexadecimal(view: &TensorView<'_>) -> bool {
+    match view.dtype() {
+        // The largest of a piece at a time, which the compiler vectorises.
+        DType::Bool => (view.data().chunks(PIECE))
+            .any(|piece| piece.iter().fold(0, |most, &b| most.max(b)) > 1),
+        dtype => matches!(dtype.kind(), Kind::Opaque | Kind::Quantised),
+    }
+}
+
+fn digits(data: &[u8], out: &mut impl Write) -> Result {
     let mut piece = String::with_capacity(PIECE + 2);
     for &byte in data {
         let digit = |d: u8| char::from(if d < 10 { b'0' + d } else { b'a' + d - 10 });
@@ -30,9 +69,14 @@ pub fn format(view: &TensorView<'_>, out: &mut impl Write) -> Result {
     flush(&mut piece, out, 0)
 }
 
-fn print_elements<E: Element>(shape: &Shape, data: &[u8], out: &mut impl Write) -> Result {
+fn print_elements<E: Element>(
+    view: &TensorView<'_>,
+    print: impl Fn(E, &mut String),
+    out: &mut impl Write,
+) -> Result {
+    let (shape, data) = (view.shape(), view.data());
     if shape.elements() == 0 {
-        return write!(out, "{shape}:[]");
+        return out.write_str("[]");
     }
     let dims = shape.dims();
     // Rank 0 is one row of one element without brackets.
@@ -41,7 +85,6 @@ fn print_elements<E: Element>(shape: &Shape, data: &[u8], out: &mut impl Write) 
         .map_or((dims, 1), |(last, outer)| (outer, *last));
     let mut indices = [0u64; Shape::MAX_RANK];
     let mut piece = String::with_capacity(PIECE + 256);
-    piece.push(':');
     brackets(&mut piece, '[', dims.len());
     let mut values = elements::<E>(data);
     loop {
@@ -50,7 +93,7 @@ fn print_elements<E: Element>(shape: &Shape, data: &[u8], out: &mut impl Write) 
                 piece.push(',');
             }
             let Some(value) = values.next() else { break };
-            value.print(&mut piece);
+            print(value, &mut piece);
             flush(&mut piece, out, PIECE)?;
         }
         // How many dimensions end with this row, besides the row itself.

@@ -256,3 +256,62 @@ proptest! {
         }
     }
 }
+
+/// What jsonb shows, read as a double, is the element; what it cannot show is quoted.
+#[test]
+fn json_of_small_floats_is_exact() {
+    let json = |text: &str| {
+        let mut out = String::new();
+        format_json(&parse(text).expect("a tensor").view(), &mut out).expect("a string takes all");
+        out
+    };
+    assert_eq!(
+        json("f16:[65504,0.1,-0]"),
+        r#"[65504,0.0999755859375,"-0"]"#
+    );
+    assert_eq!(
+        json("bf16:[[0.26953125],[nan]]"),
+        r#"[[0.26953125],["NaN"]]"#
+    );
+    assert_eq!(json("f16:[nan(0x7e01)]"), r#"["nan(0x7e01)"]"#);
+    assert_eq!(json("[0.1,-inf,1e-30]"), r#"[0.1,"-Infinity",1e-30]"#);
+    assert_eq!(
+        json("c64(1):\\x0123456789abcdef"),
+        r#""\\x0123456789abcdef""#
+    );
+    assert_eq!(json("u64:18446744073709551615"), "18446744073709551615");
+    assert_eq!(json("bool:[true]"), "[true]");
+    assert_eq!(json("f32(3,0):[]"), "[]");
+    for code in 0..=u16::MAX {
+        for (dtype, value) in [
+            (DType::F16, half::f16::from_bits(code).to_f64()),
+            (DType::BF16, half::bf16::from_bits(code).to_f64()),
+        ] {
+            if !value.is_finite() || value == 0.0 {
+                continue;
+            }
+            let data = code.to_le_bytes();
+            let scalar = TensorView::new(dtype, Shape::new(&[]).expect("a shape"), &data);
+            let mut out = String::new();
+            format_json(&scalar.expect("fits"), &mut out).expect("a string takes all");
+            assert_eq!(out.parse(), Ok(value), "{dtype} {code:#06x}");
+            let back = parse(&format!("{dtype}:{out}")).expect("a tensor");
+            assert_eq!(back.data(), data, "{dtype} {code:#06x}");
+        }
+    }
+}
+
+#[test]
+fn reading_and_writing_look_up_now_and_then() {
+    let many = format!("f32:[{}1]", "0,".repeat(100_000));
+    let mut checks = 0;
+    let tensor = parse_checked(&many, &mut || checks += 1).expect("a tensor");
+    assert!(checks >= 6, "{checks}");
+    checks = 0;
+    crate::convert::cast_checked(&tensor.view(), DType::F64, &mut || checks += 1).expect("casts");
+    assert!(checks >= 1);
+    let hexadecimal = format!("c64(500000):\\x{}", "00".repeat(4_000_000));
+    checks = 0;
+    parse_checked(&hexadecimal, &mut || checks += 1).expect("a tensor");
+    assert!(checks >= 8, "{checks}");
+}
