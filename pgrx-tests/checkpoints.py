@@ -86,15 +86,20 @@ def exported_sha256(db: Connection, id: uuid.UUID, file_name: str = "model.safet
     return hashlib.sha256(exported(db, id, file_name)).hexdigest()
 
 
-def latest(db: Connection, model: uuid.UUID) -> uuid.UUID | None:
+def latest(db: Connection, model: uuid.UUID, session: uuid.UUID | None = None) -> uuid.UUID | None:
     """What get_latest_checkpoint says."""
-    return db.execute("SELECT modelstore.get_latest_checkpoint(%s)", (model,)).fetchone()[0]
+    return db.execute("SELECT modelstore.get_latest_checkpoint(%s, %s)", (model, session)).fetchone()[0]
 
 
-def best(db: Connection, model: uuid.UUID, *arguments: str) -> uuid.UUID | None:
+def best(db: Connection, model: uuid.UUID, *arguments: object, session: uuid.UUID | None = None) -> uuid.UUID | None:
     """What get_best_checkpoint says."""
-    query = f"SELECT modelstore.get_best_checkpoint(%s{', %s' * len(arguments)})"
-    return db.execute(query, (model, *arguments)).fetchone()[0]
+    query = f"SELECT modelstore.get_best_checkpoint(%s{', %s' * len(arguments)}, session_id => %s)"
+    return db.execute(query, (model, *arguments, session)).fetchone()[0]
+
+
+def parents(db: Connection) -> dict[uuid.UUID, uuid.UUID | None]:
+    """The checkpoint that each continues."""
+    return dict(db.execute("SELECT checkpoint_id, parent_checkpoint_id FROM store.model_checkpoints").fetchall())
 
 
 def chunk_bytes(db: Connection) -> tuple[int, int]:

@@ -96,17 +96,17 @@ def test_llama_names(db) -> None:
     assert names == [(f"model.layers.{i}", each) for i in range(3)]
 
 
-def test_tied_weights_count_once_and_equal_constants_twice(db) -> None:
+def test_tied_weights_count_once_and_equal_ones_each(db) -> None:
     shared = random_tensor(9, 30, 20)
     tensors = {
-        "a.weight": shared, "b.weight": shared.copy(),
+        "embed_tokens.weight": shared, "lm_head.weight": shared.copy(), "a.weight": shared.copy(), "b.weight": shared.copy(),
         "a.bias": np.zeros(20, "float32"), "b.bias": np.zeros(20, "float32"),
         "a.scale": np.ones((4, 5), "float32"), "b.scale": np.ones((4, 5), "float32"),
         "a.equal": random_tensor(10, 20), "b.equal": random_tensor(10, 20),
     }  # fmt: skip
     imported = import_model(db, safetensors_bytes(tensors))
-    assert (imported.weights, imported.parameters) == (8, sum(a.size for a in tensors.values()))
-    counted = 30 * 20 + 4 * 20 + 2 * 20
+    counted = 3 * 30 * 20 + 4 * 20 + 2 * 20
+    assert (imported.weights, imported.parameters) == (10, counted)
     view = "SELECT parameters, trainable_parameters, raw_bytes FROM store.v_model_architecture"
     assert db.execute(view).fetchone() == (counted, counted, 4 * counted)
     totals = db.execute("SELECT total_parameters, total_bytes FROM modelstore.calculate_model_parameters(%s)", (imported.model_id,))

@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from checkpoints import checkpoint, exported, file_of_weights, latest, register
+from checkpoints import checkpoint, exported, file_of_weights, latest, register, start
 from models import random_tensor, raw_file, safetensors_bytes, to_bf16
 from observe import problems
+from psycopg.types.json import Jsonb
 from transfer import import_model, refusal, rows_left
 
 CREATE = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea)"
@@ -205,13 +206,97 @@ def test_a_config_that_gives_the_number_itself(key: str, db) -> None:
 def test_tied_matrices_count_once(db) -> None:
     shared = random_tensor(1, 20, 10)
     config = {"num_parameters": 200 + 10}
-    tied = {"in.weight": shared, "out.weight": shared.copy(), "norm": random_tensor(2, 10)}
-    assert checkpoint(db, register(db, "tied", config=config), safetensors_bytes(tied)).tensors == 3
-    apart = tied | {"out.weight": random_tensor(3, 20, 10)}
+    tied = {"wte.weight": shared, "lm_head.weight": shared.copy(), "norm": random_tensor(2, 10)}
+    made = checkpoint(db, register(db, "tied", config=config), safetensors_bytes(tied))
+    assert (made.tensors, made.parameters) == (3, 210)
+    apart = tied | {"lm_head.weight": random_tensor(3, 20, 10)}
     assert refusal(db, CREATE, register(db, "apart", config=config), safetensors_bytes(apart)).sqlstate == "23514"
+    # The config may say that they are not, or that others are.
+    no = register(db, "no", config={"num_parameters": 410, "tie_word_embeddings": False})
+    assert checkpoint(db, no, safetensors_bytes(tied)).parameters == 410
+    others = {"in.weight": shared, "out.weight": shared.copy()}
+    named = register(db, "named", config={"num_parameters": 200, "tied_weights": [["in.weight", "out.weight"]]})
+    assert checkpoint(db, named, safetensors_bytes(others)).parameters == 200
     # Equal vectors, such as norms that have not moved, are parameters of their own.
     norms = {"a": np.ones(10, "float32"), "b": np.ones(10, "float32")}
     assert checkpoint(db, register(db, "norms", config={"num_parameters": 20}), safetensors_bytes(norms)).tensors == 2
+
+
+@pytest.mark.parametrize("names", [("net.fc.weight", "target_net.fc.weight"), ("wte.weight", "ema.wte.weight"), ("a", "b")])
+def test_copies_are_parameters_of_their_own(names: tuple[str, str], db) -> None:
+    """At step 0 an average or a target network is equal to what it is of; a step later it is not."""
+    start, moved = random_tensor(1, 20, 10), random_tensor(2, 20, 10)
+    model = register(db, config={"num_parameters": 400})
+    made = checkpoint(db, model, safetensors_bytes(dict.fromkeys(names, start)), 0)
+    assert (made.tensors, made.parameters, made.reused_bytes) == (2, 400, 800)
+    assert checkpoint(db, model, safetensors_bytes({names[0]: moved, names[1]: start}), 1).parameters == 400
+    # The same for the weights of a model.
+    model = import_model(db, safetensors_bytes(dict.fromkeys(names, start)), "imported")
+    counted = db.execute("SELECT parameters FROM store.v_model_architecture WHERE model_id = %s", (model.model_id,)).fetchone()
+    assert (model.parameters, counted) == (400, (400,))
+
+
+def test_parameters_are_counted_alike_everywhere(db) -> None:
+    shared = random_tensor(1, 20, 10)
+    data = safetensors_bytes({"lm_head.weight": shared, "model.embed_tokens.weight": shared, "ids": np.arange(7)})
+    imported = import_model(db, data, "m")
+    model = imported.model_id
+    made = checkpoint(db, model, data)
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (made.checkpoint_id,)).fetchone()
+    seen = [imported.parameters, made.parameters]
+    for id in (model, restored):
+        seen += db.execute("SELECT parameters FROM store.v_model_architecture WHERE model_id = %s", (id,)).fetchone()
+        seen += db.execute("SELECT total_parameters FROM modelstore.calculate_model_parameters(%s)", (id,)).fetchone()
+    (bare,) = db.execute("SELECT modelstore.register_model('bare', '1')").fetchone()
+    seen += db.execute("SELECT parameters FROM modelstore.add_safetensors(%s, 'a.safetensors', %b::bytea)", (bare, data)).fetchone()
+    assert seen == [207] * 7
+
+
+def mask(*values: float) -> np.ndarray:
+    array = np.zeros((4, 4), "float32")
+    array.flat[: len(values)] = values
+    return array
+
+
+@pytest.mark.parametrize("name", ["h.0.attn.mask", "causal_mask", "h.0.attn.masked_bias"])
+def test_a_mask_may_be_infinitely_low(name: str, db, model) -> None:
+    data = safetensors_bytes(GOOD | {name: mask(-np.inf, -np.inf)})
+    assert exported(db, checkpoint(db, model, data).checkpoint_id) == data
+    for bad in (mask(np.nan), mask(np.inf), mask(-np.inf, np.inf), mask(-np.inf, np.nan)):
+        error = refusal(db, CREATE, model, safetensors_bytes(GOOD | {name: bad}))
+        assert (error.sqlstate, error.message_primary) == ("23514", f'tensor "{name}" of the checkpoint is not finite')
+    # The weights beside it are held to the rule as ever.
+    low = GOOD["b.bias"].copy()
+    low[0] = -np.inf
+    assert refusal(db, CREATE, model, safetensors_bytes(GOOD | {name: mask(-np.inf), "b.bias": low})).sqlstate == "23514"
+
+
+def test_a_mask_by_another_name(db, model) -> None:
+    data = safetensors_bytes(GOOD | {"h.0.attn.future_bias": mask(-np.inf)})
+    assert refusal(db, CREATE, model, data).sqlstate == "23514"
+    db.execute("SET modelstore.mask_buffers = 'other, future_bias'")
+    assert checkpoint(db, model, data).tensors == 4
+
+
+def test_a_mask_is_no_parameter(db) -> None:
+    count = sum(a.size for a in GOOD.values())
+    model = register(db, config={"num_parameters": count})
+    assert checkpoint(db, model, safetensors_bytes(GOOD | {"attn.mask": mask(-np.inf)})).tensors == 4
+
+
+@pytest.mark.parametrize("figures", [{"loss": "low"}, {"loss": None}, {"loss": [1]}, {"loss": {"mean": 1}}, {"": 1}, [1], 3])
+def test_metrics_follow_the_rules_of_log_metrics(figures: object, db, model) -> None:
+    with_metrics = CREATE.replace("::bytea)", "::bytea, metrics => %s)")
+    error = refusal(db, with_metrics, model, safetensors_bytes(GOOD), Jsonb(figures))
+    logged = refusal(db, "SELECT modelstore.log_metrics(%s, 1, %s)", start(db, model), Jsonb(figures))
+    seen = [(e.sqlstate, e.message_primary, e.message_detail) for e in (error, logged)]
+    assert seen[0] == seen[1]
+    assert error.sqlstate == "22023"
+    assert refusal(db, with_metrics, model, safetensors_bytes(GOOD), '{"loss": 1e400}').sqlstate == "22003"
+    good = {"loss": 0.5, "nan": "NaN", "inf": "-inf", "done": True}
+    made = checkpoint(db, model, safetensors_bytes(GOOD), metrics=good)
+    kept = db.execute("SELECT metrics FROM store.model_checkpoints WHERE checkpoint_id = %s", (made.checkpoint_id,)).fetchone()
+    assert kept == (good,)
 
 
 def test_bf16_of_good_weights_is_good(db, model) -> None:

@@ -6,9 +6,10 @@ import json
 
 import psycopg
 import pytest
-from checkpoints import best, checkpoint, chunk_bytes, exported, latest, needed_chunk_bytes, register, start
+from checkpoints import best, checkpoint, chunk_bytes, exported, latest, needed_chunk_bytes, parents, register, start
+from harness import wait_until
 from models import random_tensor, safetensors_bytes
-from observe import problems
+from observe import aside, is_blocked, problems
 from transfer import refusal, rows_left
 
 
@@ -31,6 +32,40 @@ def test_two_in_one_transaction(db, model) -> None:
     assert parents == list(zip(made, [None, *made[:-1]], strict=True))
 
 
+CREATE = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL, 5, NULL, %b::bytea)"
+SEQUENCES = "SELECT checkpoint_id, sequence FROM store.model_checkpoints ORDER BY sequence"
+
+
+def test_two_sessions_at_once(db, connect, model) -> None:
+    """They take turns: the one that commits last is the newest."""
+    first, second = connect(), connect()
+    first.execute("BEGIN")
+    made = [first.execute(CREATE, (model, weights(i))).fetchone()[0] for i in range(2)]
+    waiting = aside(second, CREATE, (model, weights(3)))
+    wait_until(lambda: is_blocked(db, second.info.backend_pid), "the second session waits", 10)
+    # Another model does not.
+    checkpoint(db, register(db, "other"), weights(4), 5)
+    first.execute("COMMIT")
+    assert waiting.join().error is None
+    made.append(waiting.rows[0][0])
+    assert latest(db, model) == made[-1]
+    mine = SEQUENCES.replace("ORDER", "WHERE model_id = %s ORDER")
+    assert db.execute(mine, (model,)).fetchall() == [(id, i) for i, id in enumerate(made, 1)]
+    (identity,) = db.execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 'store.model_checkpoints'::regclass AND attidentity <> ''").fetchone()
+    assert identity == 0
+
+
+def test_an_older_snapshot_gives_no_number_twice(db, connect, model) -> None:
+    session = connect()
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    session.execute("SELECT count(*) FROM store.model_checkpoints")
+    made = checkpoint(db, model, weights(1), 5).checkpoint_id
+    assert refusal(session, CREATE, model, weights(2)).sqlstate == "40001"
+    session.execute("ROLLBACK")
+    again = session.execute(CREATE, (model, weights(2))).fetchone()[0]
+    assert db.execute(SEQUENCES).fetchall() == [(made, 1), (again, 2)]
+
+
 def test_a_clock_that_goes_backwards_changes_nothing(db, model) -> None:
     made = [checkpoint(db, model, weights(i), step=3).checkpoint_id for i in range(3)]
     db.execute("UPDATE store.model_checkpoints SET created_at = '2000-01-01' WHERE checkpoint_id = %s", (made[2],))
@@ -51,9 +86,8 @@ def test_steps_that_repeat_in_another_run(db, model) -> None:
     assert latest(db, model) == a20
     b20 = checkpoint(db, model, weights(4), 20, second).checkpoint_id
     assert latest(db, model) == b20
-    # The parent is the one before in the same run; the first of a run continues the newest of the model.
-    parent = dict(db.execute("SELECT checkpoint_id, parent_checkpoint_id FROM store.model_checkpoints").fetchall())
-    assert parent == {a10: None, a20: a10, b10: a20, b20: b10}
+    # The parent is the one before in the same run; the first of a run continues none unless it was resumed from one.
+    assert parents(db) == {a10: None, a20: a10, b10: None, b20: b10}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +121,7 @@ def test_unknown_models(db) -> None:
 
 
 def test_the_best(db, model) -> None:
-    figures = [{"loss": 3, "acc": 0.5}, {"loss": "NaN"}, {"loss": 1.5}, {"acc": 0.7}, None, {"loss": "low"}, {"loss": None}]
+    figures = [{"loss": 3, "acc": 0.5, "done": False}, {"loss": "NaN"}, {"loss": 1.5}, {"acc": 0.7, "done": True}, None]
     ids = []
     for i, metrics in enumerate(figures):
         ids.append(checkpoint(db, model, weights(i), i, **({"metrics": metrics} if metrics else {})).checkpoint_id)
@@ -96,11 +130,14 @@ def test_the_best(db, model) -> None:
     assert best(db, model, "acc", "max") == ids[3]
     assert best(db, model, "acc") == ids[0]
     assert best(db, model, "perplexity") is None
-    ids.append(checkpoint(db, model, weights(7), 7, metrics={"loss": "-Infinity"}).checkpoint_id)
-    ids.append(checkpoint(db, model, weights(8), 8, metrics={"loss": "Infinity"}).checkpoint_id)
-    ids.append(checkpoint(db, model, weights(9), 9, metrics={"loss": "nan"}).checkpoint_id)
-    assert best(db, model) == ids[7]
-    assert best(db, model, "loss", "max") == ids[8]
+    # true and false are 1 and 0, as in log_metrics.
+    assert best(db, model, "done", "max") == ids[3]
+    assert best(db, model, "done") == ids[0]
+    low = checkpoint(db, model, weights(7), 7, metrics={"loss": "-Infinity"}).checkpoint_id
+    high = checkpoint(db, model, weights(8), 8, metrics={"loss": "Infinity"}).checkpoint_id
+    checkpoint(db, model, weights(9), 9, metrics={"loss": "nan"})
+    assert best(db, model) == low
+    assert best(db, model, "loss", "max") == high
     assert refusal(db, "SELECT modelstore.get_best_checkpoint(%s, 'loss', 'median')", model).sqlstate == "22023"
 
 
@@ -174,6 +211,9 @@ def test_who_listens_hears_of_what_was_committed(db, connect, model) -> None:
     (message,) = listener.notifies(timeout=5, stop_after=1)
     assert message.channel == "modelstore_checkpoint"
     assert json.loads(message.payload) == {"store": "store", "model_id": str(model), "checkpoint_id": str(made), "step": 7}
+    db.execute("SET modelstore.notify = off")
+    checkpoint(db, model, weights(7), 7)
+    db.execute("SET modelstore.notify = on")
     with db.transaction(force_rollback=True):
         checkpoint(db, model, weights(2), 8)
     with pytest.raises(psycopg.errors.CheckViolation):

@@ -6,8 +6,9 @@ import itertools
 import re
 
 import pytest
-from checkpoints import register, start
-from transfer import refusal
+from checkpoints import checkpoint, register, start
+from models import safetensors_bytes, tiny_llama
+from transfer import import_model, refusal
 
 PLAN = "SELECT * FROM modelstore.plan_gradient_checkpoints(%s{})"
 LAYERS, HIDDEN, HEADS, INNER = 6, 384, 12, 1536
@@ -157,3 +158,35 @@ def test_a_model_whose_layers_are_not_known(db) -> None:
     assert refusal(db, "SELECT modelstore.set_gradient_checkpoints(%s)", start(db, model)).sqlstate == "55000"
     assert refusal(db, PLAN.format("").replace("%s", "gen_random_uuid()")).sqlstate == "42704"
     assert refusal(db, PLAN.format("").replace("%s", "NULL")).sqlstate == "22004"
+
+
+LLAMA = {"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
+
+
+def test_a_config_alone_is_enough(db) -> None:
+    """Planned before the first weight is there, as for the model with its weights."""
+    bare = register(db, "bare", config=LLAMA)
+    with_weights = import_model(db, safetensors_bytes(tiny_llama()), "weights", config=LLAMA).model_id
+    for rest in ("", ", 1000000000", ", NULL, 4, 16, 4"):
+        rows = plan(db, bare, rest)
+        assert [r[1] for r in rows] == ["layer.0", "layer.1", "layer.2"]
+        assert [(r[0], *r[2:]) for r in rows] == [(r[0], *r[2:]) for r in plan(db, with_weights, rest)]
+    assert db.execute("SELECT modelstore.set_gradient_checkpoints(%s)", (start(db, bare),)).fetchone() == (3,)
+    for missing in LLAMA.keys() - {"model_type", "num_key_value_heads", "intermediate_size"}:
+        half = register(db, missing, config={k: v for k, v in LLAMA.items() if k != missing})
+        assert refusal(db, PLAN.format(""), half).sqlstate == "55000", missing
+    for layers in (4097, 10**18):
+        huge = register(db, f"huge {layers}", config=LLAMA | {"num_hidden_layers": layers})
+        assert refusal(db, PLAN.format(""), huge).sqlstate == "54000"
+
+
+def test_the_newest_checkpoint_is_enough(db) -> None:
+    """Layers by the names of its weights, which a config does not have."""
+    config = {k: v for k, v in LLAMA.items() if k not in ("num_hidden_layers", "hidden_size")}
+    model = register(db, config=config)
+    assert refusal(db, PLAN.format(""), model).sqlstate == "55000"
+    made = checkpoint(db, model, safetensors_bytes(tiny_llama())).checkpoint_id
+    rows = plan(db, model)
+    assert [r[1] for r in rows] == [f"model.layers.{i}" for i in range(3)]
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (made,)).fetchone()
+    assert plan(db, restored) == rows

@@ -8,7 +8,8 @@ import threading
 
 import psycopg
 import pytest
-from checkpoints import register, start
+from checkpoints import checkpoint, register, start
+from models import random_tensor, safetensors_bytes
 from psycopg.types.json import Jsonb
 from transfer import refusal
 
@@ -178,6 +179,88 @@ def test_progress(db, run) -> None:
     assert db.execute("SELECT error FROM store.training_sessions").fetchone() == ("out of memory",)
     assert refusal(db, "SELECT modelstore.finish_training(%s)", run).sqlstate == "55000"
     assert refusal(db, "SELECT modelstore.finish_training(%s, 'running')", run).sqlstate == "22023"
+
+
+PROGRESS = "SELECT step, newest_loss, best_loss, best_step, steps_per_second, eta::text FROM store.v_training_progress"
+
+
+def record(db, run, records: list[tuple[float, int, float]], name: str = "loss") -> None:
+    """Records with the time they were made at, in seconds."""
+    with db.cursor() as cursor:
+        query = """INSERT INTO store.training_metrics (session_id, step, metric_name, value, recorded_at)
+                   VALUES (%s, %s, %s, %s, '2026-01-01'::timestamptz + %s * interval '1 s')"""
+        cursor.executemany(query, [(run, step, name, value, at) for at, step, value in records])
+
+
+def test_what_a_resumed_run_replaced_does_not_count(db, run) -> None:
+    """Steps 1 to 4, killed; resumed from 2, where the losses are higher."""
+    record(db, run, [(1, 1, 4.0), (2, 2, 3.0), (3, 3, 0.1), (4, 4, 0.2)])
+    assert db.execute(PROGRESS).fetchone()[:4] == (4, 0.2, 0.1, 3)
+    record(db, run, [(100, 3, 2.5), (101, 4, 2.0)])
+    assert db.execute(PROGRESS).fetchone()[:4] == (4, 2.0, 2.0, 4)
+    (svg,) = db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone()
+    db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+    record(db, run, [(1, 1, 4.0), (2, 2, 3.0), (100, 3, 2.5), (101, 4, 2.0)])
+    assert db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone() == (svg,)
+
+
+def test_records_of_one_microsecond(db, run) -> None:
+    """Whatever the order of the rows, the same one counts, in the view and in the plot."""
+    seen = set()
+    for values in ([0.5, 0.75, 0.25], [0.25, 0.5, 0.75], [0.75, 0.25, 0.5]):
+        db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+        record(db, run, [(1, 1, 9.0), *((2, 2, v) for v in values)])
+        (svg,) = db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone()
+        seen.add((svg, *db.execute(PROGRESS).fetchone()[:4]))
+    assert [s[1:] for s in seen] == [(2, 0.75, 0.75, 2)]
+
+
+def test_the_order_of_an_array_is_that_of_time(db, run) -> None:
+    steps = [step for step in range(500) for _ in range(4)]
+    db.execute(LOG_MANY, (run, "loss", steps, [float(i % 4) for i in range(2000)]))
+    counts = """SELECT count(DISTINCT recorded_at), (SELECT array_agg(DISTINCT value) FROM (
+        SELECT DISTINCT ON (step) value FROM store.training_metrics ORDER BY step, recorded_at DESC) AS last) FROM store.training_metrics"""
+    assert db.execute(counts).fetchone() == (2000, [3.0])
+
+
+def test_a_pause_is_no_speed(db, run) -> None:
+    """Two steps a second, a night of ten hours in the middle and another near the end."""
+    db.execute("UPDATE store.training_sessions SET total_steps = 300")
+    record(db, run, [(0.5 * s + 36000 * (s > 50) + 36000 * (s > 95), s, 1.0) for s in range(1, 101)])
+    row = db.execute(PROGRESS).fetchone()
+    assert (row[0], row[4], row[5]) == (100, pytest.approx(2.0), "00:01:40")
+
+
+def test_a_run_resumed_from_a_lower_step_shows_where_it_is(db, run) -> None:
+    db.execute("UPDATE store.training_sessions SET total_steps = 500")
+    record(db, run, [(0.5 * s, s, 2.0) for s in range(1, 401)])
+    record(db, run, [(9000 + 0.25 * s, 300 + s, 1.5) for s in range(1, 11)])
+    row = db.execute(PROGRESS).fetchone()
+    assert row == (310, 1.5, 1.5, 301, pytest.approx(2.0), "00:01:35")
+
+
+def test_the_speed_of_steps_that_are_logged_at_once(db, run) -> None:
+    """Fifty calls in a pipeline every ten seconds: five steps a second, not fifty in a few milliseconds."""
+    record(db, run, [(10 * (s // 50) + 0.0001 * (s % 50), s, 1.0) for s in range(1000)])
+    assert db.execute(PROGRESS).fetchone()[4] == pytest.approx(5.0)
+    # One report alone tells nothing.
+    db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+    db.execute(LOG_MANY, (run, "loss", list(range(1000)), [1.0] * 1000))
+    assert db.execute(PROGRESS).fetchone()[4:] == (None, None)
+
+
+def test_last_seen(db, run) -> None:
+    seen = "SELECT last_seen FROM store.v_training_progress"
+    (started,) = db.execute("SELECT started_at FROM store.training_sessions").fetchone()
+    assert db.execute(seen).fetchone() == (started,)
+    db.execute("SELECT modelstore.log_metrics(%s, 1, %s)", (run, Jsonb({"lr": 1, "loss": 2, "z": 3})))
+    db.execute("UPDATE store.training_metrics SET recorded_at = now() - interval '1 day' WHERE metric_name <> 'z'")
+    newest = "SELECT max(recorded_at) FROM store.training_metrics"
+    assert db.execute(seen).fetchone() == db.execute(newest).fetchone()
+    (model,) = db.execute("SELECT model_id FROM store.models").fetchone()
+    made = checkpoint(db, model, safetensors_bytes({"w": random_tensor(1, 4)}), 1, run).checkpoint_id
+    query = "SELECT created_at FROM store.model_checkpoints WHERE checkpoint_id = %s"
+    assert db.execute(seen).fetchone() == db.execute(query, (made,)).fetchone()
 
 
 def test_the_host_is_the_clients_address(server, dbname, db, run) -> None:

@@ -8,6 +8,8 @@ static THREADS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static CHECKPOINT_CHECKS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"finite,shape,parameters"));
 static TRUST_STORE_OWNER: GucSetting<bool> = GucSetting::<bool>::new(false);
+static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
+static MASK_BUFFERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CHUNK_KILOBYTES: GucSetting<i32> = GucSetting::<i32>::new(1024);
 
 /// Defines every setting and reserves the prefix.
@@ -56,6 +58,22 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_string_guc(
+        c"modelstore.mask_buffers",
+        c"Names of tensors that may hold -inf in a checkpoint.",
+        c"A list of last parts of names, such as future_bias for blocks.0.attn.future_bias. Names that end with mask, and masked_bias, need no entry. NaN and +inf are refused there too. Default: empty.",
+        &MASK_BUFFERS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"modelstore.notify",
+        c"Whether a new checkpoint notifies the channel modelstore_checkpoint.",
+        c"A transaction that has notified cannot be prepared: turn it off for PREPARE TRANSACTION. Default: on.",
+        &NOTIFY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     reserve_prefix();
 }
 
@@ -80,13 +98,26 @@ pub fn trust_store_owner() -> bool {
 
 /// `modelstore.checkpoint_checks`: its items.
 pub fn checkpoint_checks() -> Vec<String> {
-    let list = CHECKPOINT_CHECKS.get();
-    let list = list.map(|s| s.to_string_lossy().into_owned());
+    items(&CHECKPOINT_CHECKS)
+}
+
+/// `modelstore.mask_buffers`: its items.
+pub fn mask_buffers() -> Vec<String> {
+    items(&MASK_BUFFERS)
+}
+
+fn items(setting: &GucSetting<Option<CString>>) -> Vec<String> {
+    let list = setting.get().map(|s| s.to_string_lossy().into_owned());
     list.unwrap_or_default()
         .split(',')
         .map(|item| item.trim().to_owned())
         .filter(|item| !item.is_empty())
         .collect()
+}
+
+/// `modelstore.notify`.
+pub fn notify() -> bool {
+    NOTIFY.get()
 }
 
 /// `modelstore.threads`.

@@ -4,6 +4,7 @@ CREATE TABLE @store@.models (
     model_name text NOT NULL CHECK (model_name <> ''),
     version text NOT NULL CHECK (version <> ''),
     parent_model_id uuid REFERENCES @store@.models ON DELETE SET NULL,
+    restored_checkpoint_id uuid,
     derivation text,
     architecture text,
     config jsonb,
@@ -25,6 +26,7 @@ COMMENT ON COLUMN @store@.models.model_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.models.model_name IS 'Name, shared by the versions of a model.';
 COMMENT ON COLUMN @store@.models.version IS 'Version, unique within the name.';
 COMMENT ON COLUMN @store@.models.parent_model_id IS 'The model this one was made from.';
+COMMENT ON COLUMN @store@.models.restored_checkpoint_id IS 'The checkpoint restore_checkpoint made this version from; get_latest_checkpoint returns it until the version has a checkpoint of its own.';
 COMMENT ON COLUMN @store@.models.derivation IS 'How it was made from its parent, for example fine-tune or merge.';
 COMMENT ON COLUMN @store@.models.architecture IS 'Family recognised from the config or the names of the weights, for example bert, gpt2, llama.';
 COMMENT ON COLUMN @store@.models.config IS 'The model''s config.json.';

@@ -13,14 +13,15 @@ CREATE TABLE @store@.training_sessions (
     created_by name NOT NULL DEFAULT current_user,
     started_at timestamptz,
     ended_at timestamptz,
+    resumed_from_checkpoint_id uuid,
+    UNIQUE (model_id, session_name),
     -- What checkpoints refer to, so that a checkpoint's run is one of its model.
     UNIQUE (session_id, model_id)
 );
-CREATE INDEX training_sessions_model_id_idx ON @store@.training_sessions (model_id);
 COMMENT ON TABLE @store@.training_sessions IS 'Training runs of a model.';
 COMMENT ON COLUMN @store@.training_sessions.session_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.training_sessions.model_id IS 'The model that is trained.';
-COMMENT ON COLUMN @store@.training_sessions.session_name IS 'Name its users give it.';
+COMMENT ON COLUMN @store@.training_sessions.session_name IS 'Name its users give it, unique among the runs of a model.';
 COMMENT ON COLUMN @store@.training_sessions.status IS 'pending, running, completed, failed or cancelled.';
 COMMENT ON COLUMN @store@.training_sessions.config IS 'Hyperparameters and whatever else describes the run.';
 COMMENT ON COLUMN @store@.training_sessions.total_steps IS 'Steps it is planned to take, for progress and time left.';
@@ -31,6 +32,7 @@ COMMENT ON COLUMN @store@.training_sessions.created_at IS 'When the row was made
 COMMENT ON COLUMN @store@.training_sessions.created_by IS 'Role that made it.';
 COMMENT ON COLUMN @store@.training_sessions.started_at IS 'When it began to run.';
 COMMENT ON COLUMN @store@.training_sessions.ended_at IS 'When it was finished.';
+COMMENT ON COLUMN @store@.training_sessions.resumed_from_checkpoint_id IS 'The checkpoint it continues, of any run: the parent of its first checkpoint.';
 
 -- By hash of the run: the metrics of a run are in one partition, and removing them touches no other.
 CREATE TABLE @store@.training_metrics (
@@ -57,14 +59,15 @@ CREATE TABLE @store@.training_metrics_12 PARTITION OF @store@.training_metrics F
 CREATE TABLE @store@.training_metrics_13 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 13);
 CREATE TABLE @store@.training_metrics_14 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 14);
 CREATE TABLE @store@.training_metrics_15 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 15);
-CREATE INDEX training_metrics_idx ON @store@.training_metrics (session_id, metric_name, step);
+-- By time, which tells the newest record and, of a step recorded twice, the one that counts.
+CREATE INDEX training_metrics_idx ON @store@.training_metrics (session_id, metric_name, recorded_at);
 COMMENT ON TABLE @store@.training_metrics IS 'Figures that runs record at their steps. Rows are added, never changed: a step that is run again adds its own, and the later row counts.';
 COMMENT ON COLUMN @store@.training_metrics.session_id IS 'The run.';
 COMMENT ON COLUMN @store@.training_metrics.step IS 'The optimizer step.';
 COMMENT ON COLUMN @store@.training_metrics.epoch IS 'The epoch, where the run says so; 0.5 is halfway through the first.';
 COMMENT ON COLUMN @store@.training_metrics.metric_name IS 'What was measured, for example loss or lr.';
 COMMENT ON COLUMN @store@.training_metrics.value IS 'The figure; NaN and infinities are kept.';
-COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'When it was recorded.';
+COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'When it was recorded; of a step recorded more than once the latest record counts.';
 COMMENT ON TABLE @store@.training_metrics_0 IS 'Partition 0 of training_metrics.';
 COMMENT ON TABLE @store@.training_metrics_1 IS 'Partition 1 of training_metrics.';
 COMMENT ON TABLE @store@.training_metrics_2 IS 'Partition 2 of training_metrics.';
@@ -88,7 +91,7 @@ CREATE TABLE @store@.model_checkpoints (
     session_id uuid,
     step bigint NOT NULL CHECK (step >= 0),
     epoch double precision CHECK (epoch >= 0 AND epoch < 'Infinity'),
-    sequence bigint GENERATED ALWAYS AS IDENTITY,
+    sequence bigint NOT NULL CHECK (sequence > 0),
     parent_checkpoint_id uuid REFERENCES @store@.model_checkpoints ON DELETE SET NULL,
     metrics jsonb CHECK (jsonb_typeof(metrics) = 'object'),
     rng_state bytea,
@@ -98,19 +101,24 @@ CREATE TABLE @store@.model_checkpoints (
     pinned boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_by name NOT NULL DEFAULT current_user,
+    UNIQUE (model_id, sequence),
     FOREIGN KEY (session_id, model_id) REFERENCES @store@.training_sessions (session_id, model_id) ON DELETE SET NULL (session_id)
 );
 CREATE INDEX model_checkpoints_model_id_idx ON @store@.model_checkpoints (model_id, step, epoch, sequence);
 CREATE INDEX model_checkpoints_session_id_idx ON @store@.model_checkpoints (session_id, model_id);
 CREATE INDEX model_checkpoints_parent_checkpoint_id_idx ON @store@.model_checkpoints (parent_checkpoint_id);
+ALTER TABLE @store@.training_sessions ADD FOREIGN KEY (resumed_from_checkpoint_id) REFERENCES @store@.model_checkpoints ON DELETE SET NULL;
+CREATE INDEX training_sessions_resumed_from_checkpoint_id_idx ON @store@.training_sessions (resumed_from_checkpoint_id);
+ALTER TABLE @store@.models ADD FOREIGN KEY (restored_checkpoint_id) REFERENCES @store@.model_checkpoints ON DELETE SET NULL;
+CREATE INDEX models_restored_checkpoint_id_idx ON @store@.models (restored_checkpoint_id);
 COMMENT ON TABLE @store@.model_checkpoints IS 'States of a model in training: weights, optimizer, random numbers.';
 COMMENT ON COLUMN @store@.model_checkpoints.checkpoint_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.model_checkpoints.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.model_checkpoints.session_id IS 'The run that made it, if any.';
 COMMENT ON COLUMN @store@.model_checkpoints.step IS 'The optimizer step it was made after.';
 COMMENT ON COLUMN @store@.model_checkpoints.epoch IS 'The epoch, if known.';
-COMMENT ON COLUMN @store@.model_checkpoints.sequence IS 'Order in which checkpoints were made, whatever the clock says; decides between equal steps and epochs.';
-COMMENT ON COLUMN @store@.model_checkpoints.parent_checkpoint_id IS 'The checkpoint before it, to which its tensors may be stored as differences.';
+COMMENT ON COLUMN @store@.model_checkpoints.sequence IS 'Number among the checkpoints of its model in the order they were made, whatever the clock says; decides between equal steps and epochs.';
+COMMENT ON COLUMN @store@.model_checkpoints.parent_checkpoint_id IS 'The checkpoint it continues: the one before it in its run or, for the first, the one the run was resumed from. Its tensors may be stored as differences to it.';
 COMMENT ON COLUMN @store@.model_checkpoints.metrics IS 'Figures at this step, for example {"loss": 0.7}.';
 COMMENT ON COLUMN @store@.model_checkpoints.rng_state IS 'State of the random number generators, as the client packs it.';
 COMMENT ON COLUMN @store@.model_checkpoints.param_groups IS 'The optimizer''s parameter groups: learning rate, betas, and so on.';
@@ -223,28 +231,49 @@ SELECT s.session_id,
        c.checkpoint_id AS last_checkpoint_id,
        c.step AS last_checkpoint_step,
        s.started_at,
-       s.ended_at
+       s.ended_at,
+       greatest(s.started_at, h.recorded_at, k.created_at) AS last_seen
 FROM @store@.training_sessions s
 JOIN @store@.models m USING (model_id)
-LEFT JOIN LATERAL (
-    SELECT t.step, t.value, t.recorded_at
-    FROM @store@.training_metrics t
-    WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric
-    ORDER BY t.step DESC, t.recorded_at DESC LIMIT 1
-) n ON true
+-- Of all records the one made last, whatever its step: a run may have been resumed from a lower one.
 LEFT JOIN LATERAL (
     SELECT t.step, t.value
     FROM @store@.training_metrics t
-    WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric AND t.value <> 'NaN'
-    ORDER BY t.value, t.step LIMIT 1
-) b ON true
+    WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric
+    ORDER BY t.recorded_at DESC, t.step DESC, t.value DESC LIMIT 1
+) n ON true
+-- Of a step recorded more than once the later record counts; of records of one microsecond the larger value.
 LEFT JOIN LATERAL (
-    -- Over the last hundred steps that recorded a loss: a run that was paused or resumed shows its speed now.
-    SELECT (max(l.step)::numeric - min(l.step))::double precision / nullif(extract(epoch FROM max(l.recorded_at) - min(l.recorded_at)), 0)::double precision AS steps_per_second
-    FROM (SELECT t.step, t.recorded_at
+    SELECT l.step, l.value
+    FROM (SELECT DISTINCT ON (t.step) t.step, t.value
           FROM @store@.training_metrics t
           WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric
-          ORDER BY t.step DESC, t.recorded_at DESC LIMIT 100) l
+          ORDER BY t.step, t.recorded_at DESC, t.value DESC) l
+    WHERE l.value <> 'NaN'
+    ORDER BY l.value, l.step LIMIT 1
+) b ON true
+-- A report is what was recorded with gaps of at most ten milliseconds: many steps may be logged at once. The median over
+-- reports leaves out pauses; one that goes back to a lower step says nothing of speed. Without two reports the mean of
+-- what there is, unless it is too short to tell.
+LEFT JOIN LATERAL (
+    SELECT 1 / coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY p.seconds / p.steps) FILTER (WHERE p.steps > 0 AND p.seconds > 0),
+                        CASE WHEN max(p.total_seconds) > 1 AND max(p.total_steps) > 0 THEN max(p.total_seconds / p.total_steps) END) AS steps_per_second
+    FROM (SELECT (g.step::numeric - lag(g.step) OVER reports)::double precision AS steps,
+                 extract(epoch FROM g.recorded_at - lag(g.recorded_at) OVER reports)::double precision AS seconds,
+                 g.total_steps,
+                 g.total_seconds
+          FROM (SELECT t.step,
+                       t.recorded_at,
+                       coalesce(lead(t.recorded_at) OVER records - t.recorded_at > interval '10 milliseconds', true) AS is_end,
+                       ((max(t.step) OVER whole)::numeric - min(t.step) OVER whole)::double precision AS total_steps,
+                       extract(epoch FROM max(t.recorded_at) OVER whole - min(t.recorded_at) OVER whole)::double precision AS total_seconds
+                FROM (SELECT t.step, t.recorded_at
+                      FROM @store@.training_metrics t
+                      WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric
+                      ORDER BY t.recorded_at DESC, t.step DESC LIMIT 1000) t
+                WINDOW records AS (ORDER BY t.recorded_at, t.step), whole AS ()) g
+          WHERE g.is_end
+          WINDOW reports AS (ORDER BY g.recorded_at, g.step)) p
 ) r ON true
 LEFT JOIN LATERAL (
     SELECT greatest(s.total_steps::numeric - n.step, 0)::double precision AS steps
@@ -254,5 +283,27 @@ LEFT JOIN LATERAL (
     FROM @store@.model_checkpoints k
     WHERE k.session_id = s.session_id
     ORDER BY k.step DESC, k.epoch DESC NULLS LAST, k.sequence DESC LIMIT 1
-) c ON true;
-COMMENT ON VIEW @store@.v_training_progress IS 'One row a run: status, newest step, newest and best loss (by the run''s loss_metric; NaN is never best), steps a second over its last hundred, time left while it runs, last checkpoint.';
+) c ON true
+LEFT JOIN LATERAL (
+    SELECT max(k.created_at) AS created_at
+    FROM @store@.model_checkpoints k
+    WHERE k.session_id = s.session_id
+) k ON true
+-- The newest record of each metric, one step in the index a metric.
+LEFT JOIN LATERAL (
+    WITH RECURSIVE names AS (
+        SELECT min(t.metric_name) AS metric_name
+        FROM @store@.training_metrics t
+        WHERE t.session_id = s.session_id
+        UNION ALL
+        SELECT (SELECT min(t.metric_name)
+                FROM @store@.training_metrics t
+                WHERE t.session_id = s.session_id AND t.metric_name > names.metric_name)
+        FROM names
+        WHERE names.metric_name IS NOT NULL)
+    SELECT max((SELECT max(t.recorded_at)
+                FROM @store@.training_metrics t
+                WHERE t.session_id = s.session_id AND t.metric_name = names.metric_name)) AS recorded_at
+    FROM names
+) h ON true;
+COMMENT ON VIEW @store@.v_training_progress IS 'One row a run: status, step of the newest record, newest and best loss (by the run''s loss_metric; of a step recorded twice the later record counts, NaN is never best), steps a second, time left while it runs, last checkpoint, and last_seen: the time of its newest metric or checkpoint, else of its start. A run that is running but was last seen long ago is dead: finish_training or reopen_training. Steps a second is the median over the last 1000 records of the loss in the order they were recorded, records within 10 ms of each other counting as one; pauses and steps back do not change it.';

@@ -5,7 +5,7 @@ use crate::store::Store;
 use crate::store::arguments::{bytes, maybe_text, uuid};
 use crate::tensor_storage::content_hash::content_hash;
 use crate::tensor_storage::state_dict::StateDict;
-use modelstore_formats::architecture::{Architecture, WeightInfo, recognise};
+use modelstore_formats::architecture::{Architecture, SharedWeight, WeightInfo, recognise, tied};
 use modelstore_tensor::DType;
 use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
@@ -42,7 +42,7 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
         })
         .collect();
     let architecture = recognise(&infos, config.as_ref());
-    replace(store, model, &weights, &architecture)?;
+    replace(store, model, &weights, &architecture, config.as_ref())?;
     store.execute(
         "UPDATE @store@.models
          SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, attention_heads = $5, kv_heads = $6,
@@ -90,6 +90,7 @@ fn replace(
     model: Uuid,
     weights: &[Weight],
     architecture: &Architecture,
+    config: Option<&Value>,
 ) -> Result<()> {
     for table in ["embeddings", "attention_heads"] {
         store.execute(
@@ -151,7 +152,7 @@ fn replace(
          ON CONFLICT DO NOTHING",
         embeddings,
     )?;
-    let tied = tied(weights);
+    let tied = tied_names(weights, config);
     let roles = weights
         .iter()
         .zip(&architecture.weight_roles)
@@ -179,18 +180,38 @@ fn insert(store: &Store, model: Uuid, sql: &str, rows: Vec<Value>) -> Result<()>
     Ok(())
 }
 
-/// Weights that are one parameter with an earlier one: the same tensor, of two dimensions or more, not constant.
-fn tied(weights: &[Weight]) -> HashMap<String, String> {
-    let mut first: HashMap<[u8; 16], &str> = HashMap::new();
-    let mut tied = HashMap::new();
-    for weight in weights.iter().filter(|w| w.dims.len() >= 2 && !w.constant) {
-        if let Some(earlier) = first.get(&weight.tensor) {
-            tied.insert(weight.name.clone(), (*earlier).to_owned());
-        } else {
-            first.insert(weight.tensor, &weight.name);
-        }
-    }
-    tied
+/// Weights that are one parameter with an earlier one, which each is mapped to.
+fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, String> {
+    let shared: Vec<SharedWeight<'_>> = weights
+        .iter()
+        .map(|w| SharedWeight {
+            name: &w.name,
+            content: w.tensor,
+            rank: w.dims.len(),
+            constant: w.constant,
+        })
+        .collect();
+    let earlier = tied(&shared, config);
+    weights
+        .iter()
+        .zip(earlier)
+        .filter_map(|(weight, earlier)| {
+            let earlier = weights.get(earlier?)?;
+            Some((weight.name.clone(), earlier.name.clone()))
+        })
+        .collect()
+}
+
+/// Elements of a model's weights, or of those in one of its files, tied ones once.
+pub fn parameters(store: &Store, model: Uuid, file_name: Option<&str>) -> Result<u64> {
+    let counted = store.row(
+        "SELECT coalesce(sum(t.element_count), 0)::bigint
+         FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+         WHERE w.model_id = $1 AND w.tied_to IS NULL AND ($2 IS NULL OR w.file_name = $2)",
+        &[uuid(model), maybe_text(file_name)],
+        |row| row.get::<i64>(1),
+    )?;
+    Ok(counted.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }
 
 /// The id of a weight's tensor; an error that helps when the model or the weight is unknown.

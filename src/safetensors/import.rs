@@ -23,7 +23,7 @@ pub struct Imported {
     pub model: Uuid,
     /// Weights of this file.
     pub weights: u64,
-    /// Their elements.
+    /// Their elements, tied weights once.
     pub parameters: u64,
     /// Their bytes.
     pub raw_bytes: u64,
@@ -57,8 +57,9 @@ pub fn import(
     // The header is read first: a file that is no safetensors leaves no trace at all.
     let file = FileIn::open(file_name, source)?;
     let id = models::insert(store, model)?;
-    let imported = import_opened(store, id, file)?;
+    let mut imported = import_opened(store, id, file)?;
     architecture::describe(store, id)?;
+    imported.parameters = architecture::parameters(store, id, None)?;
     Ok(imported)
 }
 

@@ -46,6 +46,7 @@ pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<I
     }
     record_index(store, id, &file_name, &bytes, &index)?;
     architecture::describe(store, id)?;
+    total.parameters = architecture::parameters(store, id, None)?;
     Ok(total)
 }
 
@@ -57,7 +58,7 @@ pub fn add_file(
     source: &mut dyn Source,
 ) -> Result<Imported> {
     models::require(store, model)?;
-    let imported = if file_name.ends_with(INDEX_SUFFIX) {
+    let mut imported = if file_name.ends_with(INDEX_SUFFIX) {
         let (bytes, index) = read_index(source)?;
         record_index(store, model, file_name, &bytes, &index)?;
         Imported {
@@ -68,6 +69,7 @@ pub fn add_file(
         import_file(store, model, file_name, source)?
     };
     architecture::describe(store, model)?;
+    imported.parameters = architecture::parameters(store, model, Some(file_name))?;
     store.execute(
         "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
         &[uuid(model)],

@@ -4,6 +4,7 @@ use crate::error::{Code, Failure, Result};
 use crate::jsonb::Jsonb;
 use crate::registry::models;
 use crate::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
+use crate::settings;
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::{
@@ -11,11 +12,11 @@ use crate::store::arguments::{
 };
 use crate::store::query;
 use crate::tensor_storage::content_hash::content_hash;
-use crate::tensor_storage::state_dict::StateDict;
+use crate::tensor_storage::state_dict::{StateDict, missing_checkpoint};
 use crate::training::guard_rails::{self, Check};
-use crate::training::{optimizer_state, sessions};
+use crate::training::{metrics, optimizer_state, sessions};
 use modelstore_formats::safetensors::Header;
-use pgrx::datum::Uuid as SqlUuid;
+use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ pub struct NewCheckpoint<'a> {
     pub rng_state: Option<&'a [u8]>,
     pub param_groups: Option<&'a Jsonb<'a>>,
     pub metadata: Option<&'a Jsonb<'a>>,
+    pub parent: Option<Uuid>,
     pub checks: Vec<Check>,
 }
 
@@ -52,8 +54,13 @@ pub fn create(
         .map(|source| FileIn::open(OPTIMIZER_FILE, source))
         .transpose()?;
     check(store, new)?;
-    let previous = previous(store, new)?;
-    let before = match previous {
+    lock(store, new.model)?;
+    let parent = parent(store, new)?;
+    let base = match parent {
+        Some(parent) => Some(parent),
+        None => newest(store, new.model)?,
+    };
+    let before = match base {
         Some(checkpoint) => StateDict::Checkpoint(checkpoint),
         None => StateDict::Model(new.model),
     };
@@ -68,11 +75,11 @@ pub fn create(
     if let Some(header) = headers.get(1) {
         optimizer_state::check_names(header)?;
     }
-    let id = insert(store, new, previous)?;
+    let id = insert(store, new, parent)?;
     let of = StateDict::Checkpoint(id);
     let bases = [
         tensors_by_name(store, before)?,
-        optimizer_state::tensors_by_name(store, previous)?,
+        optimizer_state::tensors_by_name(store, base)?,
     ];
     let files = [Some(weights), optimizer].into_iter().flatten().collect();
     let stored = store_files(store, of, files, &bases)?;
@@ -83,17 +90,19 @@ pub fn create(
     if new.checks.contains(&Check::Finite) {
         guard_rails::check_finite(store, of)?;
     }
+    let parameters = guard_rails::parameters(store, new.model, of)?;
     if new.checks.contains(&Check::Parameters) {
-        guard_rails::check_parameters(store, new.model, of)?;
+        guard_rails::check_parameters(&parameters)?;
     }
     store.execute(
         "UPDATE @store@.model_checkpoints SET content_hash = $2 WHERE checkpoint_id = $1",
         &[uuid(id), bytes(content_hash(store, of)?.as_bytes())],
     )?;
-    notify(store, id, new)?;
-    let parameters = headers[0].tensors.iter();
+    if settings::notify() {
+        notify(store, id, new)?;
+    }
     Ok(Imported {
-        parameters: parameters.map(|t| t.shape.elements()).sum(),
+        parameters: parameters.all,
         ..stored.counts
     })
 }
@@ -102,6 +111,7 @@ fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
     models::require(store, new.model)?;
     if let Some(session) = new.session {
         sessions::require_of_model(store, session, new.model)?;
+        sessions::require_open(store, session)?;
     }
     let invalid = |message| Err(Failure::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message));
     if new.step < 0 {
@@ -110,46 +120,94 @@ fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
     if let Some(epoch) = new.epoch.filter(|e| !(e.is_finite() && *e >= 0.0)) {
         return invalid(format!("epoch {epoch} is not a number of epochs"));
     }
-    match new.metrics {
-        Some(metrics) if !metrics.is_object() => {
-            invalid("metrics must be a JSON object".to_owned())
-        }
-        _ => Ok(()),
+    if let Some(figures) = new.metrics {
+        metrics::figures(figures)?;
     }
+    Ok(())
 }
 
-/// The checkpoint made last in the same run or, for its first, of the model; kept until the transaction ends.
-fn previous(store: &Store, new: &NewCheckpoint<'_>) -> Result<Option<Uuid>> {
-    let found = store.write(
-        "SELECT checkpoint_id FROM @store@.model_checkpoints WHERE checkpoint_id = (
-             SELECT c.checkpoint_id FROM @store@.model_checkpoints c WHERE c.model_id = $1
-             ORDER BY (c.session_id IS NOT DISTINCT FROM $2) DESC, c.sequence DESC LIMIT 1)
-         FOR KEY SHARE",
+/// Checkpoints of a model are made one after the other, until the transaction ends: so each has a number, and a lock
+/// that is taken first cannot be part of a deadlock over chunks.
+pub fn lock(store: &Store, model: Uuid) -> Result<()> {
+    store.execute(
+        "SELECT 1 FROM @store@.models WHERE model_id = $1 FOR NO KEY UPDATE",
+        &[uuid(model)],
+    )?;
+    Ok(())
+}
+
+/// The checkpoint that the new one continues, kept until the transaction ends: the one named, else the run's own last,
+/// else the one the run was resumed from or the model restored from. Checkpoints without a run follow each other.
+fn parent(store: &Store, new: &NewCheckpoint<'_>) -> Result<Option<Uuid>> {
+    if let Some(parent) = new.parent {
+        return match keep(store, "SELECT $1", &[uuid(parent)])? {
+            None => Err(missing_checkpoint(store, parent)),
+            found => Ok(found),
+        };
+    }
+    keep(
+        store,
+        "SELECT coalesce(
+             (SELECT c.checkpoint_id FROM @store@.model_checkpoints c
+              WHERE c.model_id = $1 AND c.session_id IS NOT DISTINCT FROM $2 ORDER BY c.sequence DESC LIMIT 1),
+             (SELECT s.resumed_from_checkpoint_id FROM @store@.training_sessions s WHERE s.session_id = $2),
+             (SELECT m.restored_checkpoint_id FROM @store@.models m WHERE m.model_id = $1))",
         &[uuid(new.model), maybe_uuid(new.session)],
+    )
+}
+
+/// The checkpoint made last of a model: what the first of a run that continues none may be stored as differences to.
+fn newest(store: &Store, model: Uuid) -> Result<Option<Uuid>> {
+    keep(
+        store,
+        "SELECT c.checkpoint_id FROM @store@.model_checkpoints c WHERE c.model_id = $1 ORDER BY c.sequence DESC LIMIT 1",
+        &[uuid(model)],
+    )
+}
+
+fn keep(store: &Store, which: &str, arguments: &[DatumWithOid<'_>]) -> Result<Option<Uuid>> {
+    let found = store.write(
+        &format!(
+            "SELECT checkpoint_id FROM @store@.model_checkpoints WHERE checkpoint_id = ({which}) FOR KEY SHARE"
+        ),
+        arguments,
         |row| row.get::<SqlUuid>(1),
     )?;
     Ok(found.into_iter().next().map(from_sql_uuid))
 }
 
-fn insert(store: &Store, new: &NewCheckpoint<'_>, previous: Option<Uuid>) -> Result<Uuid> {
+/// The number is the next of the model, which is locked. A transaction that sees an older state fails with 40001.
+fn insert(store: &Store, new: &NewCheckpoint<'_>, parent: Option<Uuid>) -> Result<Uuid> {
     let id = Uuid::now_v7();
-    store.execute(
-        "INSERT INTO @store@.model_checkpoints (checkpoint_id, model_id, session_id, step, epoch, parent_checkpoint_id, metrics, rng_state,
-                                                param_groups, metadata)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    let inserted = store.execute(
+        "INSERT INTO @store@.model_checkpoints (checkpoint_id, model_id, session_id, step, epoch, sequence, parent_checkpoint_id, metrics,
+                                                rng_state, param_groups, metadata)
+         SELECT $1, $2, $3, $4, $5, coalesce(max(c.sequence), 0) + 1, $6, $7, $8, $9, $10
+         FROM @store@.model_checkpoints c WHERE c.model_id = $2
+         ON CONFLICT (model_id, sequence) DO NOTHING",
         &[
             uuid(id),
             uuid(new.model),
             maybe_uuid(new.session),
             new.step.into(),
             new.epoch.into(),
-            maybe_uuid(previous),
+            maybe_uuid(parent),
             maybe_jsonb(new.metrics),
             maybe_bytes(new.rng_state),
             maybe_jsonb(new.param_groups),
             maybe_jsonb(new.metadata),
         ],
     )?;
+    if inserted == 0 {
+        return Err(Failure::new(
+            Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!(
+                "another session has made a checkpoint of model {}",
+                new.model
+            ),
+        )
+        .detail("The transaction may be tried again."));
+    }
     Ok(id)
 }
 

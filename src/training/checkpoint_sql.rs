@@ -40,6 +40,7 @@ struct Rest<'a> {
     param_groups: Option<Jsonb<'a>>,
     metadata: Option<Jsonb<'a>>,
     checks: Option<Vec<Option<String>>>,
+    parent_checkpoint_id: Option<SqlUuid>,
 }
 
 #[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe)]
@@ -57,6 +58,7 @@ fn create_checkpoint_bytea(
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
+    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -76,6 +78,7 @@ fn create_checkpoint_bytea(
             param_groups,
             metadata,
             checks,
+            parent_checkpoint_id,
         };
         let mut weights = ByteaSource::new(required(weights, "weights")?);
         let mut optimizer = optimizer.map(ByteaSource::new);
@@ -107,6 +110,7 @@ fn create_checkpoint_large_object(
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
+    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -126,6 +130,7 @@ fn create_checkpoint_large_object(
             param_groups,
             metadata,
             checks,
+            parent_checkpoint_id,
         };
         let mut weights = LargeObject::open(required(weights, "weights")?)?;
         let mut optimizer = optimizer.map(LargeObject::open).transpose()?;
@@ -159,6 +164,7 @@ fn create_checkpoint_tensors(
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
+    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -178,6 +184,7 @@ fn create_checkpoint_tensors(
             param_groups,
             metadata,
             checks,
+            parent_checkpoint_id,
         };
         let weights = required(weights, "weights")?;
         let mut weights = named(required(weight_names, "weight_names")?, &weights)?;
@@ -220,6 +227,7 @@ fn create_checkpoint_upload(
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
+    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -239,6 +247,7 @@ fn create_checkpoint_upload(
             param_groups,
             metadata,
             checks,
+            parent_checkpoint_id,
         };
         let weights = from_sql_uuid(required(weights, "weights")?);
         upload::consume(weights, |weights| match optimizer {
@@ -263,14 +272,14 @@ fn create_checkpoint_upload(
 #[search_path(pg_catalog, pg_temp)]
 fn export_checkpoint(
     checkpoint_id: Option<SqlUuid>,
-    file_name: default!(&str, "'model.safetensors'"),
+    file_name: default!(Option<&str>, "'model.safetensors'"),
 ) -> SetOfIterator<'static, ByteaOut> {
     stream(or_raise((|| {
         let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
         Export::begin(
             &Store::for_reading()?,
             StateDict::Checkpoint(checkpoint),
-            Some(file_name),
+            Some(required(file_name, "file_name")?),
         )
     })()))
 }
@@ -317,6 +326,7 @@ fn checkpoint(
         rng_state: rest.rng_state,
         param_groups: rest.param_groups.as_ref(),
         metadata: rest.metadata.as_ref(),
+        parent: rest.parent_checkpoint_id.map(from_sql_uuid),
         checks: guard_rails::checks(rest.checks)?,
     };
     let Imported {

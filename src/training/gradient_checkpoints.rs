@@ -4,9 +4,11 @@ use crate::error::{Code, Failure, Result, info, or_raise, required};
 use crate::registry::models;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, uuid};
-use crate::training::sessions;
+use crate::training::{latest, sessions};
+use modelstore_formats::architecture::{WeightInfo, layer_count, recognise};
+use modelstore_tensor::DType;
 use modelstore_training::activations::TransformerLayer;
-use modelstore_training::gradient_checkpoints::{Plan, Policy, plan};
+use modelstore_training::gradient_checkpoints::{MAX_LAYERS, Plan, Policy, plan};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -19,9 +21,9 @@ use uuid::Uuid;
 fn plan_gradient_checkpoints(
     model_id: Option<SqlUuid>,
     memory_budget: default!(Option<i64>, "NULL"),
-    batch_size: default!(i32, 1),
-    seq_len: default!(i32, 512),
-    element_bytes: default!(i32, 2),
+    batch_size: default!(Option<i32>, 1),
+    seq_len: default!(Option<i32>, 512),
+    element_bytes: default!(Option<i32>, 2),
 ) -> TableIterator<
     'static,
     (
@@ -61,9 +63,9 @@ fn plan_gradient_checkpoints(
 fn set_gradient_checkpoints(
     session_id: Option<SqlUuid>,
     memory_budget: default!(Option<i64>, "NULL"),
-    batch_size: default!(i32, 1),
-    seq_len: default!(i32, 512),
-    element_bytes: default!(i32, 2),
+    batch_size: default!(Option<i32>, 1),
+    seq_len: default!(Option<i32>, 512),
+    element_bytes: default!(Option<i32>, 2),
 ) -> i64 {
     or_raise((|| {
         let store = Store::current()?;
@@ -116,15 +118,15 @@ impl Planned {
         store: &Store,
         model: Uuid,
         memory_budget: Option<i64>,
-        batch_size: i32,
-        seq_len: i32,
-        element_bytes: i32,
+        batch_size: Option<i32>,
+        seq_len: Option<i32>,
+        element_bytes: Option<i32>,
     ) -> Result<Planned> {
         let (layers, sizes) = sizes(store, model)?;
         let layer = TransformerLayer {
-            sequence_length: positive(seq_len, "seq_len")?,
-            batch_size: positive(batch_size, "batch_size")?,
-            element_bytes: positive(element_bytes, "element_bytes")?,
+            sequence_length: positive(required(seq_len, "seq_len")?, "seq_len")?,
+            batch_size: positive(required(batch_size, "batch_size")?, "batch_size")?,
+            element_bytes: positive(required(element_bytes, "element_bytes")?, "element_bytes")?,
             ..sizes
         };
         let budget = memory_budget
@@ -163,10 +165,11 @@ impl Planned {
     }
 }
 
-/// Layers of a model and the sizes they share, from what was recognised at import and from its config.
+/// Layers of a model and the sizes they share: what was recognised at import, else what the newest checkpoint's weights
+/// and the config say, else the config alone.
 fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerLayer)> {
     models::require(store, model)?;
-    let layers = store.rows(
+    let mut layers = store.rows(
         "SELECT layer_index, layer_name FROM @store@.transformer_layers WHERE model_id = $1 AND layer_type <> 'mtp' ORDER BY layer_index",
         &[uuid(model)],
         |row| Ok((row.get::<i32>(1)?, row.get::<String>(2)?)),
@@ -181,12 +184,41 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
         |row| Ok((row.opt::<i64>(1)?, row.json(2)?, row.get::<i64>(3)?)),
     )?;
     let (hidden, config, heads) = known.unwrap_or_default();
+    let mut hidden = hidden.and_then(|n| u64::try_from(n).ok());
+    let mut heads = u64::try_from(heads).ok().filter(|&n| n > 0);
+    let mut inner = None;
+    if layers.is_empty() {
+        let weights = match latest::newest(store, model, None)? {
+            Some(checkpoint) => weights(store, checkpoint)?,
+            None => Vec::new(),
+        };
+        let infos: Vec<WeightInfo<'_>> = weights
+            .iter()
+            .map(|(name, dtype, dims)| WeightInfo {
+                name,
+                dtype: *dtype,
+                dims,
+            })
+            .collect();
+        let found = recognise(&infos, config.as_ref());
+        layers = if found.layers.is_empty() {
+            numbered(config.as_ref())?
+        } else {
+            let layers = found.layers.iter().filter(|l| l.kind != "mtp");
+            layers
+                .map(|l| (i32::try_from(l.index).unwrap_or(i32::MAX), l.name.clone()))
+                .collect()
+        };
+        hidden = found.hidden_size.or(hidden);
+        heads = found.num_heads.or(heads);
+        inner = found.intermediate_size;
+    }
     let unknown = |what| {
         Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("{what} of model {model} is not known"),
         )
-        .detail("Layers and sizes come from the names and shapes of the weights and from the config.")
+        .detail("Layers and sizes come from the names and shapes of the weights, of the model or of its newest checkpoint, and from the config.")
         .hint(store.sql(&format!(
             "SELECT layers, attention_heads, hidden_size FROM @store@.v_model_architecture WHERE model_id = '{model}';"
         )))
@@ -194,13 +226,8 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
     if layers.is_empty() {
         return Err(unknown("number of layers"));
     }
-    let hidden = hidden
-        .and_then(|n| u64::try_from(n).ok())
-        .ok_or_else(|| unknown("hidden size"))?;
-    let heads = u64::try_from(heads)
-        .ok()
-        .filter(|&n| n > 0)
-        .ok_or_else(|| unknown("number of attention heads"))?;
+    let hidden = hidden.ok_or_else(|| unknown("hidden size"))?;
+    let heads = heads.ok_or_else(|| unknown("number of attention heads"))?;
     // Four times the hidden size is what models have that do not say otherwise.
     let inner = config
         .as_ref()
@@ -209,6 +236,7 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
                 .iter()
                 .find_map(|key| config.get(key).and_then(Value::as_u64))
         })
+        .or(inner)
         .unwrap_or_else(|| hidden.saturating_mul(4));
     let sizes = TransformerLayer {
         hidden_size: hidden,
@@ -219,6 +247,34 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
         element_bytes: 1,
     };
     Ok((layers, sizes))
+}
+
+/// The layers that a config alone tells of.
+fn numbered(config: Option<&Value>) -> Result<Vec<(i32, String)>> {
+    let count = config.and_then(layer_count).unwrap_or(0);
+    if count > MAX_LAYERS as u64 {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        return Err(modelstore_training::Error::TooManyLayers(count).into());
+    }
+    Ok((0..count as i32)
+        .map(|index| (index, format!("layer.{index}")))
+        .collect())
+}
+
+/// Names, dtypes and dimensions of a checkpoint's weights.
+fn weights(store: &Store, checkpoint: Uuid) -> Result<Vec<(String, DType, Vec<u64>)>> {
+    store.rows(
+        "SELECT w.weight_name, t.dtype, t.shape
+         FROM @store@.checkpoint_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+         WHERE w.checkpoint_id = $1 ORDER BY w.weight_name COLLATE \"C\"",
+        &[uuid(checkpoint)],
+        |row| {
+            let dims: Vec<i64> = row.get(3)?;
+            let dims = dims.into_iter().map(|d| u64::try_from(d).unwrap_or(0));
+            let dtype = DType::from_name(&row.get::<String>(2)?)?;
+            Ok((row.get(1)?, dtype, dims.collect()))
+        },
+    )
 }
 
 fn positive<T: TryInto<u64> + Copy + std::fmt::Display>(n: T, argument: &str) -> Result<u64> {

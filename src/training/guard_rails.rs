@@ -5,11 +5,11 @@ use crate::settings;
 use crate::store::Store;
 use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::state_dict::StateDict;
-use modelstore_formats::architecture::parameter_count;
+use modelstore_formats::architecture::{SharedWeight, is_mask, parameter_count, tied};
 use modelstore_formats::safetensors::Header;
 use modelstore_tensor::{DType, Shape};
-use pgrx::datum::DatumWithOid;
-use std::collections::BTreeMap;
+use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
 /// One of the checks.
@@ -69,7 +69,7 @@ fn refused(check: Check, message: String) -> Failure {
     ))
 }
 
-/// By the zone maps: nothing is decoded.
+/// By the zone maps: nothing is decoded. Masks may have -inf.
 pub fn check_finite(store: &Store, of: StateDict) -> Result<()> {
     let entries = "SELECT w.weight_name, w.tensor_id FROM @entries@ w WHERE w.@owner@ = $1";
     not_finite(store, &of.sql(entries), &[uuid(of.id())])
@@ -82,12 +82,13 @@ pub fn check_tensor_finite(store: &Store, name: &str, tensor: Uuid) -> Result<()
 
 /// `entries` is a query of names and tensors.
 fn not_finite(store: &Store, entries: &str, arguments: &[DatumWithOid<'_>]) -> Result<()> {
-    let found = store.row(
+    let found = store.rows(
         &format!(
-            "SELECT e.name, sum(d.nan_count)::bigint, sum(d.inf_count)::bigint
+            "SELECT e.name, sum(d.nan_count)::bigint, sum(d.inf_count)::bigint,
+                    bool_or(d.inf_count > 0 AND coalesce(d.value_max, 'Infinity') = 'Infinity')
              FROM ({entries}) AS e(name, tensor_id) JOIN @store@.tensor_data d USING (tensor_id)
              WHERE d.nan_count > 0 OR d.inf_count > 0
-             GROUP BY e.name ORDER BY e.name LIMIT 1"
+             GROUP BY e.name ORDER BY e.name"
         ),
         arguments,
         |row| {
@@ -95,12 +96,21 @@ fn not_finite(store: &Store, entries: &str, arguments: &[DatumWithOid<'_>]) -> R
                 row.get::<String>(1)?,
                 row.get::<i64>(2)?,
                 row.get::<i64>(3)?,
+                row.opt::<bool>(4)?.unwrap_or(true),
             ))
         },
     )?;
-    match found {
+    let masks = settings::mask_buffers();
+    let may_be_infinite = |name: &str| {
+        let leaf = name.rsplit('.').next().unwrap_or(name);
+        is_mask(name) || masks.iter().any(|mask| mask == leaf)
+    };
+    let refused_one = found
+        .into_iter()
+        .find(|(name, nans, _, above)| *nans > 0 || *above || !may_be_infinite(name));
+    match refused_one {
         None => Ok(()),
-        Some((name, nans, infinities)) => Err(refused(
+        Some((name, nans, infinities, _)) => Err(refused(
             Check::Finite,
             format!("tensor \"{name}\" of the checkpoint is not finite"),
         )
@@ -158,8 +168,18 @@ pub fn check_shapes(store: &Store, before: StateDict, header: &Header) -> Result
     }
 }
 
-/// Counts as `calculate_model_parameters` does: equal matrices that are not constant are one parameter.
-pub fn check_parameters(store: &Store, model: Uuid, of: StateDict) -> Result<()> {
+/// Numbers of elements of a checkpoint's weights, tied ones once.
+pub struct Parameters {
+    /// All of them, as `v_model_architecture` counts.
+    pub all: u64,
+    /// Those that can be learnt: of floating point, and no mask.
+    learnable: u64,
+    /// How many the model's config says there are.
+    expected: Option<u64>,
+}
+
+/// Counts them by the rules that hold for the weights of a model.
+pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameters> {
     let config = store
         .row(
             "SELECT config FROM @store@.models WHERE model_id = $1",
@@ -167,33 +187,88 @@ pub fn check_parameters(store: &Store, model: Uuid, of: StateDict) -> Result<()>
             |row| row.json(1),
         )?
         .flatten();
-    let Some(expected) = config.as_ref().and_then(parameter_count) else {
-        return Ok(());
-    };
-    let counted = store.row(
+    let weights = store.rows(
         &of.sql(
-            "SELECT coalesce(sum(n), 0)::bigint FROM (
-                 SELECT max(t.element_count)
-                        * CASE WHEN cardinality(t.shape) >= 2 AND NOT coalesce(z.constant, true) THEN 1 ELSE count(*) END AS n
-                 FROM @weights@ w JOIN @store@.tensor_metadata t USING (tensor_id)
-                 LEFT JOIN LATERAL (
-                     SELECT min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0 AS constant
-                     FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id
-                 ) z ON true
-                 WHERE w.@owner@ = $1 AND t.dtype ~ '^(bf|f)[0-9]'
-                 GROUP BY t.tensor_id, t.shape, z.constant
-             ) distinct_parameters",
+            "SELECT w.weight_name, t.tensor_id, cardinality(t.shape), t.element_count, t.dtype ~ '^(bf|f)[0-9]'
+             FROM @weights@ w JOIN @store@.tensor_metadata t USING (tensor_id)
+             WHERE w.@owner@ = $1 ORDER BY w.weight_name COLLATE \"C\"",
         ),
         &[uuid(of.id())],
-        |row| row.get::<i64>(1),
+        |row| {
+            Ok((
+                row.get::<String>(1)?,
+                row.get::<SqlUuid>(2)?,
+                row.get::<i32>(3)?,
+                row.get::<i64>(4)?,
+                row.get::<bool>(5)?,
+            ))
+        },
     )?;
-    let counted = counted.unwrap_or(0);
-    if u64::try_from(counted) == Ok(expected) {
-        return Ok(());
+    let mut seen = HashMap::new();
+    for (_, tensor, rank, ..) in &weights {
+        *seen.entry(*tensor.as_bytes()).or_insert(0) += i32::from(*rank >= 2);
     }
-    Err(refused(
-        Check::Parameters,
-        format!("checkpoint has {counted} parameters, not {expected}"),
-    )
-    .detail("The model's config says how many there are."))
+    let repeated: Vec<SqlUuid> = seen
+        .iter()
+        .filter(|(_, times)| **times > 1)
+        .map(|(tensor, _)| SqlUuid::from_bytes(*tensor))
+        .collect();
+    let constant = constant(store, repeated)?;
+    let shared: Vec<SharedWeight<'_>> = weights
+        .iter()
+        .map(|(name, tensor, rank, ..)| SharedWeight {
+            name,
+            content: *tensor.as_bytes(),
+            rank: usize::try_from(*rank).unwrap_or(0),
+            constant: constant.contains(tensor.as_bytes()),
+        })
+        .collect();
+    let mut counted = Parameters {
+        all: 0,
+        learnable: 0,
+        expected: config.as_ref().and_then(parameter_count),
+    };
+    for ((name, _, _, elements, is_float), earlier) in
+        weights.iter().zip(tied(&shared, config.as_ref()))
+    {
+        if earlier.is_none() {
+            let elements = u64::try_from(*elements).unwrap_or(0);
+            counted.all = counted.all.saturating_add(elements);
+            if *is_float && !is_mask(name) {
+                counted.learnable = counted.learnable.saturating_add(elements);
+            }
+        }
+    }
+    Ok(counted)
+}
+
+/// Which of these tensors have elements that are all equal, by the zone maps.
+fn constant(store: &Store, tensors: Vec<SqlUuid>) -> Result<HashSet<[u8; 16]>> {
+    if tensors.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found = store.rows(
+        "SELECT t.tensor_id FROM unnest($1) AS t(tensor_id)
+         LEFT JOIN @store@.tensor_data d USING (tensor_id)
+         GROUP BY t.tensor_id
+         HAVING coalesce(min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0, true)",
+        &[tensors.into()],
+        |row| Ok(*row.get::<SqlUuid>(1)?.as_bytes()),
+    )?;
+    Ok(found.into_iter().collect())
+}
+
+/// An error when the model's config says that there is another number of parameters.
+pub fn check_parameters(counted: &Parameters) -> Result<()> {
+    match counted.expected {
+        Some(expected) if expected != counted.learnable => Err(refused(
+            Check::Parameters,
+            format!(
+                "checkpoint has {} parameters, not {expected}",
+                counted.learnable
+            ),
+        )
+        .detail("The model's config says how many there are.")),
+        _ => Ok(()),
+    }
 }

@@ -1,49 +1,79 @@
 //! Finding a checkpoint, the newest or the best, and what it has.
 
-use crate::error::{Code, Failure, Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::registry::models;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
+use crate::store::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
 use crate::tensor_storage::state_dict::StateDict;
+use crate::training::sessions;
 use modelstore_training::retention::Mode;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// The checkpoint of the highest step, then epoch, then the one made last, whatever the clock said; NULL when the model
-/// has none.
-#[pg_extern(stable, strict, parallel_restricted)]
+/// The checkpoint of the highest step, then epoch, then the one made last, whatever the clock said: of a run, or of a
+/// model. A run without one has that which it was resumed from, a model that which it was restored from; NULL when there
+/// is none of these.
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
-fn get_latest_checkpoint(model_id: SqlUuid) -> Option<SqlUuid> {
-    or_raise(newest(from_sql_uuid(model_id))).map(to_sql_uuid)
+fn get_latest_checkpoint(
+    model_id: Option<SqlUuid>,
+    session_id: default!(Option<SqlUuid>, "NULL"),
+) -> Option<SqlUuid> {
+    or_raise((|| {
+        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let store = Store::for_reading()?;
+        newest(&store, model, session_id.map(from_sql_uuid))
+    })())
+    .map(to_sql_uuid)
 }
 
-fn newest(model: Uuid) -> Result<Option<Uuid>> {
-    let store = Store::for_reading()?;
-    models::require(&store, model)?;
-    store.row(
-        "SELECT checkpoint_id FROM @store@.model_checkpoints WHERE model_id = $1
-         ORDER BY step DESC, epoch DESC NULLS LAST, sequence DESC LIMIT 1",
-        &[uuid(model)],
-        |row| Ok(from_sql_uuid(row.get::<SqlUuid>(1)?)),
-    )
+/// See `get_latest_checkpoint`.
+pub fn newest(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<Option<Uuid>> {
+    require(store, model, session)?;
+    let found = store.row(
+        "SELECT coalesce(
+             (SELECT c.checkpoint_id FROM @store@.model_checkpoints c
+              WHERE c.model_id = $1 AND ($2 IS NULL OR c.session_id = $2)
+              ORDER BY c.step DESC, c.epoch DESC NULLS LAST, c.sequence DESC LIMIT 1),
+             (SELECT s.resumed_from_checkpoint_id FROM @store@.training_sessions s WHERE s.session_id = $2),
+             (SELECT m.restored_checkpoint_id FROM @store@.models m WHERE m.model_id = $1))",
+        &[uuid(model), maybe_uuid(session)],
+        |row| row.opt::<SqlUuid>(1),
+    )?;
+    Ok(found.flatten().map(from_sql_uuid))
+}
+
+/// The model, and the run as one of it.
+fn require(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<()> {
+    models::require(store, model)?;
+    match session {
+        Some(session) => sessions::require_of_model(store, session, model),
+        None => Ok(()),
+    }
 }
 
 /// The checkpoint whose own metrics have the smallest or largest figure of that name; of equal ones the newest. NaN is
 /// never best; NULL when no checkpoint has the figure.
-#[pg_extern(stable, strict, parallel_restricted)]
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn get_best_checkpoint(
-    model_id: SqlUuid,
-    metric: default!(&str, "'loss'"),
-    mode: default!(&str, "'min'"),
+    model_id: Option<SqlUuid>,
+    metric: default!(Option<&str>, "'loss'"),
+    mode: default!(Option<&str>, "'min'"),
+    session_id: default!(Option<SqlUuid>, "NULL"),
 ) -> Option<SqlUuid> {
-    or_raise(best(from_sql_uuid(model_id), metric, mode)).map(to_sql_uuid)
+    or_raise((|| {
+        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let (metric, mode) = (required(metric, "metric")?, required(mode, "mode")?);
+        best(model, metric, mode, session_id.map(from_sql_uuid))
+    })())
+    .map(to_sql_uuid)
 }
 
-fn best(model: Uuid, metric: &str, mode: &str) -> Result<Option<Uuid>> {
+fn best(model: Uuid, metric: &str, mode: &str, session: Option<Uuid>) -> Result<Option<Uuid>> {
     let store = Store::for_reading()?;
-    models::require(&store, model)?;
+    require(&store, model, session)?;
     let direction = match check_mode(mode)? {
         Mode::Min => "ASC",
         Mode::Max => "DESC",
@@ -52,12 +82,12 @@ fn best(model: Uuid, metric: &str, mode: &str) -> Result<Option<Uuid>> {
         &format!(
             "SELECT checkpoint_id FROM (
                  SELECT checkpoint_id, step, epoch, sequence, {METRIC} AS figure
-                 FROM @store@.model_checkpoints WHERE model_id = $1
+                 FROM @store@.model_checkpoints WHERE model_id = $1 AND ($3 IS NULL OR session_id = $3)
              ) c
              WHERE figure IS NOT NULL AND figure <> 'NaN'
              ORDER BY figure {direction}, step DESC, epoch DESC NULLS LAST, sequence DESC LIMIT 1"
         ),
-        &[uuid(model), text(metric)],
+        &[uuid(model), text(metric), maybe_uuid(session)],
         |row| Ok(from_sql_uuid(row.get::<SqlUuid>(1)?)),
     )
 }
@@ -99,8 +129,9 @@ fn checkpoint_weights_at(
 }
 
 /// The figure named `$2` of a checkpoint's metrics, or NULL where it is no number. Strings are those that stand for the
-/// numbers JSON lacks.
-pub const METRIC: &str = "CASE WHEN jsonb_typeof(metrics -> $2) = 'number'
+/// numbers JSON lacks; true and false are 1 and 0.
+pub const METRIC: &str = "CASE WHEN jsonb_typeof(metrics -> $2) = 'boolean' THEN (metrics ->> $2)::boolean::integer::double precision
+     WHEN jsonb_typeof(metrics -> $2) = 'number'
        OR lower(metrics ->> $2) IN ('nan', 'inf', '+inf', '-inf', 'infinity', '+infinity', '-infinity')
      THEN (metrics ->> $2)::double precision END";
 

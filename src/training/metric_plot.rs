@@ -15,13 +15,15 @@ use uuid::Uuid;
 fn metric_plot(
     session_id: Option<SqlUuid>,
     metric_name: Option<&str>,
-    log_scale: default!(bool, false),
-    width: default!(i32, 800),
-    height: default!(i32, 400),
+    log_scale: default!(Option<bool>, false),
+    width: default!(Option<i32>, 800),
+    height: default!(Option<i32>, 400),
 ) -> String {
     or_raise((|| {
         let sessions = [from_sql_uuid(required(session_id, "session_id")?)];
         let metrics = [required(metric_name, "metric_name")?.to_owned()];
+        let log_scale = required(log_scale, "log_scale")?;
+        let (width, height) = (required(width, "width")?, required(height, "height")?);
         draw(&sessions, &metrics, log_scale, width, height)
     })())
 }
@@ -32,9 +34,9 @@ fn metric_plot(
 fn metric_plots(
     session_ids: Option<Vec<Option<SqlUuid>>>,
     metric_names: Option<Vec<Option<String>>>,
-    log_scale: default!(bool, false),
-    width: default!(i32, 800),
-    height: default!(i32, 400),
+    log_scale: default!(Option<bool>, false),
+    width: default!(Option<i32>, 800),
+    height: default!(Option<i32>, 400),
 ) -> String {
     or_raise((|| {
         let sessions: Vec<Uuid> = required(session_ids, "session_ids")?
@@ -52,6 +54,8 @@ fn metric_plots(
                     .detail("Expected at least one run and one metric."),
             );
         }
+        let log_scale = required(log_scale, "log_scale")?;
+        let (width, height) = (required(width, "width")?, required(height, "height")?);
         draw(&sessions, &metrics, log_scale, width, height)
     })())
 }
@@ -140,7 +144,8 @@ fn draw(
     Ok(plot.svg()?)
 }
 
-/// The points of a metric; of a step that was recorded twice, the later row counts.
+/// The points of a metric. Of a step that was recorded twice the later record counts, of records of one microsecond
+/// the larger value, as in v_training_progress.
 fn line(store: &Store, session: Uuid, metric: &str) -> Result<Line> {
     sessions::require(store, session)?;
     let named = store.row(
@@ -152,7 +157,7 @@ fn line(store: &Store, session: Uuid, metric: &str) -> Result<Line> {
     )?;
     let points = store.rows(
         "SELECT DISTINCT ON (step) step::double precision, value FROM @store@.training_metrics
-         WHERE session_id = $1 AND metric_name = $2 ORDER BY step, recorded_at DESC",
+         WHERE session_id = $1 AND metric_name = $2 ORDER BY step, recorded_at DESC, value DESC",
         &[uuid(session), text(metric)],
         |row| Ok((row.get::<f64>(1)?, row.get::<f64>(2)?)),
     )?;

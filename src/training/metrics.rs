@@ -31,7 +31,8 @@ fn log_metrics(
             session,
             "INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value)
              SELECT s.session_id, $2, $3, m.name, m.value
-             FROM @store@.training_sessions s, unnest($4, $5) AS m(name, value) WHERE s.session_id = $1",
+             FROM @store@.training_sessions s, unnest($4, $5) AS m(name, value)
+             WHERE s.session_id = $1 AND s.status IN ('pending', 'running')",
             &[
                 uuid(session),
                 step.into(),
@@ -74,9 +75,12 @@ fn log_metric(
         insert(
             &store,
             session,
-            "INSERT INTO @store@.training_metrics (session_id, step, metric_name, value)
-             SELECT s.session_id, m.step, $2, m.value
-             FROM @store@.training_sessions s, unnest($3, $4) AS m(step, value) WHERE s.session_id = $1",
+            // In the order of the arrays, whatever the resolution of the clock: of a step given twice the later counts.
+            "INSERT INTO @store@.training_metrics (session_id, step, metric_name, value, recorded_at)
+             SELECT s.session_id, m.step, $2, m.value, s.now + m.n * interval '1 microsecond'
+             FROM (SELECT session_id, status, clock_timestamp() AS now FROM @store@.training_sessions WHERE session_id = $1) s,
+                  unnest($3, $4) WITH ORDINALITY AS m(step, value, n)
+             WHERE s.status IN ('pending', 'running')",
             &[uuid(session), text(name), steps.into(), values.into()],
             count,
         )
@@ -106,15 +110,15 @@ fn insert(
     expected: usize,
 ) -> Result<i64> {
     let inserted = store.execute(sql, arguments)?;
-    if inserted < expected {
-        sessions::require(store, session)?;
+    if inserted < expected || expected == 0 {
+        sessions::require_open(store, session)?;
     }
     Ok(inserted as i64)
 }
 
 /// Names and values of an object of numbers. JSON has no NaN and no infinities: they come as the strings that
 /// PostgreSQL reads for them.
-fn figures(metrics: &Jsonb<'_>) -> Result<(Vec<String>, Vec<f64>)> {
+pub fn figures(metrics: &Jsonb<'_>) -> Result<(Vec<String>, Vec<f64>)> {
     if !metrics.is_object() {
         return Err(Failure::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,

@@ -2,6 +2,8 @@
 
 pub mod checkpoint;
 pub mod checkpoint_sql;
+pub mod checkpoint_state;
+pub mod delete;
 pub mod gradient_checkpoints;
 pub mod guard_rails;
 pub mod latest;

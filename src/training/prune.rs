@@ -3,31 +3,43 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::registry::models;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, uuid};
+use crate::store::arguments::{from_sql_uuid, maybe_uuid, text, uuid};
 use crate::training::latest::{METRIC, check_mode};
+use crate::training::{checkpoint, delete, sessions};
 use modelstore_training::retention::{self, Checkpoint, Reason, Retention};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
+use std::collections::HashMap;
 use uuid::Uuid;
 
-type Decision = (SqlUuid, i64, Option<f64>, bool, Vec<String>);
+type Decision = (
+    SqlUuid,
+    Option<SqlUuid>,
+    i64,
+    Option<f64>,
+    bool,
+    Vec<String>,
+);
 
-/// Removes the checkpoints of a model that no rule keeps; `gc` frees their bytes. One row each, also of those kept, with
-/// the rules that keep it: last, every, best, pinned.
+/// Removes the checkpoints that no rule keeps, of one run or of each run of a model by itself; `gc` frees their bytes.
+/// One row each, also of those kept, with the rules that keep it: last, every, best, pinned, running, branch.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
 fn prune_checkpoints(
     model_id: Option<SqlUuid>,
     keep_last: default!(Option<i32>, "3"),
     keep_every: default!(Option<i64>, "NULL"),
     keep_best: default!(Option<i32>, "1"),
-    dry_run: default!(bool, false),
-    metric: default!(&str, "'loss'"),
-    mode: default!(&str, "'min'"),
+    dry_run: default!(Option<bool>, false),
+    metric: default!(Option<&str>, "'loss'"),
+    mode: default!(Option<&str>, "'min'"),
+    session_id: default!(Option<SqlUuid>, "NULL"),
 ) -> TableIterator<
     'static,
     (
         name!(checkpoint_id, SqlUuid),
+        name!(session_id, Option<SqlUuid>),
         name!(step, i64),
         name!(epoch, Option<f64>),
         name!(kept, bool),
@@ -39,45 +51,79 @@ fn prune_checkpoints(
             keep_last: count(keep_last, "keep_last")?,
             keep_every,
             keep_best: count(keep_best, "keep_best")?,
-            mode: check_mode(mode)?,
+            mode: check_mode(required(mode, "mode")?)?,
         };
         let model = from_sql_uuid(required(model_id, "model_id")?);
-        prune(model, &retention, dry_run, metric)
+        let metric = required(metric, "metric")?;
+        let dry_run = required(dry_run, "dry_run")?;
+        let session = session_id.map(from_sql_uuid);
+        prune(model, session, &retention, dry_run, metric)
     })()))
 }
 
-fn prune(model: Uuid, retention: &Retention, dry_run: bool, metric: &str) -> Result<Vec<Decision>> {
+fn prune(
+    model: Uuid,
+    session: Option<Uuid>,
+    retention: &Retention,
+    dry_run: bool,
+    metric: &str,
+) -> Result<Vec<Decision>> {
     let store = Store::current()?;
     models::require(&store, model)?;
+    if let Some(session) = session {
+        sessions::require_of_model(&store, session, model)?;
+    }
+    if !dry_run {
+        // Waits for checkpoints that are being made, and for what is beginning to continue one of these.
+        checkpoint::lock(&store, model)?;
+        store.execute(
+            "SELECT 1 FROM @store@.model_checkpoints WHERE model_id = $1 AND ($2 IS NULL OR session_id = $2)
+             ORDER BY sequence FOR UPDATE",
+            &[uuid(model), maybe_uuid(session)],
+        )?;
+    }
+    let mut runs: HashMap<Uuid, usize> = HashMap::new();
     // In the order by which get_latest_checkpoint finds the last.
     let rows = store.rows(
         &format!(
-            "SELECT checkpoint_id, step, epoch, pinned, {METRIC} FROM @store@.model_checkpoints
-             WHERE model_id = $1 ORDER BY step, epoch NULLS FIRST, sequence"
+            "SELECT c.checkpoint_id, c.session_id, c.step, c.epoch, c.pinned, {METRIC}, c.sequence,
+                    coalesce(r.status IN ('pending', 'running'), false),
+                    EXISTS (SELECT FROM @store@.model_checkpoints k
+                            WHERE k.parent_checkpoint_id = c.checkpoint_id AND k.session_id IS DISTINCT FROM c.session_id)
+                 OR EXISTS (SELECT FROM @store@.training_sessions s
+                            WHERE s.resumed_from_checkpoint_id = c.checkpoint_id AND s.session_id IS DISTINCT FROM c.session_id)
+                 OR EXISTS (SELECT FROM @store@.models m WHERE m.restored_checkpoint_id = c.checkpoint_id)
+             FROM @store@.model_checkpoints c LEFT JOIN @store@.training_sessions r USING (session_id)
+             WHERE c.model_id = $1 AND ($3 IS NULL OR c.session_id = $3)
+             ORDER BY c.step, c.epoch NULLS FIRST, c.sequence"
         ),
-        &[uuid(model), text(metric)],
+        &[uuid(model), text(metric), maybe_uuid(session)],
         |row| {
+            let session: Option<SqlUuid> = row.opt(2)?;
+            let next = runs.len();
             let checkpoint = Checkpoint {
-                step: row.get(2)?,
-                metric: row.opt(5)?,
-                pinned: row.get(4)?,
+                step: row.get(3)?,
+                metric: row.opt(6)?,
+                pinned: row.get(5)?,
+                run: session.map(|run| *runs.entry(from_sql_uuid(run)).or_insert(next)),
+                made: row.get(7)?,
+                running: row.get(8)?,
+                continued: row.get(9)?,
             };
-            Ok((row.get::<SqlUuid>(1)?, row.opt::<f64>(3)?, checkpoint))
+            Ok((row.get::<SqlUuid>(1)?, session, row.opt::<f64>(4)?, checkpoint))
         },
     )?;
     let checkpoints: Vec<Checkpoint> = rows.iter().map(|(.., checkpoint)| *checkpoint).collect();
     let reasons = retention::reasons_to_keep(&checkpoints, retention)?;
     let mut decisions = Vec::with_capacity(rows.len());
-    for ((id, epoch, checkpoint), reasons) in rows.into_iter().zip(reasons) {
+    for ((id, session, epoch, checkpoint), reasons) in rows.into_iter().zip(reasons) {
         if reasons.is_empty() && !dry_run {
-            store.execute(
-                "DELETE FROM @store@.model_checkpoints WHERE checkpoint_id = $1 AND NOT pinned",
-                &[id.into()],
-            )?;
+            delete::remove(&store, from_sql_uuid(id))?;
         }
         let names = reasons.iter().map(|reason| name(*reason).to_owned());
         decisions.push((
             id,
+            session,
             checkpoint.step,
             epoch,
             !reasons.is_empty(),
@@ -94,6 +140,8 @@ fn name(reason: Reason) -> &'static str {
         Reason::Every => "every",
         Reason::Best => "best",
         Reason::Pinned => "pinned",
+        Reason::Running => "running",
+        Reason::Branch => "branch",
     }
 }
 

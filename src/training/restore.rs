@@ -12,7 +12,8 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// Makes a new version of the model with the weights of a checkpoint, which takes no bytes, and returns its key.
+/// Makes a new version of the model with the weights of a checkpoint, which takes no bytes, and returns its key. The
+/// version remembers the checkpoint: it is its newest until training makes another.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn restore_checkpoint(
@@ -64,6 +65,10 @@ fn restore(
             status: "ready",
             ..NewModel::default()
         },
+    )?;
+    store.execute(
+        "UPDATE @store@.models SET restored_checkpoint_id = $2 WHERE model_id = $1",
+        &[uuid(id), uuid(checkpoint)],
     )?;
     store.execute(
         "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)

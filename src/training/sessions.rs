@@ -1,55 +1,152 @@
-//! Training runs: started, finished.
+//! Training runs: started, found again by name, finished, reopened.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::jsonb::Jsonb;
 use crate::names;
 use crate::registry::models;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_jsonb, maybe_text, text, to_sql_uuid, uuid};
+use crate::store::arguments::{
+    from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
+};
+use crate::tensor_storage::state_dict::StateDict;
 use pgrx::datum::{Interval, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+/// A run that is about to start.
+struct NewSession<'a> {
+    model: Uuid,
+    config: Option<&'a Jsonb<'a>>,
+    name: Option<&'a str>,
+    total_steps: Option<i64>,
+    loss_metric: &'a str,
+    host: Option<&'a str>,
+    resume_from: Option<Uuid>,
+}
+
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
 fn start_training(
     model_id: Option<SqlUuid>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
     session_name: default!(Option<&str>, "NULL"),
     total_steps: default!(Option<i64>, "NULL"),
-    loss_metric: default!(&str, "'loss'"),
+    loss_metric: default!(Option<&str>, "'loss'"),
     host: default!(Option<&str>, "NULL"),
+    resume_from: default!(Option<SqlUuid>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
         let store = Store::current()?;
-        let model = from_sql_uuid(required(model_id, "model_id")?);
-        models::require(&store, model)?;
-        if let Some(steps) = total_steps.filter(|&n| n < 1) {
-            return Err(Failure::new(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("total steps {steps} is not positive"),
-            ));
+        let new = NewSession {
+            model: from_sql_uuid(required(model_id, "model_id")?),
+            config: config.as_ref(),
+            name: session_name,
+            total_steps,
+            loss_metric: required(loss_metric, "loss_metric")?,
+            host,
+            resume_from: resume_from.map(from_sql_uuid),
+        };
+        match (insert(&store, &new)?, new.name) {
+            (Some(session), _) => Ok(to_sql_uuid(session)),
+            (None, name) => Err(taken(new.model, name.unwrap_or_default())),
         }
-        names::check("loss metric", loss_metric)?;
-        session_name
-            .map(|name| names::check("session name", name))
-            .transpose()?;
-        let id = Uuid::now_v7();
-        store.execute(
-            "INSERT INTO @store@.training_sessions (session_id, model_id, session_name, config, total_steps, loss_metric, host, started_at)
-             VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, host(inet_client_addr())), clock_timestamp())",
-            &[
-                uuid(id),
-                uuid(model),
-                maybe_text(session_name),
-                maybe_jsonb(config.as_ref()),
-                total_steps.into(),
-                text(loss_metric),
-                maybe_text(host),
-            ],
-        )?;
-        Ok(to_sql_uuid(id))
     })())
+}
+
+/// Returns the run of that name of a model and starts it when there is none. Two sessions that ask at once get one run.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn find_or_start_training(
+    model_id: Option<SqlUuid>,
+    session_name: Option<&str>,
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    total_steps: default!(Option<i64>, "NULL"),
+    loss_metric: default!(Option<&str>, "'loss'"),
+    host: default!(Option<&str>, "NULL"),
+    resume_from: default!(Option<SqlUuid>, "NULL"),
+) -> SqlUuid {
+    or_raise((|| {
+        let store = Store::current()?;
+        let name = required(session_name, "session_name")?;
+        let new = NewSession {
+            model: from_sql_uuid(required(model_id, "model_id")?),
+            config: config.as_ref(),
+            name: Some(name),
+            total_steps,
+            loss_metric: required(loss_metric, "loss_metric")?,
+            host,
+            resume_from: resume_from.map(from_sql_uuid),
+        };
+        if let Some(session) = find(&store, new.model, name)? {
+            return Ok(to_sql_uuid(session));
+        }
+        if let Some(session) = insert(&store, &new)? {
+            return Ok(to_sql_uuid(session));
+        }
+        // Another session has started it meanwhile.
+        let session = find(&store, new.model, name)?;
+        session
+            .map(to_sql_uuid)
+            .ok_or_else(|| taken(new.model, name))
+    })())
+}
+
+/// With a snapshot of its own: a run that another session has just committed is found.
+fn find(store: &Store, model: Uuid, name: &str) -> Result<Option<Uuid>> {
+    let found = store.write(
+        "SELECT session_id FROM @store@.training_sessions WHERE model_id = $1 AND session_name = $2",
+        &[uuid(model), text(name)],
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    Ok(found.into_iter().next().map(from_sql_uuid))
+}
+
+/// The key of the new run; `None` when the model has one of that name.
+fn insert(store: &Store, new: &NewSession<'_>) -> Result<Option<Uuid>> {
+    models::require(store, new.model)?;
+    let invalid = |message: String| Failure::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message);
+    if let Some(steps) = new.total_steps.filter(|&n| n < 1) {
+        return Err(invalid(format!("total steps {steps} is not positive")));
+    }
+    names::check("loss metric", new.loss_metric)?;
+    new.name
+        .map(|name| names::check("session name", name))
+        .transpose()?;
+    if let Some(checkpoint) = new.resume_from {
+        StateDict::Checkpoint(checkpoint).require(store)?;
+    }
+    let id = Uuid::now_v7();
+    let inserted = store.execute(
+        "INSERT INTO @store@.training_sessions (session_id, model_id, session_name, config, total_steps, loss_metric, host,
+                                                resumed_from_checkpoint_id, started_at)
+         VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, host(inet_client_addr())), $8, clock_timestamp())
+         ON CONFLICT (model_id, session_name) DO NOTHING",
+        &[
+            uuid(id),
+            uuid(new.model),
+            maybe_text(new.name),
+            maybe_jsonb(new.config),
+            new.total_steps.into(),
+            text(new.loss_metric),
+            maybe_text(new.host),
+            maybe_uuid(new.resume_from),
+        ],
+    )?;
+    Ok((inserted == 1).then_some(id))
+}
+
+fn taken(model: Uuid, name: &str) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNIQUE_VIOLATION,
+        format!("model {model} already has a training session \"{name}\""),
+    )
+    .detail("The name of a run is unique among the runs of a model.")
+    .hint(format!(
+        "SELECT modelstore.find_or_start_training('{model}', {});",
+        pgrx::spi::quote_literal(name)
+    ))
 }
 
 /// Ends a run and returns how long it took.
@@ -57,11 +154,12 @@ fn start_training(
 #[search_path(pg_catalog, pg_temp)]
 fn finish_training(
     session_id: Option<SqlUuid>,
-    status: default!(&str, "'completed'"),
+    status: default!(Option<&str>, "'completed'"),
     error: default!(Option<&str>, "NULL"),
 ) -> Option<Interval> {
     or_raise((|| {
         let session = from_sql_uuid(required(session_id, "session_id")?);
+        let status = required(status, "status")?;
         finish(&Store::current()?, session, status, error)
     })())
 }
@@ -99,6 +197,26 @@ fn finish(
     ))))
 }
 
+/// Makes a run that has ended a running one again and returns whether it had ended.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn reopen_training(session_id: Option<SqlUuid>) -> bool {
+    or_raise((|| {
+        let store = Store::current()?;
+        let session = from_sql_uuid(required(session_id, "session_id")?);
+        let reopened = store.write(
+            "UPDATE @store@.training_sessions SET status = 'running', error = NULL, ended_at = NULL
+             WHERE session_id = $1 AND status IN ('completed', 'failed', 'cancelled') RETURNING session_id",
+            &[uuid(session)],
+            |_| Ok(()),
+        )?;
+        if reopened.is_empty() {
+            require(&store, session)?;
+        }
+        Ok(!reopened.is_empty())
+    })())
+}
+
 /// The status of a run; 42704 when it does not exist.
 pub fn require(store: &Store, session: Uuid) -> Result<String> {
     store
@@ -108,6 +226,22 @@ pub fn require(store: &Store, session: Uuid) -> Result<String> {
             |row| row.get(1),
         )?
         .ok_or_else(|| unknown(store, session))
+}
+
+/// An error unless the run takes metrics and checkpoints: 42704 when it does not exist, 55000 when it has ended.
+pub fn require_open(store: &Store, session: Uuid) -> Result<()> {
+    let status = require(store, session)?;
+    if matches!(status.as_str(), "pending" | "running") {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("training session {session} has ended"),
+    )
+    .detail(format!(
+        "Its status is {status}; it takes no metrics and no checkpoints."
+    ))
+    .hint(format!("SELECT modelstore.reopen_training('{session}');")))
 }
 
 /// The model of a run; 42704 when it does not exist.

@@ -1,6 +1,6 @@
 //! Retention: which checkpoints of a training run to keep.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::{Error, Result};
 
@@ -13,6 +13,14 @@ pub struct Checkpoint {
     pub metric: Option<f64>,
     /// Whether it is kept in any case.
     pub pinned: bool,
+    /// The run it is of: a number for each; `None` for a checkpoint of no run.
+    pub run: Option<usize>,
+    /// Its place in the order in which checkpoints were made, which is not that of steps once a run was resumed.
+    pub made: i64,
+    /// Whether its run still runs.
+    pub running: bool,
+    /// Whether another run, or a model, continues it.
+    pub continued: bool,
 }
 
 /// Which metric is better.
@@ -24,7 +32,8 @@ pub enum Mode {
     Max,
 }
 
-/// What to keep. A checkpoint is kept if any rule keeps it; the default keeps only what is pinned.
+/// What to keep of each run. A checkpoint is kept if any rule keeps it; the default keeps only what is kept in any case:
+/// what is pinned, the newest of a run that runs, and what another run continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How many of the newest.
@@ -59,10 +68,15 @@ pub enum Reason {
     Best,
     /// It is pinned.
     Pinned,
+    /// It is the newest of a run that runs, by step or by when it was made: what that run would be resumed from.
+    Running,
+    /// Another run or a model continues it.
+    Branch,
 }
 
 /// Why each checkpoint is kept, in the order of [`Reason`]; one without a reason goes. The checkpoints stand from the
-/// oldest to the newest, whatever their steps: a run that was resumed goes through steps again.
+/// oldest to the newest, whatever their steps. Each run is pruned by itself, and so are the checkpoints of none: what is
+/// kept of one does not depend on another.
 pub fn reasons_to_keep(
     checkpoints: &[Checkpoint],
     retention: &Retention,
@@ -70,6 +84,21 @@ pub fn reasons_to_keep(
     if let Some(interval) = retention.keep_every.filter(|&interval| interval < 1) {
         return Err(Error::Interval(interval));
     }
+    let mut runs: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
+    for (index, checkpoint) in checkpoints.iter().enumerate() {
+        runs.entry(checkpoint.run).or_default().push(index);
+    }
+    let mut reasons = vec![Vec::new(); checkpoints.len()];
+    for places in runs.into_values() {
+        let of_run: Vec<Checkpoint> = places.iter().map(|&place| checkpoints[place]).collect();
+        for (place, of_one) in places.into_iter().zip(of_one_run(&of_run, retention)) {
+            reasons[place] = of_one;
+        }
+    }
+    Ok(reasons)
+}
+
+fn of_one_run(checkpoints: &[Checkpoint], retention: &Retention) -> Vec<Vec<Reason>> {
     let mut reasons = vec![Vec::new(); checkpoints.len()];
     for of_one in reasons.iter_mut().rev().take(retention.keep_last) {
         of_one.push(Reason::Last);
@@ -85,12 +114,20 @@ pub fn reasons_to_keep(
     for index in best(checkpoints, retention.mode).take(retention.keep_best) {
         reasons[index].push(Reason::Best);
     }
-    for (checkpoint, of_one) in checkpoints.iter().zip(&mut reasons) {
+    let made_last = checkpoints.iter().map(|checkpoint| checkpoint.made).max();
+    let newest = checkpoints.len().saturating_sub(1);
+    for (index, (checkpoint, of_one)) in checkpoints.iter().zip(&mut reasons).enumerate() {
         if checkpoint.pinned {
             of_one.push(Reason::Pinned);
         }
+        if checkpoint.running && (index == newest || Some(checkpoint.made) == made_last) {
+            of_one.push(Reason::Running);
+        }
+        if checkpoint.continued {
+            of_one.push(Reason::Branch);
+        }
     }
-    Ok(reasons)
+    reasons
 }
 
 /// Places of the checkpoints with a metric, the best first.

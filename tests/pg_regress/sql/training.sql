@@ -32,6 +32,15 @@ SELECT finish_training(:ended);
 INSERT INTO store.training_sessions (session_id, model_id, status) VALUES ('00000000-0000-0000-0000-00000000000c', :m, 'pending');
 SELECT finish_training('00000000-0000-0000-0000-00000000000c', 'cancelled') IS NULL AS never_started;
 SELECT status, count(*) FROM store.training_sessions GROUP BY 1 ORDER BY 1;
+SELECT find_or_start_training(:m, 'first') = :'run' AS found;
+SELECT start_training(:m, session_name => 'first');
+SELECT start_training(:m, resume_from => :nothing);
+SELECT log_metrics(:ended, 1, '{"loss": 1}');
+SELECT log_metric(:ended, 'loss', ARRAY[1], ARRAY[0.5]);
+SELECT reopen_training(:nothing);
+SELECT reopen_training(:ended) AS had_ended, reopen_training(:ended) AS again;
+SELECT * FROM delete_training(:ended);
+SELECT delete_training(:ended);
 
 -- metrics
 \set r '''00000000-0000-0000-0000-00000000000d'''
@@ -137,6 +146,18 @@ SELECT create_checkpoint(:other, NULL, 3, NULL, one('w', '[1,NaN]'), checks => '
 RESET modelstore.checkpoint_checks;
 SELECT tensors FROM create_checkpoint(:other, NULL, 4, NULL, one('w', '[1,NaN]'), checks => '{}');
 
+-- one by one
+SELECT step, epoch, rng_state, param_groups, metrics, metadata, parent_checkpoint_id = cp(10) AS continues, has_optimizer_state, pinned FROM checkpoint_state(cp(20));
+SELECT checkpoint_state(:nothing);
+SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[[1,2],[3,4]]'), parent_checkpoint_id => :nothing);
+SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[[1,2],[3,4]]'), metrics => '{"loss": "low"}');
+SELECT delete_checkpoint(:nothing);
+SELECT checkpoint_id FROM create_checkpoint_tensors(:m, NULL, 90, NULL, ARRAY['w'], ARRAY['[[1,2],[3,4]]'::tensor]) \gset
+SELECT get_latest_checkpoint(:m, :r) = cp(30) AS of_the_run, get_best_checkpoint(:m, session_id => :r) = cp(20) AS best;
+SELECT get_latest_checkpoint(:m, :nothing);
+SELECT get_latest_checkpoint(:other, :r);
+SELECT files, weights, optimizer_states FROM delete_checkpoint(:'checkpoint_id');
+
 -- restored
 SELECT restore_checkpoint(cp(20), '1-20') = find_model('m', '1-20') AS made;
 SELECT name, version, parent, derivation ~ '^checkpoint [0-9a-f-]{36} at step 20$' AS derivation, weights
@@ -180,8 +201,10 @@ SELECT set_gradient_checkpoints(:nothing);
 -- what the tables themselves refuse
 \set VERBOSITY sqlstate
 INSERT INTO store.training_sessions (session_id, model_id, status) VALUES (gen_random_uuid(), :m, 'odd');
-INSERT INTO store.model_checkpoints (checkpoint_id, model_id, step) VALUES (gen_random_uuid(), :m, -1);
-INSERT INTO store.model_checkpoints (checkpoint_id, model_id, step, session_id) VALUES (gen_random_uuid(), :other, 1, :r);
+INSERT INTO store.model_checkpoints (checkpoint_id, model_id, sequence, step) VALUES (gen_random_uuid(), :m, 100, -1);
+INSERT INTO store.model_checkpoints (checkpoint_id, model_id, sequence, step, session_id) VALUES (gen_random_uuid(), :other, 100, 1, :r);
+INSERT INTO store.model_checkpoints (checkpoint_id, model_id, sequence, step) SELECT gen_random_uuid(), model_id, sequence, step FROM store.model_checkpoints;
+INSERT INTO store.training_sessions (session_id, model_id, session_name) SELECT gen_random_uuid(), model_id, session_name FROM store.training_sessions WHERE session_name IS NOT NULL;
 INSERT INTO store.training_metrics (session_id, step, metric_name, value) VALUES (gen_random_uuid(), 1, 'loss', 1);
 \set VERBOSITY verbose
 

@@ -2,6 +2,11 @@
 
 use serde_json::Value;
 
+/// How many layers a configuration says that a model has.
+pub fn layer_count(config: &Value) -> Option<u64> {
+    Config::new(Some(config)).num_layers()
+}
+
 /// A configuration whose fields are absent unless they are of the right type and above zero.
 #[derive(Clone, Copy)]
 pub(super) struct Config<'a> {

@@ -13,12 +13,15 @@ mod parameters;
 mod path;
 mod recognise;
 mod sizes;
+mod tied;
 
 use modelstore_tensor::DType;
 
 pub use buffers::{is_buffer, is_trainable};
+pub use config::layer_count;
 pub use parameters::parameter_count;
 pub use recognise::recognise;
+pub use tied::{SharedWeight, is_mask, tied};
 
 /// The most layers that are told apart; tensors of further ones belong to none.
 pub const MAX_LAYERS: usize = 65_536;
