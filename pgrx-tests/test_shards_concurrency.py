@@ -217,7 +217,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize(("call", "level"), itertools.product(CALLS, LEVELS))
+@pytest.mark.parametrize(("call", "level"), list(itertools.product(CALLS, LEVELS)))
 def test_parts_appended_since_the_snapshot(call: str, level: str, db, connect) -> None:
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
     db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, DATA[:100]))
