@@ -93,7 +93,7 @@ def bench_import(b: Bench, model: Model) -> None:
         b.fresh_store()
         ours["bytea"].append(b.timed("SELECT modelstore.import_safetensors('m', '1', data) FROM file"))
         b.fresh_store()
-        ours["large object"].append(b.timed("SELECT modelstore.import_safetensors('m', '1', %s::oid)", oid))
+        ours["large object"].append(b.timed("SELECT modelstore.import_safetensors_large_object('m', '1', %s::oid)", oid))
     for source, seconds in ours.items():
         ratio = statistics.median(p / o for p, o in zip(plain, seconds))
         b.report(

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import pickle
+import zipfile
+
+import numpy as np
 from models import file_of
 
 
@@ -13,11 +19,45 @@ GOOD = {"a": tensor(), "b": tensor(shape=[2], offsets=[4, 12])}
 DATA = bytes(range(12))
 HUGE = 2**63 - 1
 
+
+def zipped(name: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, bytes(1000))
+    return out.getvalue()
+
+
+def saved(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+# Files of other formats, as people give them, and what the error calls them.
+OTHER_FORMATS: list[tuple[bytes, str]] = [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 90868376\n", "a Git LFS pointer"),
+    (b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>", "an HTML page"),
+    (b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code></Error>', "an XML document"),
+    (b'{"model_type": "bert", "hidden_size": 384}', "JSON"),
+    (b'{\n  "metadata": {"total_size": 1},\n  "weight_map": {}\n}', "JSON"),
+    (b'[{"name": "a"}]', "JSON"),
+    (pickle.dumps({"w": [1.0] * 1000}, protocol=2), "a Python pickle"),
+    (pickle.dumps({"w": [1.0] * 1000}), "a Python pickle"),
+    (zipped("archive/data.pkl"), "a PyTorch checkpoint"),
+    (zipped("w.npy"), "a NumPy archive"),
+    (zipped("model.safetensors"), "a ZIP archive"),
+    (b"GGUF" + bytes([3, 0, 0, 0]) + bytes(2000), "a GGUF file"),
+    (saved(np.zeros(1000)), "a NumPy array"),
+    (gzip.compress(bytes(100_000)), "a gzip archive"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(1000), "an HDF5 file"),
+    (b"MSDELTA\x01" + bytes(100), "a model delta"),
+]
+
 # Rule: SQLSTATE, files that break it.
 MALFORMED: dict[str, tuple[str, list[bytes]]] = {
     "Truncated": ("22026", [b"", bytes(7), file_of(GOOD, DATA)[:-1], b"\x64" + bytes(7) + b"{}", file_of(GOOD)]),
     "HeaderTooLong": ("54000", [b"\xff" * 8, b"\xff" * 7 + b"\x7f{}", (100_000_001).to_bytes(8, "little") + b"{}"]),
-    "NotAnObject": ("2203C", [bytes(8), file_of(b""), file_of(b"[]"), file_of(b" {}"), file_of(b"null"), file_of(b"\xef\xbb\xbf{}")]),
+    "NotAnObject": ("2203C", [bytes(8), file_of(b""), file_of(b"[]"), file_of(b" []"), file_of(b"null"), file_of(b"\xef\xbb\xbf{}"), file_of(b"\v{}"), file_of(b"  ")]),
     "InvalidUtf8": ("22021", [file_of(b'{"\xff":1}'), file_of(b'{"\xc0\x80":1}'), file_of(b'{"\xed\xa0\x80":1}'), file_of(b'{"\xe2\x82')]),
     "InvalidJson": ("22032", [
         file_of(b"{"), file_of(b"{]"), file_of(b"{'a':1}"), file_of(b"{}{}"), file_of(b"{} x"), file_of(b"{}\0"),
@@ -27,7 +67,7 @@ MALFORMED: dict[str, tuple[str, list[bytes]]] = {
     "WrongType": ("42804", [
         file_of({"a": 1}), file_of({"a": []}), file_of({"a": None}), file_of({"a": tensor(shape=1)}, DATA[:4]),
         file_of({"a": tensor(shape=["1"])}), file_of({"a": tensor() | {"dtype": 1}}), file_of({"__metadata__": 1}),
-        file_of({"__metadata__": {"k": 1}}), file_of({"__metadata__": {"k": {}}}), file_of({"__metadata__": None}),
+        file_of({"__metadata__": {"k": 1}}), file_of({"__metadata__": {"k": {}}}), file_of({"__metadata__": {"k": None}}),
         file_of(b'{"a":' + b"[" * 200 + b"]" * 200 + b"}"),
     ]),
     "DuplicateKey": ("22030", [
@@ -64,6 +104,7 @@ MALFORMED: dict[str, tuple[str, list[bytes]]] = {
     "TrailingBytes": ("22001", [file_of(GOOD, DATA + b"x"), file_of({}, b"x"), file_of({"a": tensor(shape=[0], offsets=[0, 0])}, b"x")]),
     "EmptyName": ("2200F", [file_of({"": tensor()}, DATA[:4])]),
     "NulCharacter": ("22P05", [file_of({"a\0b": tensor()}, DATA[:4]), file_of({"__metadata__": {"k\0": "v"}}), file_of({"__metadata__": {"k": "\0"}})]),
+    "OtherFormat": ("42809", [data for data, _ in OTHER_FORMATS]),
     "NameTooLong": ("42622", [file_of({"n" * 1025: tensor()}, DATA[:4])]),
 }  # fmt: skip
 

@@ -59,7 +59,7 @@ CASES = [
     ("import_safetensors(NULL, '1', ''::bytea)", "22004"),
     ("import_safetensors('x', NULL, ''::bytea)", "22004"),
     ("import_safetensors('x', '1', NULL::bytea)", "22004"),
-    ("import_safetensors('x', '1', NULL::oid)", "22004"),
+    ("import_safetensors_large_object('x', '1', NULL)", "22004"),
     ("import_safetensors_file(NULL, '1', '/x')", "22004"),
     ("import_safetensors_file('x', '1', NULL)", "22004"),
     ("export_safetensors(NULL)", "22004"),
@@ -116,7 +116,7 @@ CASES = [
     (f"append_upload({NOBODY}, 'x'::bytea)", "42704"),
     (f"finish_upload({NOBODY}, 'x', '1')", "42704"),
     (f"abort_upload({NOBODY})", "42704"),
-    ("import_safetensors('x', '1', 999999::oid)", "42704"),
+    ("import_safetensors_large_object('x', '1', 999999)", "42704"),
     # Taken, empty, wrong names
     ("register_model('m', '1')", "23505"),
     ("register_model('', '1')", "22023"),

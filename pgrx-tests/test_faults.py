@@ -72,7 +72,7 @@ def test_an_import_of_a_file_stops_at_once(way: str, fraction: float, db, connec
 
 @pytest.mark.parametrize(("way", "fraction"), [("pg_cancel_backend", 0.3), ("pg_terminate_backend", 0.7)])
 def test_an_import_of_a_large_object_stops_at_once(way: str, fraction: float, db, connect, big: pathlib.Path) -> None:
-    sql = "SELECT * FROM modelstore.import_safetensors('big', 'x', %s::oid)"
+    sql = "SELECT * FROM modelstore.import_safetensors_large_object('big', 'x', %s::oid)"
     stop_an_import(way, fraction, db, connect, sql, (large_object(db, big),))
 
 

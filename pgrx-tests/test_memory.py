@@ -91,7 +91,7 @@ def test_an_upload_and_a_large_object_in_little_memory(db, connect, server) -> N
         path.unlink()
     peaks = {}
     for what, sql, argument in (
-        ("large object", "SELECT * FROM modelstore.import_safetensors('object', '1', %s::oid)", oid),
+        ("large object", "SELECT * FROM modelstore.import_safetensors_large_object('object', '1', %s::oid)", oid),
         ("upload", "SELECT * FROM modelstore.finish_upload(%s, 'upload', '1')", upload),
     ):
         session = connect()

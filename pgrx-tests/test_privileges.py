@@ -240,7 +240,7 @@ def test_large_objects_keep_their_privileges(db, connect, role, model) -> None:
     db.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA store TO {name}")
     c = connect(user=name)
     (oid,) = db.execute("SELECT pg_catalog.lo_from_bytea(0, %b)", (OTHER,)).fetchone()
-    sql = "SELECT model_id FROM modelstore.import_safetensors('l', '1', %s::oid)"
+    sql = "SELECT model_id FROM modelstore.import_safetensors_large_object('l', '1', %s::oid)"
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         c.execute(sql, (oid,))
     db.execute(f"GRANT SELECT ON LARGE OBJECT {oid} TO {name}")
@@ -360,7 +360,7 @@ def test_a_hostile_search_path_changes_nothing(db, connect, call, model) -> None
     ).fetchone()[0]
     assert exported_sha256(c, other) == hashlib.sha256(OTHER).hexdigest()
     (oid,) = c.execute("SELECT modelstore.export_safetensors_large_object(%s)", (other,)).fetchone()
-    c.execute("SELECT modelstore.import_safetensors('o', '2', %s::pg_catalog.oid)", (oid,))
+    c.execute("SELECT modelstore.import_safetensors_large_object('o', '2', %s::pg_catalog.oid)", (oid,))
     c.execute("SELECT modelstore.delete_model(%s)", (other,))
     c.execute("SELECT modelstore.gc()")
     assert c.execute("SELECT * FROM modelstore.verify_store()").fetchall() == []

@@ -95,3 +95,46 @@ def test_a_parent_of_other_shapes_and_dtypes_is_no_base(db) -> None:
     assert export_model(db, child.model_id) == data
     assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE base_hash IS NOT NULL").fetchone() == (0,)
     assert refusal(db, "SELECT modelstore.import_safetensors('m', '3', %b::bytea, parent => %s)", data, uuid.uuid4()).sqlstate == "42704"
+
+
+def test_thousands_of_small_weights(db) -> None:
+    """More than one statement's worth of each kind of row, some of them equal, some large, and the same as a child."""
+    rng = np.random.default_rng(5)
+    tensors: dict[str, np.ndarray] = {}
+    for i in range(2600):
+        match i % 4:
+            case 0:
+                tensors[f"scalar.{i}"] = np.float32(i // 8).reshape(())
+            case 1:
+                tensors[f"bias.{i}"] = random_tensor(i, 1 + i % 50)
+            case 2:
+                tensors[f"table.{i}"] = rng.integers(0, 3, (2, 1 + i % 7), dtype=np.int64)
+            case _:
+                tensors[f"half.{i}"] = random_tensor(i, 3, 40, dtype="float16")
+        if i % 500 == 0:
+            tensors[f"large.{i}"] = random_tensor(i, 300, 1000)
+            tensors[f"empty.{i}"] = np.zeros((0, i + 1), "float32")
+    data = safetensors_bytes(tensors)
+    first = import_model(db, data)
+    assert export_model(db, first.model_id) == data
+    assert problems(db) == []
+    once = """SELECT (SELECT count(*) FROM store.tensor_metadata), (SELECT count(*) FROM store.tensor_chunks),
+                     (SELECT count(*) FROM (SELECT FROM store.tensor_metadata GROUP BY content_hash, dtype, shape) t)"""
+    distinct = {(str(t.dtype), t.shape, t.tobytes()) for t in tensors.values()}
+    chunks = {t.tobytes() for t in tensors.values() if t.size and t.nbytes < 1 << 20}
+    stored, pieces, identities = db.execute(once).fetchone()
+    assert stored == identities == len(distinct)
+    assert pieces == len(chunks) + 2 * 6
+    again = import_model(db, data, version="2")
+    assert (again.new_chunks, again.reused_bytes) == (0, again.raw_bytes)
+    changed = {n: t.copy() for n, t in tensors.items()}
+    for name, tensor in changed.items():
+        if name.startswith(("bias", "large")):
+            tensor.reshape(-1)[0] += 1
+    child_data = safetensors_bytes(changed)
+    child = import_model(db, child_data, version="3", parent=first.model_id)
+    assert child.new_chunks == 650 + 6
+    assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE base_hash IS NOT NULL").fetchone()[0] >= 6
+    for model, file in ((first, data), (again, data), (child, child_data)):
+        assert export_model(db, model.model_id) == file
+    assert problems(db) == []

@@ -41,7 +41,7 @@ def by_bytea(server, db, data):
 
 def by_large_object(server, db, data):
     query = """SELECT o.oid, i.model_id FROM (SELECT lo_from_bytea(0, %b) AS oid OFFSET 0) o,
-               modelstore.import_safetensors('model', '1', o.oid) i"""
+               modelstore.import_safetensors_large_object('model', '1', o.oid) i"""
     oid, model = db.execute(query, (data,)).fetchone()
     db.execute("SELECT lo_unlink(%s)", (oid,))  # it was left as it was
     return model

@@ -20,7 +20,7 @@ STORE = "api_docs"
 TOPICS = {
     "Stores": "create_store upgrade_store drop_store store_version stores",
     "Registry": "register_model find_or_register_model find_model rename_model set_model_metadata archive_model delete_model set_alias drop_alias lineage calculate_model_parameters",
-    "Import": "import_safetensors import_safetensors_file add_safetensors add_safetensors_upload",
+    "Import": "import_safetensors import_safetensors_large_object import_safetensors_file add_safetensors add_safetensors_large_object add_safetensors_upload",
     "Export": "export_safetensors export_safetensors_large_object export_safetensors_file",
     "Upload": "begin_upload append_upload upload_offset finish_upload abort_upload",
     "Tensors in the store": "get_tensor get_tensor_slice reconstruct_tensor embedding diff_models find_weights_with",

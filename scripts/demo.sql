@@ -8,7 +8,7 @@ SELECT modelstore.create_store();
 \echo
 \echo == Import :model
 \lo_import :model
-SELECT model_id FROM modelstore.import_safetensors(:'name', '1', :LASTOID, config => :'config'::jsonb) \gset
+SELECT model_id FROM modelstore.import_safetensors_large_object(:'name', '1', :LASTOID, config => :'config'::jsonb) \gset
 SELECT lo_unlink(:LASTOID) \g /dev/null
 
 \echo

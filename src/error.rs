@@ -288,6 +288,7 @@ fn format_code(kind: formats::ErrorKind) -> Code {
     use formats::ErrorKind as K;
     match kind {
         K::Truncated => Code::ERRCODE_STRING_DATA_LENGTH_MISMATCH,
+        K::OtherFormat => Code::ERRCODE_WRONG_OBJECT_TYPE,
         K::HeaderTooLong => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         K::NotAnObject => Code::ERRCODE_SQL_JSON_OBJECT_NOT_FOUND,
         K::InvalidUtf8 => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,

@@ -3,10 +3,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use modelstore_formats::architecture::{WeightInfo, recognise};
+use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
 use modelstore_formats::safetensors::{LENGTH_BYTES, header_len, parse_header};
 
 fuzz_target!(|file: &[u8]| {
     let file_len = file.len() as u64;
+    let first = &file[..file.len().min(IDENTIFYING_BYTES as usize)];
+    if let Some(error) = other_format(first, file_len) {
+        assert!(error.detail().is_some());
+    }
     let Ok(length) = header_len(file, file_len) else {
         return;
     };

@@ -11,13 +11,13 @@ CREATE TABLE @store@.tensor_chunks (
 );
 ALTER TABLE @store@.tensor_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
 CREATE INDEX tensor_chunks_base_hash_idx ON @store@.tensor_chunks (base_hash) WHERE base_hash IS NOT NULL;
-COMMENT ON TABLE @store@.tensor_chunks IS 'Each distinct piece of tensor data once. Rows are inserted and collected, never updated.';
+COMMENT ON TABLE @store@.tensor_chunks IS 'Each distinct piece of tensor data once. Rows are inserted and collected; one is replaced only when an import has the right bytes for a chunk that does not decode to its hash.';
 COMMENT ON COLUMN @store@.tensor_chunks.chunk_hash IS 'BLAKE3-256 of the raw bytes.';
 COMMENT ON COLUMN @store@.tensor_chunks.chunk IS 'The encoded bytes.';
 COMMENT ON COLUMN @store@.tensor_chunks.raw_bytes IS 'Size before encoding.';
 COMMENT ON COLUMN @store@.tensor_chunks.stored_bytes IS 'Size after encoding.';
 COMMENT ON COLUMN @store@.tensor_chunks.base_hash IS 'For a delta, the chunk it is a difference to.';
-COMMENT ON COLUMN @store@.tensor_chunks.delta_depth IS 'Deltas between this chunk and one that stands by itself, at most 4.';
+COMMENT ON COLUMN @store@.tensor_chunks.delta_depth IS 'Deltas between this chunk and one that stands by itself, at most 4; fewer than recorded when one of them has been replaced.';
 COMMENT ON COLUMN @store@.tensor_chunks.created_at IS 'When it was stored.';
 
 CREATE TABLE @store@.tensor_metadata (

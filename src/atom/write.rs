@@ -276,10 +276,10 @@ impl<'a> Writer<'a> {
 
     fn insert_chunks(&self, source: &mut dyn Source) -> Result<()> {
         let mut leaves = Vec::new();
-        for number in self.numbers(State::Created) {
-            let atom = &self.pending.atoms[number];
+        for (row, atom) in self.rows.iter().zip(&self.pending.atoms) {
             if let PendingContent::Chunk(offset) = atom.content {
-                leaves.push((atom.hash, self.rows[number].key, offset, atom.byte_length));
+                let is_new = row.state == State::Created;
+                leaves.push((atom.hash, row.key, offset, atom.byte_length, is_new));
             }
         }
         chunk_leaves::insert(self.store, leaves, source)

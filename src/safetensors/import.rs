@@ -10,9 +10,13 @@ use crate::store::arguments::{maybe_uuid, text, uuid};
 use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::write::{InFile, Incoming, write_tensors};
-use modelstore_formats::safetensors::{Header, LENGTH_BYTES, header_len, parse_header};
+use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
+use modelstore_formats::safetensors::{
+    Header, LENGTH_BYTES, TensorEntry, header_len, parse_header,
+};
 use pgrx::datum::Uuid as SqlUuid;
 use serde_json::json;
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -35,18 +39,6 @@ pub struct Imported {
     pub reused_bytes: u64,
 }
 
-impl Imported {
-    /// Counts another file of the same model.
-    pub fn add(&mut self, other: &Imported) {
-        self.weights += other.weights;
-        self.parameters += other.parameters;
-        self.raw_bytes += other.raw_bytes;
-        self.new_chunks += other.new_chunks;
-        self.new_bytes += other.new_bytes;
-        self.reused_bytes += other.reused_bytes;
-    }
-}
-
 /// Makes a model of one file.
 pub fn import(
     store: &Store,
@@ -57,30 +49,23 @@ pub fn import(
     // The header is read first: a file that is no safetensors leaves no trace at all.
     let file = FileIn::open(file_name, source)?;
     let id = models::insert(store, model)?;
-    let mut imported = import_opened(store, id, file)?;
+    let mut imported = import_files(store, id, vec![file])?;
     architecture::describe(store, id)?;
     imported.parameters = architecture::parameters(store, id, None)?;
     Ok(imported)
 }
 
-/// Adds the weights of one file to a model; the caller describes the model afterwards.
-pub fn import_file(
-    store: &Store,
-    model: Uuid,
-    file_name: &str,
-    source: &mut dyn Source,
-) -> Result<Imported> {
-    import_opened(store, model, FileIn::open(file_name, source)?)
-}
-
 fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
     let file_len = source.len();
     let mut prefix = Vec::new();
-    source.read_at(0, file_len.min(LENGTH_BYTES) as usize, &mut prefix)?;
-    let json_len = header_len(&prefix, file_len)?;
+    source.read_at(0, file_len.min(IDENTIFYING_BYTES) as usize, &mut prefix)?;
+    // What is wrong with it as a header is of no use to somebody who has another kind of file.
+    let other = |e: modelstore_formats::Error| other_format(&prefix, file_len).unwrap_or(e);
+    let length = &prefix[..prefix.len().min(LENGTH_BYTES as usize)];
+    let json_len = header_len(length, file_len).map_err(other)?;
     let mut head = Vec::new();
     source.read_at(0, (LENGTH_BYTES + json_len) as usize, &mut head)?;
-    let header = parse_header(&head[LENGTH_BYTES as usize..], file_len)?;
+    let header = parse_header(&head[LENGTH_BYTES as usize..], file_len).map_err(other)?;
     Ok((header, head))
 }
 
@@ -122,7 +107,7 @@ pub fn store_files(
     store: &Store,
     of: StateDict,
     files: Vec<FileIn<'_>>,
-    bases: &[HashMap<String, Uuid>],
+    bases: &[impl Borrow<HashMap<String, Uuid>>],
 ) -> Result<StoredFiles> {
     let mut counts = Imported {
         model: of.id(),
@@ -141,13 +126,18 @@ pub fn store_files(
     }
     let mut tensors = Vec::new();
     for (number, (_, header, ..)) in read.iter().enumerate() {
-        tensors.extend(header.tensors.iter().map(|t| Incoming {
-            file: number,
-            name: &t.name,
-            dtype: t.dtype,
-            shape: &t.shape,
-            offset: header.data_offset + t.start,
-            base: bases.get(number).and_then(|b| b.get(&t.name)).copied(),
+        tensors.extend(header.tensors.iter().map(|t| {
+            Incoming {
+                file: number,
+                name: &t.name,
+                dtype: t.dtype,
+                shape: &t.shape,
+                offset: header.data_offset + t.start,
+                base: bases
+                    .get(number)
+                    .and_then(|b| b.borrow().get(&t.name))
+                    .copied(),
+            }
         }));
     }
     let written = write_tensors(store, inputs, &tensors)?;
@@ -175,13 +165,31 @@ pub fn store_files(
     Ok(StoredFiles { tensor_ids, counts })
 }
 
-fn import_opened(store: &Store, model: Uuid, file: FileIn<'_>) -> Result<Imported> {
-    let bases = [parent_tensors(store, model)?];
-    let (name, tensors) = (file.name, file.header.tensors.clone());
-    let stored = store_files(store, StateDict::Model(model), vec![file], &bases)?;
+/// Adds the weights of files to a model, all in one write; the caller describes the model afterwards.
+pub fn import_files(store: &Store, model: Uuid, files: Vec<FileIn<'_>>) -> Result<Imported> {
+    let parent = parent_tensors(store, model)?;
+    let bases = vec![&parent; files.len()];
+    let listed: Vec<(&str, Vec<TensorEntry>)> = files
+        .iter()
+        .map(|file| (file.name, file.header.tensors.clone()))
+        .collect();
+    let stored = store_files(store, StateDict::Model(model), files, &bases)?;
+    for ((name, tensors), ids) in listed.iter().zip(&stored.tensor_ids) {
+        insert_weights(store, model, name, tensors, ids)?;
+    }
+    Ok(stored.counts)
+}
+
+fn insert_weights(
+    store: &Store,
+    model: Uuid,
+    name: &str,
+    tensors: &[TensorEntry],
+    ids: &[Uuid],
+) -> Result<()> {
     let rows: Vec<_> = tensors
         .iter()
-        .zip(stored.tensor_ids.iter().flatten())
+        .zip(ids)
         .map(|(t, id)| {
             json!({ "weight_name": t.name, "tensor_id": id.to_string(), "file_offset": t.start,
                     "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
@@ -201,18 +209,23 @@ fn import_opened(store: &Store, model: Uuid, file: FileIn<'_>) -> Result<Importe
         )
         .detail("Each weight of a model comes from one file."));
     }
-    Ok(stored.counts)
+    Ok(())
 }
 
-/// The parent's tensors by weight name: what changed weights may be stored as differences to.
-fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
-    // Keeps the parent, and with it its tensors, until the transaction ends.
-    store.write(
+/// Keeps a model's parent, and with it its tensors, until the transaction ends.
+pub fn keep_parent(store: &Store, model: Uuid) -> Result<()> {
+    let kept = store.write(
         "SELECT 1 FROM @store@.models p JOIN @store@.models m ON m.parent_model_id = p.model_id
          WHERE m.model_id = $1 FOR KEY SHARE OF p",
         &[uuid(model)],
         |_| Ok(()),
-    )?;
+    );
+    kept.map(drop)
+}
+
+/// The parent's tensors by weight name: what changed weights may be stored as differences to.
+fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
+    keep_parent(store, model)?;
     let rows = store.rows(
         "SELECT w.weight_name, w.tensor_id
          FROM @store@.models m JOIN @store@.model_weights w ON w.model_id = m.parent_model_id

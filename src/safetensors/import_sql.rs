@@ -58,7 +58,7 @@ fn import_safetensors_bytea(
     })())
 }
 
-#[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn import_safetensors_large_object(
     name: Option<&str>,
@@ -148,13 +148,13 @@ fn finish_upload(
     })())
 }
 
-/// Adds one more file to a model: a shard, or with a name that ends in `.index.json` the index that ties them together.
-#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe, strict)]
+/// Adds one more file to a model: a shard, or with a name such as `model.safetensors.index.json` the index that ties them together.
+#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_safetensors_bytea(
-    model_id: SqlUuid,
-    file_name: &str,
-    data: Bytea<'_>,
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    data: Option<Bytea<'_>>,
 ) -> TableIterator<
     'static,
     (
@@ -167,15 +167,18 @@ fn add_safetensors_bytea(
         name!(reused_bytes, i64),
     ),
 > {
-    or_raise(add(model_id, file_name, &mut ByteaSource::new(data)))
+    or_raise((|| {
+        let mut source = ByteaSource::new(required(data, "data")?);
+        add(model_id, file_name, &mut source)
+    })())
 }
 
-#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe, strict)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_safetensors_large_object(
-    model_id: SqlUuid,
-    file_name: &str,
-    data: pg_sys::Oid,
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    data: Option<pg_sys::Oid>,
 ) -> TableIterator<
     'static,
     (
@@ -188,15 +191,18 @@ fn add_safetensors_large_object(
         name!(reused_bytes, i64),
     ),
 > {
-    or_raise((|| add(model_id, file_name, &mut LargeObject::open(data)?))())
+    or_raise((|| {
+        let mut source = LargeObject::open(required(data, "data")?)?;
+        add(model_id, file_name, &mut source)
+    })())
 }
 
-#[pg_extern(volatile, parallel_unsafe, strict)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_safetensors_upload(
-    model_id: SqlUuid,
-    file_name: &str,
-    upload_id: SqlUuid,
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    upload_id: Option<SqlUuid>,
 ) -> TableIterator<
     'static,
     (
@@ -209,16 +215,21 @@ fn add_safetensors_upload(
         name!(reused_bytes, i64),
     ),
 > {
-    or_raise(upload::consume(from_sql_uuid(upload_id), |parts| {
-        add(model_id, file_name, parts)
-    }))
+    or_raise((|| {
+        let id = from_sql_uuid(required(upload_id, "upload_id")?);
+        upload::consume(id, |parts| add(model_id, file_name, parts))
+    })())
 }
 
-fn add(model_id: SqlUuid, file_name: &str, source: &mut dyn Source) -> Result<ImportedRow> {
+fn add(
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    source: &mut dyn Source,
+) -> Result<ImportedRow> {
     row(shards::add_file(
         &Store::current()?,
-        from_sql_uuid(model_id),
-        file_name,
+        from_sql_uuid(required(model_id, "model_id")?),
+        required(file_name, "file_name")?,
         source,
     )?)
 }

@@ -4,19 +4,17 @@ use crate::error::{Code, Failure, Result};
 use crate::registry::architecture;
 use crate::registry::models::{self, NewModel};
 use crate::safetensors::files;
-use crate::safetensors::import::{Imported, import, import_file};
+use crate::safetensors::import::{FileIn, Imported, import, import_files, keep_parent};
 use crate::source::Source;
 use crate::source::server_file::ServerFile;
 use crate::store::Store;
 use crate::store::arguments::uuid;
 use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::state_dict::StateDict;
-use modelstore_formats::safetensors::{ShardIndex, parse_index};
+use modelstore_formats::safetensors::{ShardIndex, is_index_name, parse_index};
 use std::collections::BTreeMap;
 use std::path::Path;
 use uuid::Uuid;
-
-const INDEX_SUFFIX: &str = ".index.json";
 
 /// An index is JSON about names; this is far above any real one.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
@@ -28,26 +26,29 @@ pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<I
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
-    if !file_name.ends_with(INDEX_SUFFIX) {
+    if !is_index_name(&file_name) {
         return import(store, model, &file_name, &mut source);
     }
     let (bytes, index) = read_index(&mut source)?;
+    let names = index.files();
+    let mut sources = names
+        .iter()
+        .map(|shard| ServerFile::open(&path.with_file_name(shard)))
+        .collect::<Result<Vec<_>>>()?;
+    let shards = names
+        .iter()
+        .zip(&mut sources)
+        .map(|(shard, source)| {
+            FileIn::open(shard, source).map_err(|e| e.about(&format!("shard \"{shard}\"")))
+        })
+        .collect::<Result<Vec<_>>>()?;
     let id = models::insert(store, model)?;
-    let mut total = Imported {
-        model: id,
-        ..Imported::default()
-    };
-    for shard in index.files() {
-        let mut source = ServerFile::open(&path.with_file_name(shard))?;
-        total.add(
-            &import_file(store, id, shard, &mut source)
-                .map_err(|e| e.about(&format!("shard \"{shard}\"")))?,
-        );
-    }
+    // All in one write: its chunks are inserted in one order, whichever shard they are of.
+    let mut imported = import_files(store, id, shards)?;
     record_index(store, id, &file_name, &bytes, &index)?;
     architecture::describe(store, id)?;
-    total.parameters = architecture::parameters(store, id, None)?;
-    Ok(total)
+    imported.parameters = architecture::parameters(store, id, None)?;
+    Ok(imported)
 }
 
 /// Adds a shard, or the index, to a model that exists.
@@ -57,8 +58,8 @@ pub fn add_file(
     file_name: &str,
     source: &mut dyn Source,
 ) -> Result<Imported> {
-    models::require(store, model)?;
-    let mut imported = if file_name.ends_with(INDEX_SUFFIX) {
+    lock(store, model)?;
+    let mut imported = if is_index_name(file_name) {
         let (bytes, index) = read_index(source)?;
         record_index(store, model, file_name, &bytes, &index)?;
         Imported {
@@ -66,7 +67,7 @@ pub fn add_file(
             ..Imported::default()
         }
     } else {
-        import_file(store, model, file_name, source)?
+        import_files(store, model, vec![FileIn::open(file_name, source)?])?
     };
     architecture::describe(store, model)?;
     imported.parameters = architecture::parameters(store, model, Some(file_name))?;
@@ -75,6 +76,23 @@ pub fn add_file(
         &[uuid(model)],
     )?;
     Ok(imported)
+}
+
+/// Takes the model for this transaction. Two sessions that add files to one model do so one after the other: what is
+/// derived from the weights is derived from those of all files. In a transaction whose snapshot is older than the file
+/// that another has added meanwhile, it is a serialization failure.
+fn lock(store: &Store, model: Uuid) -> Result<()> {
+    // The parent first, as who deletes it has it: its children's rows come after its own.
+    keep_parent(store, model)?;
+    let found = store.write(
+        "SELECT 1 FROM @store@.models WHERE model_id = $1 FOR NO KEY UPDATE",
+        &[uuid(model)],
+        |_| Ok(()),
+    )?;
+    match found.len() {
+        0 => models::require(store, model),
+        _ => Ok(()),
+    }
 }
 
 fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {

@@ -5,6 +5,7 @@ use crate::source::Source;
 use crate::source::parts::Parts;
 use crate::store::Store;
 use crate::store::arguments::{bytes, from_sql_uuid, to_sql_uuid, uuid};
+use crate::store::chunks::suppressed;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -46,7 +47,7 @@ fn append_upload(
 fn append(upload: Uuid, data: &[u8], at_offset: Option<i64>) -> Result<i64> {
     let store = Store::current()?;
     let expected = lock(&store, upload)?;
-    let offset = offset_of(&store, upload)?;
+    let offset = offset_now(&store, upload)?;
     if let Some(at) = at_offset.filter(|&at| at != offset) {
         return Err(Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -66,10 +67,7 @@ fn append(upload: Uuid, data: &[u8], at_offset: Option<i64>) -> Result<i64> {
         .hint(format!("SELECT modelstore.abort_upload('{upload}');")));
     }
     if !data.is_empty() {
-        store.execute(
-            "INSERT INTO @store@.upload_parts (upload_id, part_offset, data) VALUES ($1, $2, $3)",
-            &[uuid(upload), offset.into(), bytes(data)],
-        )?;
+        insert_part(&store, upload, offset, data)?;
     }
     Ok(end)
 }
@@ -98,7 +96,7 @@ fn abort_upload(upload_id: SqlUuid) -> i64 {
     or_raise((|| {
         let (store, upload) = (Store::current()?, from_sql_uuid(upload_id));
         lock(&store, upload)?;
-        let offset = offset_of(&store, upload)?;
+        let offset = offset_now(&store, upload)?;
         remove(&store, upload)?;
         Ok(offset)
     })())
@@ -108,7 +106,7 @@ fn abort_upload(upload_id: SqlUuid) -> i64 {
 pub fn consume<T>(upload: Uuid, read: impl FnOnce(&mut dyn Source) -> Result<T>) -> Result<T> {
     let store = Store::current()?;
     let expected = lock(&store, upload)?;
-    let offset = offset_of(&store, upload)?;
+    let offset = offset_now(&store, upload)?;
     if let Some(expected) = expected.filter(|&expected| expected != offset) {
         return Err(Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -151,6 +149,41 @@ fn offset_of(store: &Store, upload: Uuid) -> Result<i64> {
         |row| row.get(1),
     )?;
     Ok(end.unwrap_or(0))
+}
+
+/// The same for a transaction that has locked the upload and goes on from there. Where it keeps one snapshot, parts that
+/// others have committed since are not seen but there: then it is a serialization failure, as PostgreSQL raises it for a
+/// row that ON CONFLICT DO NOTHING meets but must not see.
+fn offset_now(store: &Store, upload: Uuid) -> Result<i64> {
+    let offset = offset_of(store, upload)?;
+    let keeps_snapshot = store.row(
+        "SELECT pg_catalog.current_setting('transaction_isolation') IN ('repeatable read', 'serializable')",
+        &[],
+        |row| row.get::<bool>(1),
+    )?;
+    if keeps_snapshot == Some(true) {
+        insert_part(store, upload, offset, b"?")?;
+        store.execute(
+            "DELETE FROM @store@.upload_parts WHERE upload_id = $1 AND part_offset = $2",
+            &[uuid(upload), offset.into()],
+        )?;
+    }
+    Ok(offset)
+}
+
+fn insert_part(store: &Store, upload: Uuid, offset: i64, data: &[u8]) -> Result<()> {
+    let inserted = store.execute(
+        "INSERT INTO @store@.upload_parts (upload_id, part_offset, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        &[uuid(upload), offset.into(), bytes(data)],
+    )?;
+    match inserted {
+        0 => Err(suppressed(
+            store,
+            "upload_parts",
+            &format!("part at offset {offset} of upload {upload}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn remove(store: &Store, upload: Uuid) -> Result<()> {

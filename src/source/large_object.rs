@@ -2,7 +2,7 @@
 //! privileges.
 
 use crate::error::{Code, Failure, Result};
-use crate::source::Source;
+use crate::source::{Source, length_changed};
 use crate::store::query;
 use pgrx::pg_sys::Oid;
 
@@ -23,21 +23,8 @@ impl LargeObject {
             )
             .hint("SELECT oid FROM pg_largeobject_metadata;"));
         }
-        // INV_READ is 0x40000; SEEK_END is 2. The descriptor is closed in the same statement.
-        let ends = query::rows(
-            "SELECT l.size, pg_catalog.lo_close(l.fd)
-             FROM (SELECT o.fd, pg_catalog.lo_lseek64(o.fd, 0, 2) AS size
-                   FROM (SELECT pg_catalog.lo_open($1, 262144) AS fd OFFSET 0) o OFFSET 0) l",
-            &[oid.into()],
-            |row| row.get::<i64>(1),
-        )?;
-        match ends.first().map(|&size| u64::try_from(size)) {
-            Some(Ok(len)) => Ok(LargeObject { oid, len }),
-            _ => Err(Failure::new(
-                Code::ERRCODE_DATA_CORRUPTED,
-                format!("large object {oid} has no size"),
-            )),
-        }
+        let len = size_of_object(oid)?;
+        Ok(LargeObject { oid, len })
     }
 
     /// Makes a new, empty one.
@@ -74,18 +61,31 @@ impl LargeObject {
     }
 }
 
+fn size_of_object(oid: Oid) -> Result<u64> {
+    // INV_READ is 0x40000; SEEK_END is 2. The descriptor is closed in the same statement.
+    let ends = query::rows(
+        "SELECT l.size, pg_catalog.lo_close(l.fd)
+         FROM (SELECT o.fd, pg_catalog.lo_lseek64(o.fd, 0, 2) AS size
+               FROM (SELECT pg_catalog.lo_open($1, 262144) AS fd OFFSET 0) o OFFSET 0) l",
+        &[oid.into()],
+        |row| row.get::<i64>(1),
+    )?;
+    match ends.first().map(|&size| u64::try_from(size)) {
+        Some(Ok(len)) => Ok(len),
+        _ => Err(Failure::new(
+            Code::ERRCODE_DATA_CORRUPTED,
+            format!("large object {oid} has no size"),
+        )),
+    }
+}
+
 impl Source for LargeObject {
     fn len(&self) -> u64 {
         self.len
     }
 
     fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        let short = || {
-            Failure::new(
-                Code::ERRCODE_DATA_CORRUPTED,
-                format!("large object {} is shorter than it was", self.oid),
-            )
-        };
+        let short = || length_changed(&format!("large object {}", self.oid));
         let wanted = i32::try_from(len).map_err(|_| short())?;
         out.clear();
         query::query(
@@ -98,5 +98,12 @@ impl Source for LargeObject {
         } else {
             Err(short())
         }
+    }
+
+    fn check_len(&mut self) -> Result<()> {
+        if size_of_object(self.oid)? == self.len {
+            return Ok(());
+        }
+        Err(length_changed(&format!("large object {}", self.oid)))
     }
 }

@@ -1,7 +1,7 @@
 //! A file on the server as a source, for roles that may read server files.
 
 use crate::error::{Code, Failure, Result};
-use crate::source::Source;
+use crate::source::{Source, length_changed};
 use pgrx::pg_sys;
 use std::fs::File;
 use std::io::Error;
@@ -101,6 +101,12 @@ impl ServerFile {
     }
 }
 
+impl ServerFile {
+    fn length_changed(&self) -> Failure {
+        length_changed(&format!("file \"{}\"", self.path.display()))
+    }
+}
+
 impl Source for ServerFile {
     fn len(&self) -> u64 {
         self.len
@@ -111,21 +117,72 @@ impl Source for ServerFile {
         out.resize(len, 0);
         self.file
             .read_exact_at(out, offset)
-            .map_err(|e| io_failure("read", &self.path, &e))
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => self.length_changed(),
+                _ => io_failure("read", &self.path, &e),
+            })
+    }
+
+    fn check_len(&mut self) -> Result<()> {
+        match self.file.metadata() {
+            Ok(metadata) if metadata.len() == self.len => Ok(()),
+            Ok(_) => Err(self.length_changed()),
+            Err(e) => Err(io_failure("read", &self.path, &e)),
+        }
     }
 }
 
-/// An operating system error with the SQLSTATE that COPY would give it.
+/// An operating system error with the SQLSTATE that COPY would give it. Whose privileges count is what users of a client
+/// get wrong first.
 pub fn io_failure(verb: &str, path: &Path, error: &Error) -> Failure {
+    use std::io::ErrorKind;
     let code = match error.kind() {
-        std::io::ErrorKind::NotFound => Code::ERRCODE_UNDEFINED_FILE,
-        std::io::ErrorKind::AlreadyExists => Code::ERRCODE_DUPLICATE_FILE,
-        std::io::ErrorKind::PermissionDenied => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        std::io::ErrorKind::StorageFull => Code::ERRCODE_DISK_FULL,
+        ErrorKind::NotFound => Code::ERRCODE_UNDEFINED_FILE,
+        ErrorKind::AlreadyExists => Code::ERRCODE_DUPLICATE_FILE,
+        ErrorKind::PermissionDenied => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        ErrorKind::StorageFull => Code::ERRCODE_DISK_FULL,
         _ => Code::ERRCODE_IO_ERROR,
     };
-    Failure::new(
+    let failure = Failure::new(
         code,
         format!("could not {verb} file \"{}\": {error}", path.display()),
-    )
+    );
+    if !matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::PermissionDenied
+    ) {
+        return failure;
+    }
+    let user = server_user();
+    let (detail, hint) = if verb == "open" || verb == "read" {
+        (
+            format!(
+                "The server process reads the file: it must be on the server's machine, and its user {user} must be able to read it and to enter its folders."
+            ),
+            "SELECT modelstore.begin_upload();",
+        )
+    } else {
+        (
+            format!(
+                "The server process writes the file: the folder must be on the server's machine, and its user {user} must be able to write there."
+            ),
+            "COPY (SELECT modelstore.export_safetensors(model_id)) TO STDOUT (FORMAT binary);",
+        )
+    };
+    failure.detail(detail).hint(hint)
+}
+
+/// The operating system's user that the server runs as, quoted; its number where it has no name.
+#[allow(unsafe_code)]
+fn server_user() -> String {
+    // SAFETY: main thread. The entry is read before anything else could ask for another, and its name is nul-terminated.
+    unsafe {
+        let id = libc::geteuid();
+        let entry = libc::getpwuid(id);
+        if entry.is_null() || (*entry).pw_name.is_null() {
+            return id.to_string();
+        }
+        let name = std::ffi::CStr::from_ptr((*entry).pw_name);
+        format!("\"{}\"", name.to_string_lossy())
+    }
 }

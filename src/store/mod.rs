@@ -1,6 +1,7 @@
 //! Stores: schemas of user-owned tables made by `create_store`, and the one way to reach their tables.
 
 pub mod arguments;
+pub mod chunk_array;
 pub mod chunks;
 pub mod corruption;
 pub mod ddl;

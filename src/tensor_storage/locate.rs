@@ -219,6 +219,20 @@ pub fn chunks_of(store: &Store, tensors: &[Uuid]) -> Result<Vec<(usize, ChunkHas
     )
 }
 
+/// The pieces of several tensors, tensor after tensor, each with the place of its tensor in the list. Not checked.
+pub fn pieces_of(store: &Store, tensors: &[Uuid]) -> Result<Vec<(usize, StoredPiece)>> {
+    let ids: Vec<SqlUuid> = tensors.iter().map(|id| to_sql_uuid(*id)).collect();
+    store.rows(
+        "SELECT d.chunk_hash, d.first_element, d.element_count, t.place
+         FROM unnest($1) WITH ORDINALITY AS t(tensor_id, place)
+         CROSS JOIN LATERAL (SELECT d.chunk_hash, d.first_element, d.element_count, d.chunk_index FROM @store@.tensor_data d
+                             WHERE d.tensor_id = t.tensor_id OFFSET 0) d
+         ORDER BY t.place, d.chunk_index",
+        &[ids.into()],
+        |row| Ok((usize::try_from(row.get::<i64>(4)? - 1).unwrap_or(0), read_piece(row)?)),
+    )
+}
+
 /// All pieces of a tensor.
 pub fn all_pieces(store: &Store, tensor: &StoredTensor) -> Result<Vec<StoredPiece>> {
     pieces(store, tensor, 0, tensor.shape.elements())

@@ -6,6 +6,7 @@ pub mod embedding;
 pub mod file_hashes;
 pub mod find;
 pub mod get;
+pub mod insert_chunks;
 pub mod locate;
 pub mod partial;
 pub mod progress;

@@ -7,7 +7,7 @@ use crate::source::Source;
 use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::progress::Progress;
 use crate::tensor_storage::write::Incoming;
-use modelstore_chunk::{Buffers, ChunkHash, ContentHasher, InOrder, Piece, PieceInfo, grid};
+use modelstore_chunk::{Buffers, ChunkHash, ContentHasher, Grid, InOrder, Piece, PieceInfo, grid};
 use modelstore_tensor::{DType, stats};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,34 @@ pub struct Scanned {
     pub pieces: Vec<PieceInfo>,
 }
 
+/// What the first pass finds out.
+pub struct Scan {
+    /// Of each tensor, in the order given.
+    pub tensors: Vec<Scanned>,
+    /// Of each file.
+    pub files: Vec<FileHashes>,
+    /// Small pieces, as many as are kept, so that the second pass need not ask the source for each.
+    pub small: HashMap<ChunkHash, Box<[u8]>>,
+}
+
+/// Pieces that are short and follow each other are read and hashed together, up to this size.
+const RUN_BYTES: u64 = 256 << 10;
+/// Largest piece that is kept for the second pass, and the size of all that are.
+const SMALL_BYTES: usize = 16 << 10;
+const KEPT_BYTES: usize = 16 << 20;
+
+/// Pieces that follow each other in a file.
+struct Run {
+    file: usize,
+    offset: u64,
+    len: u64,
+    /// Each with its tensor and the element type.
+    pieces: Vec<(usize, DType, Piece)>,
+}
+
+/// What a thread finds out about a piece, and the piece itself if it is small.
+type Found = (usize, PieceInfo, Option<Box<[u8]>>);
+
 /// The hash and the zone map of every piece, the hash of every tensor, and those of the files.
 pub fn scan(
     sources: &mut [&mut dyn Source],
@@ -27,9 +55,9 @@ pub fn scan(
     buffers: &Buffers,
     files: Vec<FileHashes>,
     progress: &mut Progress,
-) -> Result<(Vec<Scanned>, Vec<FileHashes>)> {
-    type Job = (usize, usize, Piece, DType, Vec<u8>);
-    /// Pieces that may wait for the hashes of the file: bounds memory where reading is faster than SHA-256.
+) -> Result<Scan> {
+    type Job = (usize, Run, Vec<u8>);
+    /// Runs that may wait for the hashes of the file: bounds memory where reading is faster than SHA-256.
     const BACKLOG: usize = 8;
 
     let grids = tensors
@@ -40,19 +68,16 @@ pub fn scan(
         files,
         tensors: HashMap::new(),
     }));
-    let several: Vec<(usize, bool)> = tensors
-        .iter()
-        .zip(&grids)
-        .map(|(t, grid)| (t.file, grid.len() > 1))
-        .collect();
+    let several: Vec<bool> = grids.iter().map(|grid| grid.len() > 1).collect();
     let (into, free) = (Arc::clone(&hashes), buffers.clone());
-    let in_order = Arc::new(InOrder::new(move |(tensor, raw): (usize, Arc<Vec<u8>>)| {
+    let in_order = Arc::new(InOrder::new(move |(run, raw): (Arc<Run>, Arc<Vec<u8>>)| {
         let mut hashes = into.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, several) = several[tensor];
-        hashes.files[file].update(&raw);
+        hashes.files[run.file].update(&raw);
         // A tensor of one piece has the hash of that piece.
-        if several {
-            hashes.tensors.entry(tensor).or_default().update(&raw);
+        for (&(tensor, ..), piece) in run.slices(&raw) {
+            if several[tensor] {
+                hashes.tensors.entry(tensor).or_default().update(piece);
+            }
         }
         Arc::into_inner(raw)
             .into_iter()
@@ -61,47 +86,56 @@ pub fn scan(
     let (ordered, free) = (Arc::clone(&in_order), buffers.clone());
     let mut pipeline = background::pipeline(
         || (),
-        move |(), (number, tensor, piece, dtype, raw): Job| {
-            let raw = Arc::new(raw);
-            ordered.give(number, (tensor, Arc::clone(&raw)));
-            let info = PieceInfo {
-                piece,
-                hash: ChunkHash::of(&raw),
-                stats: stats::scan(dtype, &raw),
-            };
+        move |(), (number, run, raw): Job| {
+            let (run, raw) = (Arc::new(run), Arc::new(raw));
+            ordered.give(number, (Arc::clone(&run), Arc::clone(&raw)));
+            let found: Vec<Found> = run
+                .slices(&raw)
+                .map(|(&(tensor, dtype, piece), raw)| {
+                    let info = PieceInfo {
+                        piece,
+                        hash: ChunkHash::of(raw),
+                        stats: stats::scan(dtype, raw),
+                    };
+                    (tensor, info, (raw.len() <= SMALL_BYTES).then(|| raw.into()))
+                })
+                .collect();
             Arc::into_inner(raw)
                 .into_iter()
                 .for_each(|raw| free.give(raw));
-            (tensor, info)
+            found
         },
     )?;
     let mut pieces: Vec<Vec<PieceInfo>> = tensors.iter().map(|_| Vec::new()).collect();
-    let mut take = |(tensor, info): (usize, PieceInfo)| {
-        progress.advance(u64::from(info.piece.byte_len));
-        pieces[tensor].push(info);
+    let (mut small, mut kept) = (HashMap::new(), 0);
+    let mut take = |found: Vec<Found>| {
+        for (tensor, info, raw) in found {
+            progress.advance(u64::from(info.piece.byte_len));
+            if let Some(raw) = raw.filter(|raw| kept + raw.len() <= KEPT_BYTES) {
+                small.entry(info.hash).or_insert_with(|| {
+                    kept += raw.len();
+                    raw
+                });
+            }
+            pieces[tensor].push(info);
+        }
     };
     let mut submitted = 0;
-    for (tensor, incoming) in tensors.iter().enumerate() {
-        for piece in grids[tensor].iter() {
-            while pipeline.is_full() {
-                background::next(&mut pipeline)?
-                    .into_iter()
-                    .for_each(&mut take);
-            }
-            background::wait_until(|| submitted < in_order.done() + BACKLOG)?;
-            let mut raw = buffers.take();
-            sources[incoming.file].read_at(
-                incoming.offset + piece.byte_offset,
-                piece.byte_len as usize,
-                &mut raw,
-            )?;
-            // Room was made above, so the job is taken.
-            drop(pipeline.submit((submitted, tensor, piece, incoming.dtype, raw)));
-            submitted += 1;
+    for run in runs(tensors, &grids) {
+        while pipeline.is_full() {
+            background::next(&mut pipeline)?
+                .into_iter()
+                .for_each(&mut take);
         }
+        background::wait_until(|| submitted < in_order.done() + BACKLOG)?;
+        let mut raw = buffers.take();
+        sources[run.file].read_at(run.offset, run.len as usize, &mut raw)?;
+        // Room was made above, so the job is taken.
+        drop(pipeline.submit((submitted, run, raw)));
+        submitted += 1;
     }
-    while let Some(result) = background::next(&mut pipeline)? {
-        take(result);
+    while let Some(found) = background::next(&mut pipeline)? {
+        take(found);
     }
     background::wait_until(|| in_order.done() == submitted)?;
     drop((pipeline, in_order));
@@ -113,7 +147,7 @@ pub fn scan(
                 "hashes of the files are still in use",
             )
         })?;
-    let scanned = pieces
+    let tensors = pieces
         .into_iter()
         .enumerate()
         .map(|(tensor, pieces)| {
@@ -128,7 +162,57 @@ pub fn scan(
             }
         })
         .collect();
-    Ok((scanned, hashes.files))
+    Ok(Scan {
+        tensors,
+        files: hashes.files,
+        small,
+    })
+}
+
+/// All pieces in order, those that are short and follow each other together.
+fn runs<'a>(tensors: &'a [Incoming<'_>], grids: &'a [Grid]) -> impl Iterator<Item = Run> + 'a {
+    let mut pieces = tensors
+        .iter()
+        .zip(grids)
+        .enumerate()
+        .flat_map(|(number, (tensor, grid))| {
+            grid.iter().map(move |piece| {
+                let offset = tensor.offset + piece.byte_offset;
+                (tensor.file, offset, (number, tensor.dtype, piece))
+            })
+        })
+        .peekable();
+    std::iter::from_fn(move || {
+        let (file, offset, piece) = pieces.next()?;
+        let mut run = Run {
+            file,
+            offset,
+            len: u64::from(piece.2.byte_len),
+            pieces: vec![piece],
+        };
+        while let Some((.., piece)) = pieces.next_if(|(file, offset, (.., piece))| {
+            let len = u64::from(piece.byte_len);
+            *file == run.file && *offset == run.offset + run.len && run.len + len <= RUN_BYTES
+        }) {
+            run.len += u64::from(piece.2.byte_len);
+            run.pieces.push(piece);
+        }
+        Some(run)
+    })
+}
+
+impl Run {
+    /// Each piece with its bytes, of the bytes of the run.
+    fn slices<'a>(
+        &'a self,
+        mut raw: &'a [u8],
+    ) -> impl Iterator<Item = (&'a (usize, DType, Piece), &'a [u8])> {
+        self.pieces.iter().map(move |piece| {
+            let (bytes, rest) = raw.split_at(raw.len().min(piece.2.byte_len as usize));
+            raw = rest;
+            (piece, bytes)
+        })
+    }
 }
 
 /// Hashes that need all bytes in order.

@@ -1,26 +1,23 @@
 //! Bytes become stored tensors.
 //!
 //! Two passes over the sources. The first hashes every piece and makes its zone map, on threads; the second encodes and
-//! inserts what the store does not have, in the order of the hashes. That order is what keeps two transactions that
+//! inserts what the store does not have, in the order of the hashes, and looks at what it has. That order is what keeps two transactions that
 //! add overlapping models from deadlocking on each other's uncommitted chunks: all chunks first, ordered, then all
 //! tensors, ordered.
 
-use crate::background;
 use crate::error::{Code, Failure, Result};
 use crate::source::Source;
 use crate::source::memory::Memory;
 use crate::store::Store;
-use crate::store::arguments::{bytes, from_sql_uuid, text, to_sql_uuid};
-use crate::store::chunks::{SpiChunks, fetch_encoded};
-use crate::tensor::shape::dims;
+use crate::store::arguments::{bytes_array, from_sql_uuid, to_sql_uuid};
+use crate::store::chunks::suppressed;
+use crate::store::scratch::in_scratch_memory;
 use crate::tensor_storage::file_hashes::FileHashes;
+use crate::tensor_storage::insert_chunks::{Origin, damaged_tensor, insert_chunks};
 use crate::tensor_storage::locate;
 use crate::tensor_storage::progress::Progress;
-use crate::tensor_storage::scan::{Scanned, scan};
-use crate::tensor_storage::stream::decode_chain;
-use modelstore_chunk::{
-    Buffers, ChunkHash, ChunkStore, Decoder, Encoder, MAX_DELTA_DEPTH, PieceInfo,
-};
+use crate::tensor_storage::scan::{Scan, Scanned, scan};
+use modelstore_chunk::{Buffers, ChunkHash, MAX_CHUNK_BYTES, MAX_DELTA_DEPTH, PieceInfo};
 use modelstore_tensor::stats;
 use modelstore_tensor::{DType, Shape, TensorView};
 use pgrx::datum::Uuid as SqlUuid;
@@ -73,15 +70,15 @@ struct Identity {
     dims: Vec<u64>,
 }
 
-/// Where the bytes of a chunk are, and what it may be a difference to.
-struct Origin<'a> {
-    file: usize,
-    name: &'a str,
-    offset: u64,
-    len: u32,
-    dtype: DType,
-    base: Option<ChunkHash>,
-}
+/// Distinct tensors in the order in which they are inserted, each with where it comes from.
+type Rows<'a> = BTreeMap<&'a Identity, (&'a Incoming<'a>, &'a Scanned)>;
+
+/// Tensors and pieces of a statement.
+const BATCH_TENSORS: usize = 1000;
+const BATCH_PIECES: usize = 8192;
+/// How often an insert is tried again. Each time somebody else must have committed the row and the collector removed it
+/// in between.
+const TRIES: usize = 100;
 
 /// Stores tensors, those of each file in its order. Files that are stored in one transaction are given together, so
 /// that their chunks are inserted in one order.
@@ -99,7 +96,11 @@ pub fn write_tensors(
         .sum::<Result<u64, modelstore_tensor::Error>>()?;
     // Each byte counts once for each pass.
     let mut progress = Progress::begin(store, "tensor_chunks", 2 * total);
-    let (scanned, files) = scan(&mut sources, tensors, &buffers, hashes, &mut progress)?;
+    let Scan {
+        tensors: scanned,
+        files,
+        small,
+    } = scan(&mut sources, tensors, &buffers, hashes, &mut progress)?;
 
     let identities: Vec<Identity> = tensors
         .iter()
@@ -110,65 +111,44 @@ pub fn write_tensors(
             dims: t.shape.dims().to_vec(),
         })
         .collect();
-    let mut stored: BTreeMap<Identity, Option<Uuid>> =
-        identities.iter().map(|i| (i.clone(), None)).collect();
-    for (identity, id) in &mut stored {
-        *id = lock_tensor(store, identity)?;
+    let mut rows: BTreeMap<&Identity, (&Incoming<'_>, &Scanned)> = BTreeMap::new();
+    for (identity, row) in identities.iter().zip(tensors.iter().zip(&scanned)) {
+        rows.entry(identity).or_insert(row);
     }
+    let mut stored = lock_tensors(store, rows.keys().copied())?;
 
-    let new = |identity: &Identity| stored.get(identity).is_some_and(Option::is_none);
-    let mut written = Written {
-        tensor_ids: Vec::new(),
-        new_chunks: 0,
-        new_bytes: 0,
-        reused_bytes: 0,
-        files,
-    };
-    let mut origins: BTreeMap<ChunkHash, Origin<'_>> = BTreeMap::new();
-    for ((tensor, scan), identity) in tensors.iter().zip(&scanned).zip(&identities) {
-        if new(identity) {
-            let bases = base_pieces(store, tensor)?;
-            for info in &scan.pieces {
-                let base = bases
-                    .get(&(info.piece.first_element, info.piece.element_count))
-                    .copied();
-                origins.entry(info.hash).or_insert(Origin {
-                    file: tensor.file,
-                    name: tensor.name,
-                    offset: tensor.offset + info.piece.byte_offset,
-                    len: info.piece.byte_len,
-                    dtype: tensor.dtype,
-                    base: base.filter(|b| *b != info.hash),
-                });
-            }
-        }
-    }
-    insert_chunks(
+    let mut origins = new_pieces(store, &rows, &stored)?;
+    pieces_of_stored(store, &rows, &stored, &mut origins)?;
+    let inserted = insert_chunks(
         store,
         &mut sources,
         &origins,
+        &small,
         &buffers,
-        &mut written,
         &mut progress,
     )?;
-    written.reused_bytes = total - written.reused_bytes;
+    drop((origins, small));
+    for source in &mut sources {
+        source.check_len()?;
+    }
 
-    let rows: HashMap<&Identity, (&Incoming<'_>, &Scanned)> = identities
+    rows.retain(|identity, _| !stored.contains_key(identity));
+    insert_tensors(store, &rows, &mut stored)?;
+    let tensor_ids = identities
         .iter()
-        .zip(tensors.iter().zip(&scanned))
-        .collect();
-    for (identity, id) in stored.iter_mut().filter(|(_, id)| id.is_none()) {
-        if let Some((tensor, scan)) = rows.get(identity) {
-            *id = Some(insert_tensor(store, identity, tensor, scan)?);
-        }
-    }
-    for identity in &identities {
-        let id = stored.get(identity).copied().flatten();
-        written.tensor_ids.push(
-            id.ok_or_else(|| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "tensor was not stored"))?,
-        );
-    }
-    Ok(written)
+        .map(|identity| stored.get(identity).copied().ok_or_else(not_stored))
+        .collect::<Result<Vec<Uuid>>>()?;
+    Ok(Written {
+        tensor_ids,
+        new_chunks: inserted.chunks,
+        new_bytes: inserted.stored_bytes,
+        reused_bytes: total - inserted.raw_bytes,
+        files,
+    })
+}
+
+fn not_stored() -> Failure {
+    Failure::new(Code::ERRCODE_INTERNAL_ERROR, "tensor was not stored")
 }
 
 /// Stores one tensor that is a value.
@@ -192,11 +172,269 @@ pub fn write_value(
         base,
     };
     let written = write_tensors(store, vec![file], &[tensor])?;
-    written
-        .tensor_ids
-        .first()
-        .copied()
-        .ok_or_else(|| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "tensor was not stored"))
+    written.tensor_ids.first().copied().ok_or_else(not_stored)
+}
+
+/// The pieces of tensors that are not there, by their hashes.
+fn new_pieces<'a>(
+    store: &Store,
+    rows: &Rows<'a>,
+    stored: &HashMap<Identity, Uuid>,
+) -> Result<BTreeMap<ChunkHash, Origin<'a>>> {
+    let new: Vec<_> = rows
+        .iter()
+        .filter(|(identity, _)| !stored.contains_key(identity))
+        .map(|(_, row)| *row)
+        .collect();
+    let mut origins = BTreeMap::new();
+    for batch in new.chunks(BATCH_TENSORS) {
+        let bases = in_scratch_memory(|| base_pieces(store, batch))?;
+        for (place, (tensor, scan)) in batch.iter().enumerate() {
+            for info in &scan.pieces {
+                let base = bases.get(&(place, info.piece.first_element, info.piece.element_count));
+                origins.entry(info.hash).or_insert(Origin {
+                    file: tensor.file,
+                    name: tensor.name,
+                    offset: tensor.offset + info.piece.byte_offset,
+                    len: info.piece.byte_len,
+                    dtype: tensor.dtype,
+                    base: base.copied().filter(|base| *base != info.hash),
+                    recorded: false,
+                });
+            }
+        }
+    }
+    Ok(origins)
+}
+
+/// Adds the pieces of tensors that are there, as the store has them: it may have been another size of chunks that they
+/// were cut with. Their chunks are looked at as well, because what was stored once may be damaged by now.
+fn pieces_of_stored<'a>(
+    store: &Store,
+    rows: &Rows<'a>,
+    stored: &HashMap<Identity, Uuid>,
+    origins: &mut BTreeMap<ChunkHash, Origin<'a>>,
+) -> Result<()> {
+    let found: Vec<(Uuid, &Incoming<'a>, &Scanned)> = rows
+        .iter()
+        .filter_map(|(identity, (tensor, scan))| Some((*stored.get(identity)?, *tensor, *scan)))
+        .collect();
+    for batch in found.chunks(BATCH_TENSORS) {
+        let ids: Vec<Uuid> = batch.iter().map(|(id, ..)| *id).collect();
+        let mut covered = vec![0; batch.len()];
+        for (place, piece) in in_scratch_memory(|| locate::pieces_of(store, &ids))? {
+            let (_, tensor, scan) = batch[place];
+            let damaged = || damaged_tensor(tensor.name);
+            let end = piece.first_element.saturating_add(piece.element_count);
+            if piece.first_element != covered[place] || end > tensor.shape.elements() {
+                return Err(damaged());
+            }
+            covered[place] = end;
+            // Cut the same way it must have the same chunks.
+            if let Ok(at) = scan
+                .pieces
+                .binary_search_by_key(&piece.first_element, |i| i.piece.first_element)
+                && scan.pieces[at].piece.element_count == piece.element_count
+                && scan.pieces[at].hash != piece.hash
+            {
+                return Err(damaged());
+            }
+            let start = tensor.dtype.byte_len(piece.first_element);
+            let len = tensor.dtype.byte_len(piece.element_count);
+            let (Some(start), Some(len)) = (start, len.and_then(|len| u32::try_from(len).ok()))
+            else {
+                return Err(damaged());
+            };
+            if u64::from(len) > MAX_CHUNK_BYTES {
+                return Err(damaged());
+            }
+            origins.entry(piece.hash).or_insert(Origin {
+                file: tensor.file,
+                name: tensor.name,
+                offset: tensor.offset + start,
+                len,
+                dtype: tensor.dtype,
+                base: None,
+                recorded: true,
+            });
+        }
+        for ((_, tensor, _), covered) in batch.iter().zip(covered) {
+            if covered != tensor.shape.elements() {
+                return Err(damaged_tensor(tensor.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What each piece may be a difference to, by the place of its tensor and the elements it holds: the base tensor's chunk
+/// or, when that carries no further delta, the chunk at the root of its chain, from which the next chain begins.
+fn base_pieces(
+    store: &Store,
+    tensors: &[(&Incoming<'_>, &Scanned)],
+) -> Result<HashMap<(usize, u64, u64), ChunkHash>> {
+    let with_base: Vec<(usize, &Incoming<'_>, Uuid)> = tensors
+        .iter()
+        .enumerate()
+        .filter_map(|(place, (tensor, _))| Some((place, *tensor, tensor.base?)))
+        .collect();
+    let mut found = HashMap::new();
+    if with_base.is_empty() {
+        return Ok(found);
+    }
+    store.query(
+        // The recursion ends after the deepest chain there may be: on what somebody has changed to a circle as well.
+        "SELECT k.place, d.first_element, d.element_count, CASE WHEN c.delta_depth < $4 THEN c.chunk_hash ELSE (
+             WITH RECURSIVE chain AS (
+                 SELECT c.chunk_hash, c.base_hash, 0 AS depth
+                 UNION ALL
+                 SELECT b.chunk_hash, b.base_hash, chain.depth + 1
+                 FROM chain JOIN @store@.tensor_chunks b ON b.chunk_hash = chain.base_hash WHERE chain.depth < $4
+             )
+             SELECT chain.chunk_hash FROM chain WHERE chain.base_hash IS NULL
+         ) END
+         FROM unnest($1, $2, $3) WITH ORDINALITY AS k(tensor_id, dtype, shape, place)
+         CROSS JOIN LATERAL (SELECT t.tensor_id FROM @store@.tensor_metadata t
+                             WHERE t.tensor_id = k.tensor_id AND t.dtype = k.dtype AND t.shape = k.shape::bigint[] OFFSET 0) t
+         CROSS JOIN LATERAL (SELECT d.chunk_hash, d.first_element, d.element_count FROM @store@.tensor_data d
+                             WHERE d.tensor_id = t.tensor_id OFFSET 0) d
+         CROSS JOIN LATERAL (SELECT c.chunk_hash, c.base_hash, c.delta_depth FROM @store@.tensor_chunks c
+                             WHERE c.chunk_hash = d.chunk_hash OFFSET 0) c",
+        &[
+            with_base.iter().map(|(.., base)| to_sql_uuid(*base)).collect::<Vec<_>>().into(),
+            with_base.iter().map(|(_, t, _)| t.dtype.name()).collect::<Vec<_>>().into(),
+            with_base.iter().map(|(_, t, _)| array_text(t.shape.dims())).collect::<Vec<_>>().into(),
+            (MAX_DELTA_DEPTH as i32).into(),
+        ],
+        |row| {
+            let Some(hash) = row.opt::<Vec<u8>>(4)? else {
+                return Ok(());
+            };
+            let place = with_base.get(row.get::<i64>(1)? as usize - 1).map(|(place, ..)| *place);
+            if let Some(place) = place {
+                let elements = (row.get::<i64>(2)? as u64, row.get::<i64>(3)? as u64);
+                found.insert((place, elements.0, elements.1), ChunkHash::from_slice(&hash)?);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(found)
+}
+
+/// The keys of tensors that are there already, kept from the collector until the transaction ends.
+fn lock_tensors<'a>(
+    store: &Store,
+    identities: impl Iterator<Item = &'a Identity>,
+) -> Result<HashMap<Identity, Uuid>> {
+    let identities: Vec<&Identity> = identities.collect();
+    let mut found = HashMap::new();
+    for batch in identities.chunks(BATCH_TENSORS) {
+        let wanted: BTreeSet<&Identity> = batch.iter().copied().collect();
+        let hashes = batch.iter().map(|i| i.content_hash.0.to_vec()).collect();
+        let locked = in_scratch_memory(|| {
+            store.write(
+                "SELECT tensor_id, content_hash, dtype, shape FROM @store@.tensor_metadata
+                 WHERE content_hash = ANY ($1) ORDER BY content_hash, dtype, shape FOR KEY SHARE",
+                &[bytes_array(hashes)],
+                |row| {
+                    let dims = row.get::<Vec<i64>>(4)?;
+                    let identity = Identity {
+                        content_hash: ChunkHash::from_slice(&row.get::<Vec<u8>>(2)?)?,
+                        dtype: DType::from_name(&row.get::<String>(3)?)?,
+                        dims: dims.into_iter().map(|dim| dim as u64).collect(),
+                    };
+                    Ok((identity, from_sql_uuid(row.get::<SqlUuid>(1)?)))
+                },
+            )
+        })?;
+        found.extend(
+            locked
+                .into_iter()
+                .filter(|(identity, _)| wanted.contains(identity)),
+        );
+    }
+    Ok(found)
+}
+
+/// Dimensions as the text of a bigint[].
+fn array_text(dims: &[u64]) -> String {
+    let dims: Vec<String> = dims.iter().map(u64::to_string).collect();
+    format!("{{{}}}", dims.join(","))
+}
+
+/// Adds tensors and their pieces in the order of their identities, or finds those that somebody else has added meanwhile.
+fn insert_tensors(
+    store: &Store,
+    rows: &Rows<'_>,
+    stored: &mut HashMap<Identity, Uuid>,
+) -> Result<()> {
+    let mut rest: Vec<(&Identity, &Incoming<'_>, &Scanned)> =
+        rows.iter().map(|(i, (t, s))| (*i, *t, *s)).collect();
+    for _ in 0..TRIES {
+        for batch in rest.chunks(BATCH_TENSORS) {
+            in_scratch_memory(|| insert_batch(store, batch, stored))?;
+            pgrx::check_for_interrupts!();
+        }
+        rest.retain(|(identity, ..)| !stored.contains_key(identity));
+        if rest.is_empty() {
+            return Ok(());
+        }
+        stored.extend(lock_tensors(store, rest.iter().map(|(i, ..)| *i))?);
+        rest.retain(|(identity, ..)| !stored.contains_key(identity));
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+    let name = rest.first().map_or("", |(_, tensor, _)| tensor.name);
+    Err(suppressed(
+        store,
+        "tensor_metadata",
+        &format!("tensor \"{name}\""),
+    ))
+}
+
+fn insert_batch(
+    store: &Store,
+    batch: &[(&Identity, &Incoming<'_>, &Scanned)],
+    stored: &mut HashMap<Identity, Uuid>,
+) -> Result<()> {
+    fn column<T, R>(rows: &[R], f: impl Fn(&R) -> T) -> Vec<T> {
+        rows.iter().map(f).collect()
+    }
+    let ids = column(batch, |_| Uuid::now_v7());
+    let raw_bytes = batch
+        .iter()
+        .map(|(_, t, _)| Ok(t.shape.byte_len(t.dtype)? as i64))
+        .collect::<Result<Vec<i64>>>()?;
+    let inserted = store.write(
+        "INSERT INTO @store@.tensor_metadata (tensor_id, content_hash, dtype, shape, element_count, raw_bytes, chunk_count)
+         SELECT k.tensor_id, k.content_hash, k.dtype, k.shape::bigint[], k.element_count, k.raw_bytes, k.chunk_count
+         FROM unnest($1, $2, $3, $4, $5, $6, $7)
+              AS k(tensor_id, content_hash, dtype, shape, element_count, raw_bytes, chunk_count)
+         ON CONFLICT DO NOTHING RETURNING tensor_id",
+        &[
+            column(&ids, |id| to_sql_uuid(*id)).into(),
+            bytes_array(column(batch, |(i, ..)| i.content_hash.0.to_vec())),
+            column(batch, |(_, t, _)| t.dtype.name()).into(),
+            column(batch, |(_, t, _)| array_text(t.shape.dims())).into(),
+            column(batch, |(_, t, _)| t.shape.elements() as i64).into(),
+            raw_bytes.into(),
+            column(batch, |(.., s)| s.pieces.len() as i32).into(),
+        ],
+        |row| Ok(from_sql_uuid(row.get::<SqlUuid>(1)?)),
+    )?;
+    let inserted: BTreeSet<Uuid> = inserted.into_iter().collect();
+    let mut pieces = Vec::new();
+    for (id, (identity, _, scan)) in ids.iter().zip(batch) {
+        if inserted.contains(id) {
+            stored.insert((*identity).clone(), *id);
+            pieces.extend(scan.pieces.iter().map(|piece| (*id, piece)));
+        }
+    }
+    for batch in pieces.chunks(BATCH_PIECES) {
+        in_scratch_memory(|| insert_pieces(store, batch))?;
+    }
+    Ok(())
 }
 
 impl std::hash::Hash for Identity {
@@ -205,179 +443,9 @@ impl std::hash::Hash for Identity {
     }
 }
 
-/// Second pass: encodes and inserts the chunks that are not there, in the order of their hashes.
-/// `written.reused_bytes` counts, for now, the raw bytes that were new.
-fn insert_chunks(
-    store: &Store,
-    sources: &mut [&mut dyn Source],
-    origins: &BTreeMap<ChunkHash, Origin<'_>>,
-    buffers: &Buffers,
-    written: &mut Written,
-    progress: &mut Progress,
-) -> Result<()> {
-    struct Job {
-        hash: ChunkHash,
-        dtype: DType,
-        raw: Vec<u8>,
-        base: Option<(ChunkHash, Vec<Vec<u8>>)>,
-    }
-    let mut chunks = SpiChunks::new(store);
-    let hashes: Vec<ChunkHash> = origins.keys().copied().collect();
-    let present = chunks.lock_existing(&hashes)?;
-    // Bases are kept from the collector as well; one that is gone by now is not a base.
-    let wanted: BTreeSet<ChunkHash> = origins.values().filter_map(|o| o.base).collect();
-    let wanted: Vec<ChunkHash> = wanted.into_iter().collect();
-    let kept = chunks.lock_existing(&wanted)?;
-    let bases: BTreeSet<ChunkHash> = wanted
-        .into_iter()
-        .zip(kept)
-        .filter(|(_, kept)| *kept)
-        .map(|(base, _)| base)
-        .collect();
-    let free = buffers.clone();
-    let mut pipeline = background::pipeline(
-        || (Encoder::new(), Decoder::new()),
-        move |(encoder, decoder), job: Job| {
-            let mut encoded = free.take();
-            let base = job
-                .base
-                .map(|(hash, chain)| decode_chain(decoder, &chain, &free).map(|raw| (raw, hash)))
-                .transpose()?;
-            let base = base.as_ref().map(|(raw, hash)| (raw.as_slice(), hash));
-            encoder.encode_with_base(job.dtype, &job.raw, base, &mut encoded)?;
-            Ok::<_, modelstore_chunk::Error>((job.hash, job.raw, encoded))
-        },
-    )?;
-    let mut take =
-        |result: Result<(ChunkHash, Vec<u8>, Vec<u8>), modelstore_chunk::Error>| -> Result<()> {
-            let (hash, raw, encoded) = result?;
-            if chunks.add(&hash, &encoded, raw.len() as u32)? {
-                written.new_chunks += 1;
-                written.new_bytes += encoded.len() as u64;
-                written.reused_bytes += raw.len() as u64;
-            }
-            progress.advance(raw.len() as u64);
-            buffers.give(raw);
-            buffers.give(encoded);
-            Ok(())
-        };
-    for ((hash, origin), _) in origins
-        .iter()
-        .zip(&present)
-        .filter(|(_, present)| !**present)
-    {
-        while pipeline.is_full() {
-            background::next(&mut pipeline)?
-                .into_iter()
-                .try_for_each(&mut take)?;
-        }
-        let mut raw = buffers.take();
-        sources[origin.file].read_at(origin.offset, origin.len as usize, &mut raw)?;
-        let base = match origin.base.filter(|base| bases.contains(base)) {
-            Some(base) => Some((base, fetch_encoded(store, &base, origin.name, buffers)?)),
-            None => None,
-        };
-        drop(pipeline.submit(Job {
-            hash: *hash,
-            dtype: origin.dtype,
-            raw,
-            base,
-        }));
-    }
-    while let Some(result) = background::next(&mut pipeline)? {
-        take(result)?;
-    }
-    Ok(())
-}
-
-/// What each piece may be a difference to, by the elements it holds: the base tensor's chunk or, when that carries no
-/// further delta, the chunk at the root of its chain, from which the next chain begins.
-fn base_pieces(store: &Store, tensor: &Incoming<'_>) -> Result<HashMap<(u64, u64), ChunkHash>> {
-    let Some(base) = tensor.base else {
-        return Ok(HashMap::new());
-    };
-    let base = locate::tensor(store, base)?;
-    if base.dtype != tensor.dtype || base.shape != *tensor.shape {
-        return Ok(HashMap::new());
-    }
-    let rows = store.rows(
-        "SELECT d.first_element, d.element_count, CASE WHEN c.delta_depth < $2 THEN c.chunk_hash ELSE (
-             WITH RECURSIVE chain(chunk_hash, base_hash) AS (
-                 SELECT c.chunk_hash, c.base_hash
-                 UNION ALL
-                 SELECT b.chunk_hash, b.base_hash FROM chain JOIN @store@.tensor_chunks b ON b.chunk_hash = chain.base_hash
-             )
-             SELECT chain.chunk_hash FROM chain WHERE chain.base_hash IS NULL
-         ) END
-         FROM @store@.tensor_data d JOIN @store@.tensor_chunks c USING (chunk_hash)
-         WHERE d.tensor_id = $1",
-        &[
-            crate::store::arguments::uuid(base.id),
-            (MAX_DELTA_DEPTH as i32).into(),
-        ],
-        |row| {
-            let hash = ChunkHash::from_slice(&row.get::<Vec<u8>>(3)?)?;
-            Ok(((row.get::<i64>(1)? as u64, row.get::<i64>(2)? as u64), hash))
-        },
-    )?;
-    Ok(rows.into_iter().collect())
-}
-
-/// The key of a tensor that is there already, kept from the collector until the transaction ends.
-fn lock_tensor(store: &Store, identity: &Identity) -> Result<Option<Uuid>> {
-    let found = store.write(
-        "SELECT tensor_id FROM @store@.tensor_metadata WHERE content_hash = $1 AND dtype = $2 AND shape = $3 FOR KEY SHARE",
-        &[bytes(identity.content_hash.as_bytes()), text(identity.dtype.name()), identity.sql_shape().into()],
-        |row| row.get::<SqlUuid>(1),
-    )?;
-    Ok(found.into_iter().next().map(from_sql_uuid))
-}
-
-impl Identity {
-    fn sql_shape(&self) -> Vec<i64> {
-        self.dims.iter().map(|&d| d as i64).collect()
-    }
-}
-
-/// Adds a tensor and its pieces, or finds the one that somebody else has added meanwhile.
-fn insert_tensor(
-    store: &Store,
-    identity: &Identity,
-    tensor: &Incoming<'_>,
-    scan: &Scanned,
-) -> Result<Uuid> {
-    loop {
-        let id = Uuid::now_v7();
-        let inserted = store.execute(
-            "INSERT INTO @store@.tensor_metadata (tensor_id, content_hash, dtype, shape, element_count, raw_bytes, chunk_count)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            &[
-                crate::store::arguments::uuid(id),
-                bytes(identity.content_hash.as_bytes()),
-                text(tensor.dtype.name()),
-                dims(tensor.shape).into(),
-                (tensor.shape.elements() as i64).into(),
-                (tensor.shape.byte_len(tensor.dtype)? as i64).into(),
-                (scan.pieces.len() as i32).into(),
-            ],
-        )?;
-        if inserted == 1 {
-            insert_pieces(store, id, &scan.pieces)?;
-            return Ok(id);
-        }
-        if let Some(existing) = lock_tensor(store, identity)? {
-            return Ok(existing);
-        }
-        pgrx::check_for_interrupts!();
-    }
-}
-
-fn insert_pieces(store: &Store, id: Uuid, pieces: &[PieceInfo]) -> Result<()> {
-    if pieces.is_empty() {
-        return Ok(());
-    }
-    fn column<T>(pieces: &[PieceInfo], f: impl Fn(&PieceInfo) -> T) -> Vec<T> {
-        pieces.iter().map(f).collect()
+fn insert_pieces(store: &Store, pieces: &[(Uuid, &PieceInfo)]) -> Result<()> {
+    fn column<T>(pieces: &[(Uuid, &PieceInfo)], f: impl Fn(&PieceInfo) -> T) -> Vec<T> {
+        pieces.iter().map(|(_, piece)| f(piece)).collect()
     }
     let number =
         |f: fn(&stats::Stats) -> Option<f64>| column(pieces, |p| p.stats.as_ref().and_then(f));
@@ -386,9 +454,9 @@ fn insert_pieces(store: &Store, id: Uuid, pieces: &[PieceInfo]) -> Result<()> {
     store.execute(
         "INSERT INTO @store@.tensor_data (tensor_id, chunk_index, chunk_hash, first_element, element_count, value_min, value_max,
                                           value_mean, value_std, abs_max, zero_count, nan_count, inf_count)
-         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         &[
-            to_sql_uuid(id).into(),
+            pieces.iter().map(|(id, _)| to_sql_uuid(*id)).collect::<Vec<_>>().into(),
             column(pieces, |p| p.piece.index as i32).into(),
             column(pieces, |p| p.hash.0.to_vec()).into(),
             column(pieces, |p| p.piece.first_element as i64).into(),

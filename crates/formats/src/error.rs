@@ -82,6 +82,15 @@ errors! {
         actual: u64,
     };
 
+    /// The file is one of another format.
+    "file is {format}, not safetensors"
+    OtherFormat {
+        /// What it is, with an article.
+        format: &'static str,
+        /// What to do with it, a sentence.
+        advice: &'static str,
+    };
+
     /// The header is longer than [`MAX_HEADER_BYTES`].
     "{document} of {length} bytes is too long"
     HeaderTooLong {
@@ -503,8 +512,9 @@ impl Error {
             Error::HeaderTooLong { .. } => {
                 format!("At most {MAX_HEADER_BYTES} bytes are read.")
             }
+            Error::OtherFormat { advice, .. } => (*advice).into(),
             Error::NotAnObject { document } => {
-                format!("A {document} is a JSON object without anything before it.")
+                format!("A {document} is a JSON object with nothing but white space before it.")
             }
             Error::InvalidJson { reason, .. } | Error::WrongType { reason, .. } => {
                 format!("The JSON parser says: {reason}.")

@@ -64,7 +64,12 @@ pub(crate) fn parse_object<'de, T>(
     if length > MAX_HEADER_BYTES {
         return Err(Error::HeaderTooLong { document, length });
     }
-    if json.first() != Some(&b'{') {
+    // White space in front is JSON's. Other readers of safetensors take it, against the words of the format; a delta is
+    // of our own making.
+    let space = |byte: &u8| {
+        document != Document::DeltaManifest && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+    };
+    if json.iter().find(|byte| !space(byte)) != Some(&b'{') {
         return Err(Error::NotAnObject { document });
     }
     let text = std::str::from_utf8(json).map_err(|e| Error::InvalidUtf8 {
@@ -124,6 +129,37 @@ impl<'de> Visitor<'de> for StringMap<'_> {
             out.insert(key, value);
         }
         Ok(out)
+    }
+}
+
+/// A value, or null for none.
+pub(crate) struct Nullable<S>(pub(crate) S);
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Nullable<S> {
+    type Value = Option<S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        d.deserialize_option(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Nullable<S> {
+    type Value = Option<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        self.0.deserialize(d).map(Some)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod architecture;
 pub mod error;
 mod json;
 pub mod model_delta;
+pub mod other_format;
 pub mod safetensors;
 
 pub use error::{Document, Error, ErrorKind, Result};

@@ -193,11 +193,12 @@ fn a_header_that_is_too_long_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn nothing_stands_before_the_brace() {
+fn nothing_but_white_space_stands_before_the_brace() {
     for json in [
         "",
-        " {}",
-        "\n{}",
+        "\u{b}{}",
+        " ",
+        " []",
         "[]",
         "null",
         "\"\"",
@@ -305,15 +306,19 @@ fn metadata_given_twice_is_refused() {
 }
 
 #[test]
+fn white_space_in_front_and_a_metadata_of_null_are_taken() {
+    let json = " \t\r\n{\"__metadata__\":null,\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
+    let header = read(&file(json, 1)).unwrap();
+    assert_eq!(header.metadata, None);
+    assert_eq!(header.data_offset, 8 + json.len() as u64);
+    assert_eq!(header.tensors[0].name, "a");
+    let twice = refused(&[r#""__metadata__":null"#, r#""__metadata__":null"#], 0);
+    assert_eq!(twice.kind(), ErrorKind::DuplicateKey);
+}
+
+#[test]
 fn metadata_is_strings() {
-    for value in [
-        "null",
-        "[]",
-        "1",
-        r#"{"a":1}"#,
-        r#"{"a":null}"#,
-        r#"{"a":{}}"#,
-    ] {
+    for value in ["[]", "1", r#"{"a":1}"#, r#"{"a":null}"#, r#"{"a":{}}"#] {
         let error = refused(&[&format!("\"__metadata__\":{value}")], 0);
         assert_eq!(error.kind(), ErrorKind::WrongType, "{value}");
         assert!(error.to_string().contains("__metadata__"));

@@ -1,7 +1,7 @@
 //! Reading the index of a model in several files.
 #![allow(clippy::unwrap_used)]
 
-use modelstore_formats::safetensors::{ShardIndex, parse_index};
+use modelstore_formats::safetensors::{ShardIndex, is_index_name, parse_index};
 use modelstore_formats::{Error, ErrorKind};
 
 const INDEX: &str = r#"{"metadata":{"total_size":12},"weight_map":{
@@ -153,4 +153,27 @@ fn files_that_differ_are_refused() {
         check(&[(FIRST, &["a", "c"]), (SECOND, &["b", "a"])]),
         Some(MisplacedTensor)
     );
+}
+
+#[test]
+fn an_index_is_told_by_its_name() {
+    for name in [
+        "model.safetensors.index.json",
+        "model.safetensors.index.fp16.json",
+        "model.fp16.index.json",
+        "diffusion_pytorch_model.safetensors.index.bf16.json",
+    ] {
+        assert!(is_index_name(name), "{name}");
+    }
+    for name in [
+        "model.safetensors",
+        "config.json",
+        "index.json",
+        "model.index.json.safetensors",
+        "model.indexes.json",
+        "model-index.json",
+        "",
+    ] {
+        assert!(!is_index_name(name), "{name}");
+    }
 }

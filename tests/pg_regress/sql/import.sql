@@ -61,7 +61,7 @@ SELECT import_safetensors('bad', '1', st('{"a":{"dtype":"I8","shape":[2],"data_o
 SELECT import_safetensors('bad', '1', st('{"":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x01'));
 SELECT import_safetensors('bad', '1', st('{"a\u0000":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x01'));
 SELECT import_safetensors('bad', '1', st('{"' || repeat('n', 1025) || '":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x01'));
-SELECT import_safetensors('bad', '1', 4294967295::oid);
+SELECT import_safetensors_large_object('bad', '1', 4294967295);
 SELECT import_safetensors_file('bad', '1', 'relative.safetensors');
 SELECT import_safetensors_file('bad', '1', '/no/such/file');
 SELECT count(*) FROM store.models WHERE model_name = 'bad';

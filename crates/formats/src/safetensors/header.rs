@@ -17,7 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use super::entry::{Entry, EntrySeed, check_distinct, check_name};
 use super::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY};
 use crate::error::{Document, Error, Result, shown};
-use crate::json::{Context, StringMap, parse_object};
+use crate::json::{Context, Nullable, StringMap, parse_object};
 
 const DOCUMENT: Document = Document::SafetensorsHeader;
 
@@ -168,7 +168,8 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         let (mut tensors, mut metadata) = (Vec::new(), None);
         while let Some(name) = map.next_key::<String>()? {
             if name == METADATA_KEY {
-                let value = context.under(&name, map.next_value_seed(StringMap(context)))?;
+                let value =
+                    context.under(&name, map.next_value_seed(Nullable(StringMap(context))))?;
                 if metadata.replace(value).is_some() {
                     return Err(context.duplicate(&name));
                 }
@@ -193,6 +194,6 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 end,
             });
         }
-        Ok((tensors, metadata))
+        Ok((tensors, metadata.flatten()))
     }
 }

@@ -99,6 +99,13 @@ pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
     Ok(index)
 }
 
+/// Whether a file of this name is an index rather than a shard: `model.safetensors.index.json`, and with the variant of
+/// the weights in it `model.safetensors.index.fp16.json` or `model.fp16.index.json`.
+pub fn is_index_name(name: &str) -> bool {
+    name.strip_suffix(".json")
+        .is_some_and(|name| name.split('.').skip(1).any(|part| part == "index"))
+}
+
 /// Whether a file's name stays in its directory wherever it is joined to one, and is of at most 255 bytes.
 pub fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty()

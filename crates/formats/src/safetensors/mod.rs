@@ -14,8 +14,9 @@
 //! # Ok::<(), modelstore_formats::Error>(())
 //! ```
 //!
-//! Stricter than other readers where they differ among themselves: duplicate keys, unknown fields and bytes before
-//! the opening brace are refused, and so are names that a PostgreSQL text or index key cannot hold.
+//! Stricter than other readers where they differ among themselves: duplicate keys and unknown fields are refused, and so
+//! are names that a PostgreSQL text or index key cannot hold. As they do, it takes white space before the opening brace
+//! and a `__metadata__` of null.
 
 pub mod dtype;
 mod entry;
@@ -26,7 +27,7 @@ pub mod writer;
 pub(crate) use entry::{check_distinct, check_name};
 
 pub use header::{Header, TensorEntry, header_len, parse_header};
-pub use index::{MAX_FILE_NAME_BYTES, ShardIndex, is_plain_file_name, parse_index};
+pub use index::{MAX_FILE_NAME_BYTES, ShardIndex, is_index_name, is_plain_file_name, parse_index};
 pub use writer::build_header;
 
 /// Bytes before the JSON, which hold its length.

@@ -1,0 +1,201 @@
+//! What a file is that was taken for safetensors, by its first bytes.
+//!
+//! Asked only of a file that does not read as safetensors: the length in front could be any eight bytes.
+
+use crate::error::Error;
+use crate::model_delta::MAGIC;
+
+/// Bytes that are enough to tell.
+pub const IDENTIFYING_BYTES: u64 = 512;
+
+/// Starts that no other format has, what they are, and what to do.
+const SIGNATURES: [(&[u8], &str, &str); 12] = [
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a Git LFS pointer",
+        "The model itself is not in this file: fetch it with git lfs pull, or download it again.",
+    ),
+    (
+        b"GGUF",
+        "a GGUF file",
+        "It holds tensors of another format: use the safetensors files that it was made from.",
+    ),
+    (
+        b"ggjt",
+        "a GGML file",
+        "It holds tensors of another format: use the safetensors files that it was made from.",
+    ),
+    (b"\x93NUMPY", "a NumPy array", SAVE_NUMPY),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 file",
+        "Load it with the framework that wrote it and write it with safetensors.",
+    ),
+    (b"\x1f\x8b", "a gzip archive", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", UNPACK),
+    (b"\xfd7zXZ\0", "an xz archive", UNPACK),
+    (b"BZh", "a bzip2 archive", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (
+        MAGIC,
+        "a model delta",
+        "Apply it to its base with modelstore.apply_delta.",
+    ),
+    (
+        b"%PDF-",
+        "a PDF document",
+        "Download the model's own files.",
+    ),
+];
+
+const UNPACK: &str = "Unpack it first, and import the .safetensors files in it.";
+const SAVE_NUMPY: &str = "Load it with numpy and write it with safetensors.numpy.save_file.";
+const SAVE_TORCH: &str = "Load it where its code is trusted, with torch.load(…, weights_only=True), and write it with safetensors.torch.save_file.";
+const DOWNLOAD: &str = "A download often leaves such a page in place of a model that needs a login: download it again.";
+
+/// The error for a file that is of another format, from its first [`IDENTIFYING_BYTES`] bytes; `None` when it looks like
+/// none that is known.
+pub fn other_format(first: &[u8], file_len: u64) -> Option<Error> {
+    let (format, advice) = identify(first, file_len)?;
+    Some(Error::OtherFormat { format, advice })
+}
+
+fn identify(first: &[u8], file_len: u64) -> Option<(&'static str, &'static str)> {
+    let known = SIGNATURES
+        .iter()
+        .find(|(start, ..)| first.starts_with(start));
+    if let Some((_, format, advice)) = known {
+        return Some((format, advice));
+    }
+    if first.starts_with(b"PK\x03\x04") {
+        return Some(zip(first));
+    }
+    if is_pickle(first) {
+        return Some(("a Python pickle", SAVE_TORCH));
+    }
+    text(first, file_len)
+}
+
+/// A ZIP archive, by the name of its first entry.
+fn zip(first: &[u8]) -> (&'static str, &'static str) {
+    let length = first
+        .get(26..28)
+        .map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8);
+    let name = first.get(30..30 + length).unwrap_or_default();
+    if name.ends_with(b"/data.pkl") || name.ends_with(b"/byteorder") || name == b"data.pkl" {
+        ("a PyTorch checkpoint", SAVE_TORCH)
+    } else if name.ends_with(b".npy") {
+        ("a NumPy archive", SAVE_NUMPY)
+    } else {
+        ("a ZIP archive", UNPACK)
+    }
+}
+
+/// Protocols 2 to 5 begin with their number. A length of 640 to 1408 bytes does as well, but then has zeros behind it.
+fn is_pickle(first: &[u8]) -> bool {
+    matches!(first, [0x80, 2..=5, rest @ ..] if rest.iter().take(6).any(|b| *b != 0))
+}
+
+/// Text in place of a model: a page, or JSON.
+fn text(first: &[u8], file_len: u64) -> Option<(&'static str, &'static str)> {
+    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    let text = first.trim_ascii_start();
+    let lower = text
+        .iter()
+        .take(16)
+        .map(u8::to_ascii_lowercase)
+        .collect::<Vec<u8>>();
+    if lower.starts_with(b"<!doctype") || lower.starts_with(b"<html") {
+        return Some(("an HTML page", DOWNLOAD));
+    }
+    if lower.starts_with(b"<?xml") {
+        return Some(("an XML document", DOWNLOAD));
+    }
+    let (open, rest) = text.split_first()?;
+    let next = rest.trim_ascii_start().first();
+    let json = match open {
+        b'{' => matches!(next, Some(b'"' | b'}')),
+        b'[' => next.is_some_and(|b| matches!(b, b'{' | b'[' | b'"' | b']' | b'-' | b'0'..=b'9')),
+        _ => false,
+    };
+    // A header without its length, or one of the JSON files beside a model.
+    (json && !first.iter().take(8.min(file_len as usize)).any(|b| *b == 0)).then_some((
+        "JSON",
+        "A safetensors file begins with the length of its header. An index of shards is given under its own name, which has .index. in it and ends in .json.",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(first: &[u8]) -> Option<&'static str> {
+        identify(first, first.len() as u64).map(|(format, _)| format)
+    }
+
+    #[test]
+    fn every_kind_is_told() {
+        let zip = |name: &str| {
+            let mut file = b"PK\x03\x04".to_vec();
+            file.resize(26, 0);
+            file.extend((name.len() as u32).to_le_bytes());
+            file.extend(name.as_bytes());
+            file
+        };
+        let cases: Vec<(Vec<u8>, &str)> = vec![
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n".to_vec(),
+                "a Git LFS pointer",
+            ),
+            (b"<!DOCTYPE html><html>".to_vec(), "an HTML page"),
+            (b"\n  <HTML lang=en>".to_vec(), "an HTML page"),
+            (b"<?xml version=\"1.0\"?>".to_vec(), "an XML document"),
+            (b"{\"a\": 1}".to_vec(), "JSON"),
+            (b"{ \n \"weight_map\": {}}".to_vec(), "JSON"),
+            (b"\xef\xbb\xbf{}".to_vec(), "JSON"),
+            (b"[1, 2]".to_vec(), "JSON"),
+            (
+                b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.".to_vec(),
+                "a Python pickle",
+            ),
+            (
+                b"\x80\x04\x95\x10\0\0\0\0\0\0\0}".to_vec(),
+                "a Python pickle",
+            ),
+            (zip("archive/data.pkl"), "a PyTorch checkpoint"),
+            (zip("weights.npy"), "a NumPy archive"),
+            (zip("model.safetensors"), "a ZIP archive"),
+            (b"PK\x03\x04".to_vec(), "a ZIP archive"),
+            (b"GGUF\x03\0\0\0".to_vec(), "a GGUF file"),
+            (b"\x93NUMPY\x01\0v\0".to_vec(), "a NumPy array"),
+            (b"\x1f\x8b\x08\0".to_vec(), "a gzip archive"),
+            (b"\x89HDF\r\n\x1a\n".to_vec(), "an HDF5 file"),
+            (b"MSDELTA\x01".to_vec(), "a model delta"),
+        ];
+        for (file, expected) in cases {
+            assert_eq!(format(&file), Some(expected), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_header_is_left_alone() {
+        for length in [
+            0u64,
+            2,
+            123,
+            640,
+            1408,
+            0x7b22,
+            0x5b31,
+            100_000_000,
+            u64::MAX,
+        ] {
+            let mut file = length.to_le_bytes().to_vec();
+            file.extend(b"{\"a\":1}");
+            assert_eq!(format(&file), None, "{length}");
+        }
+        assert_eq!(format(b""), None);
+        assert_eq!(format(b"{"), None);
+        assert_eq!(format(b"[x"), None);
+    }
+}
