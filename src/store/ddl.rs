@@ -54,6 +54,7 @@ const TABLES: &[&str] = &[
     "atoms",
     "atom_parts",
     "atom_chunks",
+    "atom_salts",
     "ingestion_log",
 ];
 

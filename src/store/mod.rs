@@ -6,6 +6,7 @@ pub mod corruption;
 pub mod ddl;
 pub mod gc;
 pub mod index_scan;
+pub mod owner;
 pub mod query;
 pub mod scratch;
 pub mod space;
