@@ -346,7 +346,7 @@ where
     });
     match deleted {
         Ok(rows) => Ok(rows.into_iter().next().unwrap_or_default()),
-        Err(failure) if failure.code() != Code::ERRCODE_FOREIGN_KEY_VIOLATION => Err(failure),
+        Err(failure) if !is_reference(failure.code()) => Err(failure),
         Err(_) if keys.len() == 1 => Ok(Deleted::default()),
         Err(_) => {
             pgrx::check_for_interrupts!();
@@ -356,4 +356,12 @@ where
             Ok(deleted)
         }
     }
+}
+
+/// Whether a foreign key refused. Since PostgreSQL 18, one with ON DELETE RESTRICT says so in its own way.
+fn is_reference(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ERRCODE_FOREIGN_KEY_VIOLATION | Code::ERRCODE_RESTRICT_VIOLATION
+    )
 }
