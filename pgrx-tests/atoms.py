@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 Connection = psycopg.Connection[Any]
 Held = collections.Counter
 MODALITIES = ("text", "audio", "image", "video", "tensor", "code", "structured", "other")
-TABLES = ("atoms", "atom_parts", "atom_chunks", "tensor_chunks")
+TABLES = ("atoms", "atom_parts", "atom_chunks")
 MASK28 = (1 << 28) - 1
 LARGE = 32 << 20
 """Bytes of a large object that are written with one statement."""
@@ -35,9 +35,9 @@ class Key(NamedTuple):
 
 def ingest(db: Connection, data: bytes | str | int, modality: str = "other", uri: str | None = None, held: Held | None = None) -> Any:
     """Takes in bytes, text or the large object of that number; the row that ingest returns. `held` counts it."""
-    kind = {bytes: "%b::bytea", str: "%s::text", int: "%s::oid"}[type(data)]
+    call = {bytes: "ingest(%b::bytea", str: "ingest(%s::text", int: "ingest_large_object(%s::oid"}[type(data)]
     with db.cursor(row_factory=namedtuple_row) as cursor:
-        row = cursor.execute(f"SELECT * FROM modelstore.ingest({kind}, %s, %s)", (data, modality, uri)).fetchone()
+        row = cursor.execute(f"SELECT * FROM modelstore.{call}, %s, %s)", (data, modality, uri)).fetchone()
     if held is not None and row.status == "completed":
         held[key_of(row)] += 1
     return row
@@ -123,11 +123,11 @@ def check_references(db: Connection, held: Held | None = None, rehash: bool = Tr
     atoms = {Key(*row[:3]): row[3:] for row in rows}
     assert len(atoms) == len(rows)
     parts: dict[Key, list[Key]] = collections.defaultdict(list)
-    query = "SELECT * FROM store.atom_parts ORDER BY parent_h_xy, parent_h_yz, parent_h_zm, part_index"
+    query = "SELECT parent_h_xy, parent_h_yz, parent_h_zm, part_index, h_xy, h_yz, h_zm FROM store.atom_parts ORDER BY parent_h_xy, parent_h_yz, parent_h_zm, part_index"
     for *parent, index, h_xy, h_yz, h_zm in db.execute(query, binary=True):
         assert index == len(parts[Key(*parent)]), f"{parent}: part {len(parts[Key(*parent)])} is missing"
         parts[Key(*parent)].append(Key(h_xy, h_yz, h_zm))
-    chunks = {Key(*row[:3]): row[3] for row in db.execute("SELECT * FROM store.atom_chunks", binary=True)}
+    chunks = {Key(*row[:3]): row[3] for row in db.execute("SELECT h_xy, h_yz, h_zm, modelstore.decode(chunk) FROM store.atom_chunks", binary=True)}
 
     leaves = {key for key, row in atoms.items() if row[0] is not None}
     assert not leaves & parts.keys() and not leaves & chunks.keys() and not parts.keys() & chunks.keys()
@@ -145,10 +145,8 @@ def check_references(db: Connection, held: Held | None = None, rehash: bool = Tr
         assert {key for key, times in held.items() if times} <= atoms.keys(), "what is held is not there"
 
     _check_places(db, atoms)
-    for key, chunk_hash in chunks.items():
-        assert chunk_hash == atoms[key][2], f"{key}: chunk of another hash"
     if rehash:
-        lengths = _check_contents(db, atoms, parts, chunks)
+        lengths = _check_contents(atoms, parts, chunks)
         assert all(atoms[key][4] == length for key, length in lengths)
     return len(atoms)
 
@@ -172,11 +170,10 @@ def _check_places(db: Connection, atoms: dict[Key, Any]) -> None:
             probe += 1
 
 
-def _check_contents(db: Connection, atoms: dict[Key, Any], parts: dict[Key, list[Key]], chunks: dict[Key, bytes]) -> Iterable[tuple[Key, int]]:
+def _check_contents(atoms: dict[Key, Any], parts: dict[Key, list[Key]], chunks: dict[Key, bytes]) -> Iterable[tuple[Key, int]]:
     """Hashes the content of every atom, put together from the tables, and compares; keys with lengths."""
     contents: dict[Key, bytes] = {key: bytes(row[0]) for key, row in atoms.items() if row[0] is not None}
-    decoded = dict(db.execute("SELECT chunk_hash, modelstore.decode(chunk) FROM store.tensor_chunks WHERE base_hash IS NULL", binary=True)) if chunks else {}
-    contents.update((key, decoded[chunk_hash]) for key, chunk_hash in chunks.items())
+    contents.update(chunks)
     for key in _parts_first(parts):
         contents[key] = b"".join(contents[part] for part in parts[key])
     for key, actual in zip(contents, blake3_many(contents.values()), strict=True):

@@ -17,7 +17,7 @@ from harness import Server, wait_until
 from observe import aside, assert_idle, gone, is_blocked
 
 Key = tuple[int, int, int]
-TABLES = ("atoms", "atom_parts", "atom_chunks", "tensor_chunks")
+TABLES = ("atoms", "atom_parts", "atom_chunks")
 PATIENCE = 0.5
 
 WORDS = [f"word{number}" for number in range(60)]
@@ -302,7 +302,7 @@ def test_an_ingest_stops_at_once(seconds: float, way: str, db, connect) -> None:
     pid = session.info.backend_pid
     (oid,) = db.execute("SELECT lo_from_bytea(0, %b)", (random.Random(1).randbytes(100 << 20),)).fetchone()
     session.execute("SELECT modelstore.store_version()")
-    running = aside(session, "SELECT * FROM modelstore.ingest(%s::oid)", (oid,))
+    running = aside(session, "SELECT * FROM modelstore.ingest_large_object(%s::oid)", (oid,))
     time.sleep(seconds)
     asked = time.monotonic()
     assert running.running, "it was over before it could be stopped"

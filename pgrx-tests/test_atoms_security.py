@@ -7,9 +7,7 @@ import uuid
 
 import psycopg
 import pytest
-from atoms import reconstruct
-from harness import wait_until
-from observe import aside, is_blocked
+from atoms import blake3, m_of, reconstruct
 from test_atoms_concurrency import Key, ingest, release, rows
 
 COMMON = "the same line in both\nand another one that both have\n\n"
@@ -20,10 +18,14 @@ GRANTS = """
     GRANT SELECT, INSERT, UPDATE, DELETE ON store.atoms TO {0};
     GRANT SELECT, INSERT, DELETE ON store.atom_parts, store.atom_chunks TO {0};
     GRANT SELECT, INSERT, UPDATE ON store.ingestion_log TO {0};
-    GRANT SELECT, INSERT, UPDATE ON store.tensor_chunks TO {0};
 """
-"""What a role needs to ingest, release and atoms_gc(): none of them may be missing, and nothing on partitions.
-UPDATE on tensor_chunks is for the locks on chunks (FOR KEY SHARE)."""
+"""What a role needs to ingest, release and atoms_gc(): none of them may be missing, and nothing on partitions."""
+APART = """
+    GRANT SELECT, INSERT ON store.atom_salts TO {0};
+    GRANT UPDATE (is_public) ON store.atom_parts TO {0};
+    GRANT UPDATE (is_public) ON store.atom_chunks TO {0};
+"""
+"""And where roles are kept apart: a secret of its own, and making atoms public."""
 EVERYWHERE = "'{0,0,0,0}'", "'{268435455,268435455,268435455,268435455}'"
 
 
@@ -32,7 +34,7 @@ def role(db):
     """role(): makes a role that may log in, and returns its name."""
     made = []
 
-    def make(grants: str = GRANTS) -> str:
+    def make(grants: str = GRANTS + APART) -> str:
         name = f"atoms_{uuid.uuid4().hex[:8]}"
         db.execute(f"CREATE ROLE {name} LOGIN")
         made.append(name)
@@ -237,8 +239,8 @@ def test_collecting_is_for_who_sees_everything(secured, alice, bob) -> None:
     secured.execute(f"GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA store TO {bob.info.user}")
     key = ingest(alice, BLOB)
     release(bob, ingest(bob, HIS))
-    for call in ("atoms_gc()", "gc()", "gc(true)"):
-        assert state_of(bob, f"SELECT * FROM modelstore.{call}") == "42501", call
+    assert state_of(bob, "SELECT * FROM modelstore.atoms_gc()") == "42501"
+    assert secured.execute("SELECT * FROM modelstore.gc()").fetchone() == (0, 0, 0, 0)
     assert secured.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone()[0] > 0
     secured.execute("SELECT modelstore.gc()")
     assert owned(secured, bob) == set()
@@ -274,25 +276,171 @@ def test_a_private_copy_is_found_again_when_the_other_is_given_up(secured, alice
     his = ingest(bob, b"secret")
     assert his != hers
     release(alice, hers)
-    # His lies where it does because of hers, which stays as long.
-    assert secured.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone() == (0,)
+    assert secured.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone() == (1,)
     assert ingest(bob, b"secret") == his
     release(bob, his)
     release(bob, his)
-    assert secured.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone() == (2,)
+    assert secured.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone() == (1,)
 
 
 def test_the_same_private_content_at_once(secured, alice, bob) -> None:
     alice.execute("BEGIN")
     hers = ingest(alice, HERS)
-    running = aside(bob, "SELECT h_xy, h_yz, h_zm, status FROM modelstore.ingest(%s::text)", (HERS,))
-    wait_until(lambda: is_blocked(secured, bob.info.backend_pid), "the second waits")
+    # Not even a wait tells what another role takes in.
+    bob.execute("SET lock_timeout = '10s'")
+    his = ingest(bob, HERS)
     alice.execute("COMMIT")
-    assert running.join().error is None
-    assert running.rows[0][3] == "completed" and running.rows[0][:3] != hers
-    assert reconstruct(bob, running.rows[0][:3]) == HERS.encode()
+    assert his != hers
+    assert reconstruct(bob, his) == HERS.encode()
     check_owners(secured)
     assert len(owned(secured, alice)) == len(owned(secured, bob))
+
+
+# Every way in
+
+
+def partitions_with_rows(db: psycopg.Connection) -> list[str]:
+    return [p for (p,) in db.execute("SELECT DISTINCT tableoid::regclass::text FROM store.atoms ORDER BY 1")]
+
+
+@pytest.mark.parametrize("granted", ["before", "after"])
+def test_a_reader_with_all_tables_sees_nothing_of_others(granted: str, db, alice, bob, connect, role) -> None:
+    """README's GRANT SELECT ON ALL TABLES: rows of partitions, bytes of leaves, parts, the log, secrets, statistics."""
+    grant = "GRANT USAGE ON SCHEMA store TO {0}; GRANT SELECT ON ALL TABLES IN SCHEMA store TO {0}"
+    reader = connect(user=role(grant if granted == "before" else ""))
+    ingest(alice, HERS)
+    ingest(alice, BLOB)
+    db.execute("SELECT modelstore.refresh_spatial_summary()")
+    db.execute("SELECT modelstore.secure_atoms()")
+    ingest(alice, HERS + "more of hers\n")
+    ingest(alice, BLOB[::-1])
+    public = ingest(alice, b"for everybody")
+    publish(alice, public)
+    db.execute("SELECT modelstore.refresh_spatial_summary()")
+    if granted == "after":
+        db.execute(grant.format(reader.info.user))
+    for table in ("atoms", "atom_parts", "atom_chunks", "ingestion_log", "atom_salts", *partitions_with_rows(db)):
+        name = table if table.startswith("store.") else f"store.{table}"
+        (there,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()
+        assert there > 0, table
+        seen_of_it = reader.execute(f"SELECT * FROM {name}").fetchall()
+        assert len(seen_of_it) == (table == "atoms"), table
+    relations = "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')"
+    needle = "only she has this line"
+    for (relation,) in db.execute(relations).fetchall():
+        for (line,) in reader.execute(f"SELECT r::text FROM {relation} r").fetchall():
+            assert needle not in line and needle.encode().hex() not in line, relation
+    assert reader.execute("SELECT modality_name, atoms, byte_length FROM store.atom_spatial_summary").fetchall() == [("other", 1, 13)]
+    assert reader.execute("SELECT count(*) FROM store.tensor_chunks").fetchone() == (0,)
+
+
+def test_a_writer_to_a_partition_is_refused(secured, alice, bob) -> None:
+    hers = ingest(alice, b"hers")
+    (partition,) = partitions_with_rows(secured)
+    secured.execute(f"GRANT ALL ON {partition} TO {bob.info.user}")
+    assert bob.execute(f"UPDATE {partition} SET ref_count = 0").rowcount == 0
+    assert bob.execute(f"DELETE FROM {partition}").rowcount == 0
+    assert state_of(bob, f"INSERT INTO {partition} SELECT * FROM store.atoms") is None  # there are none that he sees
+    assert reconstruct(alice, hers) == b"hers"
+
+
+def test_no_policy_before_and_none_after(db) -> None:
+    """A store that is not secured has none, and can be distributed; switching on twice is as once."""
+    policies = "SELECT polrelid::regclass::text, polname, polcmd::text, pg_get_expr(polqual, polrelid) FROM pg_policy ORDER BY 1, 2"
+    assert db.execute(policies).fetchall() == []
+    db.execute("SELECT modelstore.secure_atoms()")
+    on = db.execute(policies).fetchall()
+    assert len(on) == 10 and not any("SELECT" in qualifier.upper() for *_, qualifier in on)
+    db.execute("SELECT modelstore.secure_atoms()")
+    assert db.execute(policies).fetchall() == on
+    without = "SELECT count(*) FROM pg_class WHERE relname ~ '^atoms(_|$)' AND relkind IN ('r', 'p') AND relrowsecurity = %s"
+    assert db.execute(without, (True,)).fetchone() == (257,)
+    db.execute("SELECT modelstore.secure_atoms(false)")
+    assert db.execute(without, (False,)).fetchone() == (257,)
+    # Secrets stay secret for as long as atoms lie by them.
+    assert {table for table, *_ in db.execute(policies).fetchall()} == {"store.atom_salts"}
+    assert db.execute("SELECT relrowsecurity FROM pg_class WHERE oid = 'store.atom_salts'::regclass").fetchone() == (True,)
+
+
+def test_a_partition_that_comes_later(secured, alice) -> None:
+    """It would show its rows: nothing is taken in until it is secured as well."""
+    ingest(alice, b"before")
+    secured.execute(f"ALTER TABLE {partitions_with_rows(secured)[0]} DISABLE ROW LEVEL SECURITY")
+    row = alice.execute("SELECT status, error FROM modelstore.ingest('after'::bytea)").fetchone()
+    assert row[0] == "failed" and "has no row-level security" in row[1]
+    secured.execute("SELECT modelstore.secure_atoms()")
+    ingest(alice, b"after")
+
+
+def place(db: psycopg.Connection, key: Key) -> tuple:
+    return db.execute("SELECT * FROM modelstore.atom_point(%s, %s, %s)", key).fetchone()
+
+
+def test_no_place_tells_what_others_have(secured, alice, bob) -> None:
+    """Where an atom lies depends on the role and the content alone, whatever is there; knowing the content is not enough to
+    find out that another role has it, also not by writing to where it would be."""
+    contents = [bytes([n]) * 7 for n in range(40)]
+    hers = [ingest(alice, data) for data in contents[:20]]
+    his = [ingest(bob, data) for data in contents]
+    assert not set(hers) & set(his)
+    assert secured.execute("SELECT max(probe) FROM store.atoms").fetchone() == (0,)
+    for one, other in zip(hers, his, strict=False):
+        assert place(bob, one)[:4] == place(bob, other)[:4]
+    # Not one of hers lies where the hash says, nor where his salt says.
+    for data, key in zip(contents, hers, strict=False):
+        modality, x, y, z, m = place(secured, key)
+        assert m not in (m_of(blake3(data)), place(secured, his[contents.index(data)])[4])
+    insert = """INSERT INTO store.atoms (h_xy, h_yz, h_zm, value, modality, content_hash, byte_length)
+                SELECT k.*, 'x', 7, %s, 1 FROM modelstore.atom_key('other', %s, %s, %s, %s) k"""
+    for data in contents[:20]:
+        _, x, y, z, _ = place(secured, his[contents.index(data)])
+        bob.execute(insert, (blake3(data), x, y, z, m_of(blake3(data))))
+    created = "SELECT created FROM modelstore.ingest(%b::bytea)"
+    assert [alice.execute(created, (data,)).fetchone() for data in (contents[0], contents[30])] == [(0,), (1,)]
+    assert state_of(bob, "SELECT salt FROM store.atom_salts") is None
+    assert bob.execute("SELECT created_by FROM store.atom_salts").fetchall() == [(bob.info.user,)]
+
+
+def test_what_was_taken_in_before_is_found(db, alice) -> None:
+    key = ingest(alice, HERS)
+    db.execute("SELECT modelstore.secure_atoms()")
+    assert ingest(alice, HERS) == key
+    longer = ingest(alice, HERS + "and more of it\n")
+    db.execute("SELECT modelstore.secure_atoms(false)")
+    assert ingest(alice, HERS) == key
+    assert reconstruct(alice, longer) == (HERS + "and more of it\n").encode()
+    db.execute("SELECT modelstore.secure_atoms()")
+    assert ingest(alice, HERS + "and more of it\n") == longer
+    assert db.execute("SELECT * FROM modelstore.verify_atoms()").fetchall() == []
+
+
+def test_rows_under_keys_of_others_change_nothing(secured, alice, bob) -> None:
+    """He may write rows of his own; those that speak of her atoms are neither read, nor published, nor counted."""
+    key, secret = ingest(alice, HERS), ingest(alice, "a secret line\n")
+    publish(alice, key)
+    parts = "SELECT count(*) FROM store.atom_parts WHERE (parent_h_xy, parent_h_yz, parent_h_zm) = (%s, %s, %s)"
+    (count,) = secured.execute(parts, key).fetchone()
+    plant = """INSERT INTO store.atom_parts (parent_h_xy, parent_h_yz, parent_h_zm, part_index, h_xy, h_yz, h_zm, is_public)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, true)"""
+    own = ingest(bob, HIS)
+    for number, (parent, part) in enumerate([(key, secret), (own, key), (own, secret)]):
+        bob.execute(plant, (*parent, 1000 + number, *part))
+    assert secured.execute(parts, key).fetchone() == (count + 1,)
+    assert reconstruct(alice, key) == HERS.encode()
+    alice.execute("SELECT modelstore.set_atom_meta((%s, %s, %s), NULL)", key)
+    publish(alice, key)
+    assert state_of(bob, "SELECT modelstore.reconstruct((%s, %s, %s))", secret) == "42704"
+    assert state_of(bob, plant.replace("is_public)", "is_public, created_by)").replace("true)", "true, %s)"), (*key, 7, *own, alice.info.user)) == "42501"
+    release(alice, secret)
+    secret = ingest(alice, "a secret line\n")
+    release(bob, own)
+    secured.execute("SELECT modelstore.atoms_gc()")
+    assert reconstruct(alice, key) == HERS.encode() and reconstruct(alice, secret) == b"a secret line\n"
+    release(alice, key)
+    release(alice, secret)
+    secured.execute("SELECT modelstore.atoms_gc()")
+    secured.execute("SELECT modelstore.atoms_gc()")
+    assert owned(secured, alice) == set()
 
 
 # Privileges
@@ -313,7 +461,7 @@ def test_privileges_on_tables_decide(function: str, db, connect, role) -> None:
     key = ingest(db, "one line\nand two\n")
     sql = f"SELECT * FROM modelstore.{function}".format(k=f"({key[0]}, {key[1]}, {key[2]})")
     read = "GRANT USAGE ON SCHEMA store TO {0}; GRANT SELECT ON ALL TABLES IN SCHEMA store TO {0}"
-    levels = ("", "GRANT USAGE ON SCHEMA store TO {0}", read, GRANTS)
+    levels = ("", "GRANT USAGE ON SCHEMA store TO {0}", read, GRANTS + APART)
     states = [state_of(connect(user=role(grants)), sql) for grants in levels]
     allowed = {"r": 2, "w": 3, "o": 4}[FUNCTIONS[function]]
     assert states == ["42501"] * allowed + [None] * (4 - allowed)
@@ -321,7 +469,7 @@ def test_privileges_on_tables_decide(function: str, db, connect, role) -> None:
 
 GRANT_LINES = [(p, t) for t, all_ in {
     "atoms": "SELECT INSERT UPDATE DELETE", "atom_parts": "SELECT INSERT DELETE", "atom_chunks": "SELECT INSERT DELETE",
-    "ingestion_log": "SELECT INSERT UPDATE", "tensor_chunks": "SELECT INSERT UPDATE",
+    "ingestion_log": "SELECT INSERT UPDATE",
 }.items() for p in all_.split()]  # fmt: skip
 
 

@@ -33,8 +33,8 @@ TOPICS = {
     "Checkpoints": "create_checkpoint create_checkpoint_tensors create_checkpoint_upload get_latest_checkpoint get_best_checkpoint checkpoint_state checkpoint_weights_at "
     "put_optimizer_state get_optimizer_state diff_checkpoints verify_checkpoint restore_checkpoint export_checkpoint "
     "delete_checkpoint prune_checkpoints publish_delta apply_delta",
-    "Atoms": "ingest ingest_many reconstruct reconstruct_parts release atoms_gc verify_atoms set_atom_meta secure_atoms refresh_spatial_summary",
-    "Places of atoms": "nearest within_box within_radius find_path atom_key atom_point atom_place atom_was_probed enable_postgis",
+    "Atoms": "ingest ingest_large_object ingest_many reconstruct reconstruct_parts release atoms_gc verify_atoms set_atom_meta secure_atoms refresh_spatial_summary",
+    "Places of atoms": "nearest within_box within_radius find_path atom_key atom_point atom_place enable_postgis",
     "Hilbert curves": "hilbert_encode hilbert_decode hilbert_ranges",
     "Zone maps": "zone_mean zone_std zone_l2",
 }

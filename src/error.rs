@@ -74,6 +74,11 @@ impl Failure {
         )
     }
 
+    /// The SQLSTATE.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
     /// Raises the error; destructors on the stack run first.
     pub fn raise(self) -> ! {
         let mut report = ErrorReport::new(self.code, self.message, function_name!());

@@ -2,7 +2,7 @@
 -- the planner knows no better than to hash or to scan is told here, and a plan is made once a session, not once a call.
 ALTER FUNCTION ingest(bytea, text, text) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;
 ALTER FUNCTION ingest(text, text, text) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;
-ALTER FUNCTION ingest(oid, text, text) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;
+ALTER FUNCTION ingest_large_object(oid, text, text) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;
 ALTER FUNCTION ingest_many(bytea[], text, text) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;
 ALTER FUNCTION reconstruct(atom) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;
 ALTER FUNCTION reconstruct_parts(atom) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan;

@@ -9,6 +9,8 @@ CREATE TABLE @store@.atoms (
     h_zm bigint NOT NULL,
     value bytea CHECK (octet_length(value) <= 64),
     modality smallint NOT NULL CHECK (modality = h_xy >> 56),
+    probe smallint NOT NULL DEFAULT 0 CHECK (probe >= 0),
+    is_public boolean NOT NULL DEFAULT false,
     content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
     ref_count bigint NOT NULL DEFAULT 0 CHECK (ref_count >= 0),
     byte_length bigint NOT NULL CHECK (byte_length >= 0),
@@ -37,10 +39,12 @@ COMMENT ON COLUMN @store@.atoms.h_yz IS 'Key: the code of (y, z).';
 COMMENT ON COLUMN @store@.atoms.h_zm IS 'Key: the code of (z, m).';
 COMMENT ON COLUMN @store@.atoms.value IS 'The content, of at most 64 bytes; NULL for a larger leaf, which is in atom_chunks, and for a composite, whose parts are in atom_parts.';
 COMMENT ON COLUMN @store@.atoms.modality IS '0 text, 1 audio, 2 image, 3 video, 4 tensor, 5 code, 6 structured, 7 other.';
+COMMENT ON COLUMN @store@.atoms.probe IS 'How many places that other contents have it was moved past: 0 unless bits of two hashes are the same.';
+COMMENT ON COLUMN @store@.atoms.is_public IS 'Whether every role sees it where row-level security is on: set_atom_meta() keeps it as meta says.';
 COMMENT ON COLUMN @store@.atoms.content_hash IS 'BLAKE3-256 of the content.';
 COMMENT ON COLUMN @store@.atoms.ref_count IS 'Places in atom_parts where it is, and times it was taken in as a whole and not released.';
 COMMENT ON COLUMN @store@.atoms.byte_length IS 'Bytes of the content.';
-COMMENT ON COLUMN @store@.atoms.meta IS 'Whatever its users keep with it; {"visibility": "public"} shows it to everybody where row-level security is on.';
+COMMENT ON COLUMN @store@.atoms.meta IS 'Whatever its users keep with it; {"visibility": "public"}, set by set_atom_meta(), shows it to everybody where row-level security is on.';
 COMMENT ON COLUMN @store@.atoms.created_at IS 'When it was first taken in.';
 COMMENT ON COLUMN @store@.atoms.created_by IS 'Role that took it in first.';
 COMMENT ON COLUMN @store@.atoms.updated_at IS 'When its meta was changed.';
@@ -55,6 +59,8 @@ CREATE TABLE @store@.atom_parts (
     h_xy bigint NOT NULL,
     h_yz bigint NOT NULL,
     h_zm bigint NOT NULL,
+    is_public boolean NOT NULL DEFAULT false,
+    created_by text NOT NULL DEFAULT current_user,
     PRIMARY KEY (parent_h_xy, parent_h_yz, parent_h_zm, part_index)
 );
 CREATE INDEX atom_parts_part_idx ON @store@.atom_parts (h_xy, h_yz, h_zm);
@@ -66,20 +72,35 @@ COMMENT ON COLUMN @store@.atom_parts.part_index IS 'Place of the part, from 0.';
 COMMENT ON COLUMN @store@.atom_parts.h_xy IS 'Key of the part.';
 COMMENT ON COLUMN @store@.atom_parts.h_yz IS 'Key of the part.';
 COMMENT ON COLUMN @store@.atom_parts.h_zm IS 'Key of the part.';
+COMMENT ON COLUMN @store@.atom_parts.is_public IS 'As the composite''s in atoms.';
+COMMENT ON COLUMN @store@.atom_parts.created_by IS 'As the composite''s in atoms.';
 
+-- Not in tensor_chunks, where who may read one tensor may read all: policies cover these bytes as they do the rows of atoms.
 CREATE TABLE @store@.atom_chunks (
     h_xy bigint NOT NULL,
     h_yz bigint NOT NULL,
     h_zm bigint NOT NULL,
-    chunk_hash bytea NOT NULL REFERENCES @store@.tensor_chunks,
+    is_public boolean NOT NULL DEFAULT false,
+    created_by text NOT NULL DEFAULT current_user,
+    chunk modelstore.tensor_chunk NOT NULL,
     PRIMARY KEY (h_xy, h_yz, h_zm)
 );
-CREATE INDEX atom_chunks_chunk_hash_idx ON @store@.atom_chunks (chunk_hash);
-COMMENT ON TABLE @store@.atom_chunks IS 'Leaves of more than 64 bytes: the chunk that holds each.';
+ALTER TABLE @store@.atom_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
+COMMENT ON TABLE @store@.atom_chunks IS 'Leaves of more than 64 bytes: the content of each.';
 COMMENT ON COLUMN @store@.atom_chunks.h_xy IS 'Key of the leaf.';
 COMMENT ON COLUMN @store@.atom_chunks.h_yz IS 'Key of the leaf.';
 COMMENT ON COLUMN @store@.atom_chunks.h_zm IS 'Key of the leaf.';
-COMMENT ON COLUMN @store@.atom_chunks.chunk_hash IS 'The chunk; its hash is that of the leaf.';
+COMMENT ON COLUMN @store@.atom_chunks.is_public IS 'As the leaf''s in atoms.';
+COMMENT ON COLUMN @store@.atom_chunks.created_by IS 'As the leaf''s in atoms.';
+COMMENT ON COLUMN @store@.atom_chunks.chunk IS 'The encoded bytes; their hash is the leaf''s content_hash.';
+
+CREATE TABLE @store@.atom_salts (
+    created_by text PRIMARY KEY DEFAULT current_user,
+    salt uuid NOT NULL
+);
+COMMENT ON TABLE @store@.atom_salts IS 'A secret of each role that took data in while row-level security was on: it decides where the role''s atoms lie. A role sees its own.';
+COMMENT ON COLUMN @store@.atom_salts.created_by IS 'The role.';
+COMMENT ON COLUMN @store@.atom_salts.salt IS 'Random. Whoever knows it can find out whether the role has a content.';
 
 CREATE TABLE @store@.ingestion_log (
     ingestion_id uuid PRIMARY KEY,
@@ -118,36 +139,18 @@ COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'When it began.';
 COMMENT ON COLUMN @store@.ingestion_log.ended_at IS 'When it was over.';
 COMMENT ON COLUMN @store@.ingestion_log.created_by IS 'Role that ran it.';
 
--- Ready to be switched on by secure_atoms(): a role sees its own atoms and public ones, and changes its own.
-CREATE POLICY atoms_visible ON @store@.atoms FOR SELECT
-    USING (created_by = current_user OR meta ->> 'visibility' = 'public');
-CREATE POLICY atoms_own ON @store@.atoms USING (created_by = current_user);
-CREATE POLICY atom_parts_visible ON @store@.atom_parts FOR SELECT
-    USING (EXISTS (SELECT FROM @store@.atoms a
-                   WHERE a.h_xy = parent_h_xy AND a.h_yz = parent_h_yz AND a.h_zm = parent_h_zm));
-CREATE POLICY atom_parts_own ON @store@.atom_parts
-    USING (EXISTS (SELECT FROM @store@.atoms a
-                   WHERE a.h_xy = parent_h_xy AND a.h_yz = parent_h_yz AND a.h_zm = parent_h_zm
-                     AND a.created_by = current_user));
-CREATE POLICY atom_chunks_visible ON @store@.atom_chunks FOR SELECT
-    USING (EXISTS (SELECT FROM @store@.atoms a
-                   WHERE a.h_xy = atom_chunks.h_xy AND a.h_yz = atom_chunks.h_yz AND a.h_zm = atom_chunks.h_zm));
-CREATE POLICY atom_chunks_own ON @store@.atom_chunks
-    USING (EXISTS (SELECT FROM @store@.atoms a
-                   WHERE a.h_xy = atom_chunks.h_xy AND a.h_yz = atom_chunks.h_yz AND a.h_zm = atom_chunks.h_zm
-                     AND a.created_by = current_user));
-CREATE POLICY ingestion_log_own ON @store@.ingestion_log USING (created_by = current_user);
-
+-- A materialized view has no policies: where they are on, it is about public atoms.
 CREATE MATERIALIZED VIEW @store@.atom_spatial_summary AS
     SELECT a.modality, p.modality AS modality_name, count(*) AS atoms, sum(a.byte_length) AS byte_length,
            sum(a.ref_count) AS ref_count,
            min(p.x) AS x_min, max(p.x) AS x_max, avg(p.x)::double precision AS x_mean,
            min(p.y) AS y_min, max(p.y) AS y_max, avg(p.y)::double precision AS y_mean,
            min(p.z) AS z_min, max(p.z) AS z_max, avg(p.z)::double precision AS z_mean
-    FROM @store@.atoms a, modelstore.atom_point(a.h_xy, a.h_yz, a.h_zm) p
+    FROM @store@.atoms a JOIN pg_catalog.pg_class c ON c.oid = a.tableoid, modelstore.atom_point(a.h_xy, a.h_yz, a.h_zm) p
+    WHERE a.is_public OR NOT c.relrowsecurity
     GROUP BY a.modality, p.modality;
 CREATE UNIQUE INDEX atom_spatial_summary_modality_idx ON @store@.atom_spatial_summary (modality);
-COMMENT ON MATERIALIZED VIEW @store@.atom_spatial_summary IS 'How many atoms each modality has and where they lie, as of the last refresh_spatial_summary().';
+COMMENT ON MATERIALIZED VIEW @store@.atom_spatial_summary IS 'How many atoms each modality has and where they lie, as of the last refresh_spatial_summary(). Where row-level security is on, public atoms only.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.modality IS 'Modality, as in atoms.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.modality_name IS 'Its name.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.atoms IS 'How many atoms it has.';

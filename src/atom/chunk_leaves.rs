@@ -1,112 +1,116 @@
-//! Leaves that are too large for a row: in the chunk store, as pieces of tensors are.
+//! Leaves that are too large for a row of `atoms`: encoded as chunks of tensors are, in a table of their own.
 
-use crate::atom::statement::keys;
-use crate::error::Result;
+use crate::atom::key::name;
+use crate::atom::statement::{codes, keys};
+use crate::background;
+use crate::error::{Code, Failure, Result};
 use crate::source::Source;
 use crate::store::Store;
-use crate::store::arguments::bytes_array;
-use crate::store::chunks::{NewChunk, SpiChunks, fetch_encoded};
+use crate::store::arguments::chunk;
 use crate::store::scratch::in_scratch_memory;
-use crate::tensor_storage::insert_chunks::{replace, source_changed};
-use crate::tensor_storage::stream::decode_chain;
+use crate::varlena::Building;
 use modelstore_atom::Key;
-use modelstore_chunk::{Buffers, ChunkHash, Decoder, Encoder};
+use modelstore_chunk::{ChunkHash, Decoder, Encoder, Error};
 use modelstore_tensor::DType;
+use std::collections::VecDeque;
 
-/// Rows of a statement.
-const BATCH: usize = 1024;
+/// A leaf to be written: its key, its hash, where it is in the source and how long it is.
+pub type ChunkLeaf = (Key, [u8; 32], u64, u64);
 
-/// A leaf: its hash, its key, where it is in the source, how long it is, and whether its atom is new.
-pub type ChunkLeaf = ([u8; 32], Key, u64, u64, bool);
-
-/// Writes the chunks of leaves, in the order of their hashes as every writer of chunks does, and rows for the leaves that
-/// are new. Chunks that are there are looked at, and replaced where they are not what their hash says.
+/// Writes new leaves, in the order of their keys.
 pub fn insert(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) -> Result<()> {
     leaves.sort_unstable();
-    let mut writer = Writer {
-        store,
-        chunks: SpiChunks::new(store),
-        encoder: Encoder::new(),
-        decoder: Decoder::new(),
-        buffers: Buffers::new(8, 8 << 20),
-    };
-    for batch in leaves.chunks(BATCH) {
-        let hashes: Vec<ChunkHash> = batch.iter().map(|leaf| ChunkHash(leaf.0)).collect();
-        let present = in_scratch_memory(|| writer.chunks.lock(&hashes))?;
-        for (leaf, hash) in batch.iter().zip(&hashes) {
-            in_scratch_memory(|| writer.write(leaf, present.contains_key(hash), source))?;
-            pgrx::check_for_interrupts!();
-        }
-        let new = || batch.iter().filter(|leaf| leaf.4);
-        let [h_xy, h_yz, h_zm] = keys(new().map(|leaf| leaf.1));
-        store.execute(
-            "INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, chunk_hash) SELECT * FROM unnest($1, $2, $3, $4)",
-            &[
-                h_xy,
-                h_yz,
-                h_zm,
-                bytes_array(new().map(|leaf| leaf.0.to_vec()).collect()),
-            ],
-        )?;
+    let mut encoder = Encoder::new();
+    let (mut raw, mut encoded) = (Vec::new(), Vec::new());
+    for (key, hash, offset, len) in leaves {
+        in_scratch_memory(|| {
+            source.read_at(offset, len as usize, &mut raw)?;
+            // What was hashed is what is encoded: a source may change between two readings.
+            if blake3::hash(&raw).as_bytes() != &hash {
+                return Err(changed(offset, len));
+            }
+            encoded.clear();
+            encoder.encode(DType::U8, &raw, &mut encoded)?;
+            let value = Building::from_parts(&[encoded.as_slice()])?;
+            let [h_xy, h_yz, h_zm] = codes(key);
+            let inserted = store.execute(
+                "INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, chunk) VALUES ($1, $2, $3, $4)",
+                &[h_xy, h_yz, h_zm, chunk(&value)],
+            );
+            value.free();
+            inserted
+        })?;
+        pgrx::check_for_interrupts!();
     }
     Ok(())
 }
 
-struct Writer<'a> {
-    store: &'a Store,
-    chunks: SpiChunks<'a>,
-    encoder: Encoder,
-    decoder: Decoder,
-    buffers: Buffers,
+fn changed(offset: u64, len: u64) -> Failure {
+    Failure::new(
+        Code::ERRCODE_OBJECT_IN_USE,
+        format!(
+            "data changed while it was taken in: bytes {offset} to {}",
+            offset + len
+        ),
+    )
+    .detail("Something else writes to the large object.")
 }
 
-impl Writer<'_> {
-    fn write(&mut self, leaf: &ChunkLeaf, present: bool, source: &mut dyn Source) -> Result<()> {
-        let &(hash, _, offset, len, _) = leaf;
-        let hash = ChunkHash(hash);
-        if present && self.is_good(&hash) {
-            return Ok(());
-        }
-        let mut raw = self.buffers.take();
-        source.read_at(offset, len as usize, &mut raw)?;
-        if ChunkHash::of(&raw) != hash {
-            return Err(source_changed(&format!(
-                "bytes {offset} to {}",
-                offset + len
-            )));
-        }
-        if present {
-            replace(&mut self.chunks, &hash, DType::U8, &raw)?;
-        } else {
-            let mut encoded = Vec::new();
-            self.encoder.encode(DType::U8, &raw, &mut encoded)?;
-            let new = NewChunk {
-                hash,
-                encoded,
-                raw_bytes: raw.len() as u32,
-                delta_depth: 0,
-            };
-            if self.chunks.add(&[new])? == [false] && !self.is_good(&hash) {
-                replace(&mut self.chunks, &hash, DType::U8, &raw)?;
+/// Appends the content of leaves, in order; decoded on threads. An error for one that is not what its hash says.
+pub fn read(store: &Store, wanted: &[(Key, ChunkHash)], out: &mut Vec<u8>) -> Result<()> {
+    let mut encoded: Vec<Option<Vec<u8>>> = vec![None; wanted.len()];
+    store.query(
+        "SELECT k.number, c.chunk FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
+         CROSS JOIN LATERAL (SELECT c.chunk FROM @store@.atom_chunks c
+                             WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm OFFSET 0) c",
+        &keys(wanted.iter().map(|(key, _)| *key)),
+        |row| {
+            let mut bytes = Vec::new();
+            row.append_bytes(2, &mut bytes)?;
+            encoded[row.get::<i64>(1)? as usize - 1] = Some(bytes);
+            Ok(())
+        },
+    )?;
+    let mut pipeline = background::pipeline(
+        Decoder::new,
+        |decoder, (bytes, hash): (Vec<u8>, ChunkHash)| {
+            let mut raw = Vec::new();
+            decoder.decode(&bytes, None, &mut raw)?;
+            match ChunkHash::of(&raw) {
+                actual if actual == hash => Ok(raw),
+                actual => Err(Error::HashMismatch {
+                    expected: hash,
+                    actual,
+                }),
+            }
+        },
+    )?;
+    let mut rest: VecDeque<_> = wanted.iter().zip(encoded).collect();
+    let mut running = VecDeque::new();
+    loop {
+        while !pipeline.is_full()
+            && let Some((&(key, hash), bytes)) = rest.pop_front()
+        {
+            let bytes = bytes.ok_or_else(|| bad(key, "missing"))?;
+            if pipeline.submit((bytes, hash)).is_ok() {
+                running.push_back(key);
             }
         }
-        self.buffers.give(raw);
-        Ok(())
+        let Some(key) = running.pop_front() else {
+            return Ok(());
+        };
+        match background::next(&mut pipeline)? {
+            Some(Ok(raw)) => out.extend_from_slice(&raw),
+            Some(Err(e)) => return Err(bad(key, &format!("corrupted: {e}"))),
+            None => return Err(bad(key, "missing")),
+        }
     }
+}
 
-    fn is_good(&mut self, hash: &ChunkHash) -> bool {
-        let Ok(chain) = fetch_encoded(self.store, hash, "", &self.buffers) else {
-            return false;
-        };
-        let decoded = decode_chain(&mut self.decoder, &chain, &self.buffers);
-        chain
-            .into_iter()
-            .for_each(|encoded| self.buffers.give(encoded));
-        let Ok(raw) = decoded else {
-            return false;
-        };
-        let good = ChunkHash::of(&raw) == *hash;
-        self.buffers.give(raw);
-        good
-    }
+fn bad(key: Key, what: &str) -> Failure {
+    Failure::new(
+        Code::ERRCODE_DATA_CORRUPTED,
+        format!("chunk of atom {} is {what}", name(key)),
+    )
+    .hint("SELECT * FROM modelstore.verify_atoms();")
 }

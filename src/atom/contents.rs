@@ -1,6 +1,7 @@
 //! What atoms are: a value, a chunk, or parts.
 
-use crate::atom::statement::{in_partition, key_in, keys};
+use crate::atom::key::content_hash_of;
+use crate::atom::statement::{in_partition, keys};
 use crate::error::Result;
 use crate::store::Store;
 use modelstore_atom::Key;
@@ -13,10 +14,17 @@ use std::rc::Rc;
 pub enum Content {
     /// A leaf of at most 64 bytes.
     Value(Rc<[u8]>),
-    /// A larger leaf.
+    /// A larger leaf, and its hash.
     Chunk(ChunkHash),
     /// A composite.
     Parts(Rc<[Key]>),
+}
+
+/// An atom without a value. Only what its own role wrote of it counts: another may write rows under its key.
+struct Larger {
+    key: Key,
+    hash: [u8; 32],
+    created_by: String,
 }
 
 /// What atoms are, in the order of their keys, each once; without those that are not there.
@@ -37,7 +45,7 @@ fn values(
     store: &Store,
     wanted: &[Key],
     found: &mut HashMap<Key, Content>,
-    rest: &mut Vec<Key>,
+    rest: &mut Vec<Larger>,
 ) -> Result<()> {
     let Some(partition) = wanted.first().and_then(|key| partition(key.h_xy)) else {
         return Ok(());
@@ -45,9 +53,9 @@ fn values(
     let mut value = Vec::new();
     store.query(
         &in_partition(
-            "SELECT k.number, a.value
+            "SELECT k.number, a.value, a.content_hash, a.created_by
              FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
-             CROSS JOIN LATERAL (SELECT a.value FROM @store@.atoms a
+             CROSS JOIN LATERAL (SELECT a.value, a.content_hash, a.created_by FROM @store@.atoms a
                                  WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
                                    AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
             partition,
@@ -56,43 +64,50 @@ fn values(
         |row| {
             value.clear();
             let key = wanted[row.get::<i64>(1)? as usize - 1];
-            match row.append_bytes(2, &mut value)? {
-                true => drop(found.insert(key, Content::Value(value.as_slice().into()))),
-                false => rest.push(key),
+            if row.append_bytes(2, &mut value)? {
+                found.insert(key, Content::Value(value.as_slice().into()));
+                return Ok(());
             }
+            row.append_bytes(3, &mut value)?;
+            rest.push(Larger {
+                key,
+                hash: content_hash_of(&value)?,
+                created_by: row.get(4)?,
+            });
             Ok(())
         },
     )
 }
 
 /// Finds atoms that have no value: composites and larger leaves.
-fn larger(store: &Store, wanted: &[Key], found: &mut HashMap<Key, Content>) -> Result<()> {
-    let mut hash = Vec::new();
+fn larger(store: &Store, wanted: &[Larger], found: &mut HashMap<Key, Content>) -> Result<()> {
+    let [h_xy, h_yz, h_zm] = keys(wanted.iter().map(|atom| atom.key));
+    let owners: Vec<String> = wanted.iter().map(|atom| atom.created_by.clone()).collect();
     store.query(
-        "SELECT k.h_xy, k.h_yz, k.h_zm, c.chunk_hash, p.h_xys, p.h_yzs, p.h_zms
-         FROM unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
+        "SELECT k.number, c.is_chunk, p.h_xys, p.h_yzs, p.h_zms
+         FROM unnest($1, $2, $3, $4) WITH ORDINALITY k(h_xy, h_yz, h_zm, created_by, number)
          LEFT JOIN LATERAL (
-             SELECT c.chunk_hash FROM @store@.atom_chunks c
-             WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm OFFSET 0) c ON true
+             SELECT true AS is_chunk FROM @store@.atom_chunks c
+             WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm AND c.created_by = k.created_by OFFSET 0) c ON true
          LEFT JOIN LATERAL (
              SELECT array_agg(p.h_xy) AS h_xys, array_agg(p.h_yz) AS h_yzs, array_agg(p.h_zm) AS h_zms
              FROM (SELECT p.h_xy, p.h_yz, p.h_zm FROM @store@.atom_parts p
                    WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
+                     AND p.created_by = k.created_by
                    ORDER BY p.part_index OFFSET 0) p) p ON true
-         WHERE c.chunk_hash IS NOT NULL OR p.h_xys IS NOT NULL",
-        &keys(wanted.iter().copied()),
+         WHERE c.is_chunk OR p.h_xys IS NOT NULL",
+        &[h_xy, h_yz, h_zm, owners.into()],
         |row| {
-            hash.clear();
-            let what = match row.append_bytes(4, &mut hash)? {
-                true => Content::Chunk(ChunkHash::from_slice(&hash)?),
-                false => {
-                    let codes = |n| row.bigints(n).map(Option::unwrap_or_default);
-                    let parts = codes(5)?.into_iter().zip(codes(6)?).zip(codes(7)?);
-                    let key = |((h_xy, h_yz), h_zm)| Key::from_codes([h_xy, h_yz, h_zm]);
-                    Content::Parts(parts.map(key).collect())
-                }
+            let atom = &wanted[row.get::<i64>(1)? as usize - 1];
+            let what = if row.opt::<bool>(2)? == Some(true) {
+                Content::Chunk(ChunkHash(atom.hash))
+            } else {
+                let codes = |n| row.bigints(n).map(Option::unwrap_or_default);
+                let parts = codes(3)?.into_iter().zip(codes(4)?).zip(codes(5)?);
+                let key = |((h_xy, h_yz), h_zm)| Key::from_codes([h_xy, h_yz, h_zm]);
+                Content::Parts(parts.map(key).collect())
             };
-            found.insert(key_in(row, 1)?, what);
+            found.insert(atom.key, what);
             Ok(())
         },
     )

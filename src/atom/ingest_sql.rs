@@ -83,7 +83,7 @@ fn ingest_text(
     })()))
 }
 
-#[pg_extern(name = "ingest", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_large_object(
     large_object: Option<pg_sys::Oid>,

@@ -1,13 +1,12 @@
 //! Keys and places of atoms in SQL.
 
 use crate::error::{Code, Failure, Result, or_raise};
-use modelstore_atom::key::m_of;
 use modelstore_atom::spatial::place;
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::prelude::*;
 
 /// Places that a content is looked for at: far more than contents ever shared.
-pub const MAX_PROBES: u32 = 1 << 16;
+pub const MAX_PROBES: u32 = 1 << 15;
 
 /// The modality of that name; none for none.
 pub fn modality_argument(modality: Option<&str>) -> Result<Option<Modality>> {
@@ -57,15 +56,6 @@ fn atom_point(
 fn atom_place(h_xy: i64, h_yz: i64, h_zm: i64) -> i64 {
     let (_, point) = or_raise(Key { h_xy, h_yz, h_zm }.parts().map_err(Failure::from));
     place(&point)
-}
-
-/// Whether an atom with this hash lies elsewhere than its hash says, because that place was taken.
-#[pg_extern(immutable, strict, parallel_safe)]
-fn atom_was_probed(h_xy: i64, h_yz: i64, h_zm: i64, content_hash: &[u8]) -> bool {
-    or_raise((|| {
-        let (_, point) = Key { h_xy, h_yz, h_zm }.parts()?;
-        Ok(point.m != m_of(&content_hash_of(content_hash)?, 0))
-    })())
 }
 
 /// Thirty-two bytes.

@@ -5,6 +5,7 @@
 //! with the data. Every byte goes through the hash, and the end is an error unless it is that of the atom.
 
 use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::chunk_leaves;
 use crate::atom::contents::{Content, contents};
 use crate::atom::key::{content_hash_of, missing, name};
 use crate::atom::statement::{codes, in_modality};
@@ -12,7 +13,6 @@ use crate::error::{Code, Failure, Result, or_raise};
 use crate::source::bytes::ByteaOut;
 use crate::store::Store;
 use crate::store::scratch::in_scratch_memory;
-use crate::tensor_storage::stream::ChunkStream;
 use crate::varlena::Building;
 use modelstore_atom::Key;
 use modelstore_chunk::ChunkHash;
@@ -162,7 +162,7 @@ impl Reconstruction {
 
     /// Chunks that follow each other are decoded on threads.
     fn chunks(&mut self, key: Key, hash: ChunkHash, part: &mut Vec<u8>) -> Result<()> {
-        let mut wanted = vec![(hash, label(key))];
+        let mut wanted = vec![(key, hash)];
         let mut expected = part.len();
         while let Some(Item::Chunk(key, hash)) = self.rest.front() {
             // At most 64 KiB each.
@@ -170,15 +170,10 @@ impl Reconstruction {
             if expected >= 4 * PART_BYTES {
                 break;
             }
-            wanted.push((*hash, label(*key)));
+            wanted.push((*key, *hash));
             self.rest.pop_front();
         }
-        let mut stream = ChunkStream::new(&self.store, wanted)?;
-        while let Some(raw) = stream.next()? {
-            part.extend_from_slice(&raw);
-            stream.recycle(raw);
-        }
-        Ok(())
+        chunk_leaves::read(&self.store, &wanted, part)
     }
 
     /// Replaces the first atoms of the list by what they are.
@@ -224,8 +219,4 @@ impl Reconstruction {
             self.rest.push_front(Item::Atom(part, depth));
         }
     }
-}
-
-fn label(key: Key) -> Rc<str> {
-    name(key).into()
 }

@@ -28,12 +28,13 @@ pub fn add_references(store: &Store, changes: impl IntoIterator<Item = (Key, i64
     Ok(())
 }
 
+/// A count that somebody set too low by hand does not go below 0: it would keep every collection from its end.
 fn add(store: &Store, modality: Modality, changes: &[(Key, i64)]) -> Result<()> {
     let [h_xy, h_yz, h_zm] = keys(changes.iter().map(|(key, _)| *key));
     let by: Vec<i64> = changes.iter().map(|(_, change)| *change).collect();
     let changed = store.execute(
         &in_modality(
-            "UPDATE @store@.atoms a SET ref_count = a.ref_count + k.by
+            "UPDATE @store@.atoms a SET ref_count = greatest(a.ref_count + k.by, 0)
              FROM unnest($1, $2, $3, $4) k(h_xy, h_yz, h_zm, by)
              WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
                AND a.h_xy >= @first@ AND a.h_xy < @end@",

@@ -1,14 +1,14 @@
 //! References to atoms given up, and atoms that nothing refers to collected.
 
 use crate::atom::argument::{AtomArgument, key_argument};
-use crate::atom::key::{MAX_PROBES, content_hash_of, missing, name};
+use crate::atom::key::{content_hash_of, missing, name};
 use crate::atom::reference_counts::add_references;
-use crate::atom::security::require_all_visible;
+use crate::atom::security::{is_secured, require_all_visible, salts};
 use crate::atom::statement::{codes, in_modality, key_in, keys};
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::store::Store;
 use crate::store::scratch::in_scratch_memory;
-use modelstore_atom::key::m_of;
+use modelstore_atom::key::{m_of, salted};
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
 use std::collections::HashMap;
@@ -25,6 +25,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
         let key = key_argument(atom, "atom")?;
         let (modality, _) = key.parts()?;
         let store = Store::current()?;
+        let places = places(&store)?;
         // As an ingest does, before any row: a collection that has the table waits for nobody's rows.
         store.execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
         // The count of its places is of a snapshot taken when nobody else can change the count of its references.
@@ -42,28 +43,37 @@ fn release(atom: Option<AtomArgument>) -> i64 {
             &in_modality(
                 "UPDATE @store@.atoms a SET ref_count = a.ref_count - 1
                  WHERE a.h_xy = $1 AND a.h_yz = $2 AND a.h_zm = $3 AND a.h_xy >= @first@ AND a.h_xy < @end@
-                   AND a.ref_count > (SELECT count(*) FROM @store@.atom_parts p
-                                      WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm)
+                   AND a.ref_count > (@places@)
                  RETURNING a.ref_count",
                 modality,
-            ),
+            )
+            .replace("@places@", places),
             &codes(key),
             |row| row.get::<i64>(1),
         )?;
         match left.first() {
             Some(&left) => Ok(left),
-            None => Err(not_held(&store, key)?),
+            None => Err(not_held(&store, key, places)?),
         }
     })())
 }
 
+/// How often atom `a` is a part. Where roles are kept apart, what others write of it does not count.
+fn places(store: &Store) -> Result<&'static str> {
+    Ok(if is_secured(store)? {
+        "SELECT count(*) FROM @store@.atom_parts p
+         WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm AND p.created_by = a.created_by"
+    } else {
+        "SELECT count(*) FROM @store@.atom_parts p WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm"
+    })
+}
+
 /// Why an atom could not be released.
-fn not_held(store: &Store, key: Key) -> Result<Failure> {
+fn not_held(store: &Store, key: Key, places: &str) -> Result<Failure> {
     let there = store.row(
-        "SELECT ref_count, ref_count > (SELECT count(*) FROM @store@.atom_parts p
-                                        WHERE p.h_xy = a.h_xy AND p.h_yz = a.h_yz AND p.h_zm = a.h_zm)
-                           AND created_by <> current_user
-         FROM @store@.atoms a WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
+        &"SELECT ref_count, ref_count > (@places@) AND created_by <> current_user
+          FROM @store@.atoms a WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3"
+            .replace("@places@", places),
         &codes(key),
         |row| Ok((row.get::<i64>(1)?, row.get::<bool>(2)?)),
     )?;
@@ -101,6 +111,13 @@ fn collect() -> Result<(i64, i64)> {
         &[],
     )?;
     let mut probed = Probed::find(&store)?;
+    // Where roles are kept apart, a part counts for the role that wrote it: it cannot take references of others away.
+    let of_its_own = if is_secured(&store)? {
+        "WHERE EXISTS (SELECT FROM @store@.atoms a WHERE a.h_xy = gone.h_xy AND a.h_yz = gone.h_yz AND a.h_zm = gone.h_zm
+                         AND a.created_by = gone.created_by)"
+    } else {
+        ""
+    };
     let (mut atoms, mut bytes) = (0, 0);
     loop {
         let dead = dead(&store, &probed)?;
@@ -110,7 +127,7 @@ fn collect() -> Result<(i64, i64)> {
         atoms += dead.len() as i64;
         bytes += dead.iter().map(|(_, length)| length).sum::<i64>();
         let gone: Vec<Key> = dead.into_iter().map(|(key, _)| key).collect();
-        in_scratch_memory(|| remove(&store, &gone))?;
+        in_scratch_memory(|| remove(&store, &gone, of_its_own))?;
         gone.iter().for_each(|key| probed.remove(key));
         pgrx::check_for_interrupts!();
     }
@@ -130,23 +147,26 @@ impl Probed {
             passed: HashMap::new(),
             held: HashMap::new(),
         };
+        let (salts, _) = salts(store)?;
         let mut hash = Vec::new();
         store.query(
-            "SELECT h_xy, h_yz, h_zm, content_hash FROM @store@.atoms
-             WHERE modelstore.atom_was_probed(h_xy, h_yz, h_zm, content_hash)",
+            "SELECT h_xy, h_yz, h_zm, content_hash, probe, created_by FROM @store@.atoms WHERE probe > 0",
             &[],
             |row| {
                 let key = key_in(row, 1)?;
                 hash.clear();
                 row.append_bytes(4, &mut hash)?;
-                let hash = content_hash_of(&hash)?;
+                let mut hash = content_hash_of(&hash)?;
+                let probe = u32::try_from(row.get::<i16>(5)?).unwrap_or_default();
                 let (modality, point) = key.parts()?;
+                if m_of(&hash, probe) != point.m
+                    && let Some(salt) = salts.get(&row.get::<String>(6)?)
+                {
+                    hash = salted(&hash, salt);
+                }
                 let mut passed = Vec::new();
-                for probe in 0..MAX_PROBES {
+                for probe in 0..probe {
                     let m = m_of(&hash, probe);
-                    if m == point.m {
-                        break;
-                    }
                     passed.push(Key::new(modality, Point { m, ..point })?);
                 }
                 for &place in &passed {
@@ -185,7 +205,7 @@ fn dead(store: &Store, probed: &Probed) -> Result<Vec<(Key, i64)>> {
 }
 
 /// Deletes atoms and takes back their references to their parts.
-fn remove(store: &Store, gone: &[Key]) -> Result<()> {
+fn remove(store: &Store, gone: &[Key], of_its_own: &str) -> Result<()> {
     let gone_keys = || keys(gone.iter().copied());
     let deleted = store.execute(
         "DELETE FROM @store@.atoms a USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
@@ -206,12 +226,14 @@ fn remove(store: &Store, gone: &[Key]) -> Result<()> {
         &gone_keys(),
     )?;
     let parts = store.write(
-        "WITH gone AS (
-             DELETE FROM @store@.atom_parts p USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
-             WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
-             RETURNING p.h_xy, p.h_yz, p.h_zm
-         )
-         SELECT h_xy, h_yz, h_zm, count(*) FROM gone GROUP BY 1, 2, 3",
+        &format!(
+            "WITH gone AS (
+                 DELETE FROM @store@.atom_parts p USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
+                 WHERE p.parent_h_xy = k.h_xy AND p.parent_h_yz = k.h_yz AND p.parent_h_zm = k.h_zm
+                 RETURNING p.h_xy, p.h_yz, p.h_zm, p.created_by
+             )
+             SELECT h_xy, h_yz, h_zm, count(*) FROM gone {of_its_own} GROUP BY 1, 2, 3"
+        ),
         &gone_keys(),
         |row| Ok((key_in(row, 1)?, -row.get::<i64>(4)?)),
     )?;

@@ -1,29 +1,42 @@
 //! Row-level security of atoms: roles that share a store and not their data.
 //!
-//! Policies stand ready in every store (`sql/store/07_atoms.sql`). Once they are on, no role's atoms refer to another's:
-//! [`crate::atom::write`] finds only atoms of the role that takes in. Collecting needs to see everything and is for the
-//! owner of the tables.
+//! `secure_atoms` makes the policies. They compare columns of their own row only, so that they can be distributed: the
+//! owner and whether it is public stand in each table. Partitions have no policies, which shows nothing to who asks
+//! them directly. Once they are on, no role's atoms refer to another's: [`crate::atom::write`] finds only atoms of the
+//! role that takes in, and puts new ones where a secret of the role says, so that no place tells what others have.
+//! Collecting needs to see everything and is for the owner of the tables.
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::missing;
 use crate::atom::statement::codes;
-use crate::error::{Code, Failure, Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::jsonb::Jsonb;
-use crate::store::Store;
-use crate::store::arguments::maybe_jsonb;
+use crate::store::arguments::{from_sql_uuid, maybe_jsonb, maybe_text, uuid};
+use crate::store::{Store, query};
 use modelstore_atom::Key;
+use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
+use uuid::Uuid;
 
-/// Tables with policies.
-const SECURED: [&str; 4] = ["atoms", "atom_parts", "atom_chunks", "ingestion_log"];
+/// The secret of a role.
+pub type Salt = [u8; 16];
 
-/// The keys of what an atom is made of, at any depth. PostgreSQL keeps each once.
+/// Tables with policies, each with the condition under which a role sees a row beside its own.
+const SECURED: [(&str, &str); 4] = [
+    ("atoms", "is_public"),
+    ("atom_parts", "is_public"),
+    ("atom_chunks", "is_public"),
+    ("ingestion_log", "false"),
+];
+
+/// The keys of an atom and of what it is made of, at any depth. PostgreSQL keeps each once. Where roles are kept apart,
+/// `$4` is whose it is: others may have written parts under its key.
 const MADE_OF: &str = "made_of AS (
-        SELECT h_xy, h_yz, h_zm FROM @store@.atom_parts
-        WHERE parent_h_xy = $1 AND parent_h_yz = $2 AND parent_h_zm = $3
+        SELECT $1 AS h_xy, $2 AS h_yz, $3 AS h_zm
         UNION
         SELECT p.h_xy, p.h_yz, p.h_zm FROM made_of m
         JOIN @store@.atom_parts p ON p.parent_h_xy = m.h_xy AND p.parent_h_yz = m.h_yz AND p.parent_h_zm = m.h_zm
+        WHERE $4 IS NULL OR p.created_by = $4
     )";
 
 /// What goes with every change of meta.
@@ -33,60 +46,208 @@ const CHANGED: &str = "version = a.version + 1, updated_at = now(), updated_by =
 /// everything.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn secure_atoms(enable: default!(bool, true)) -> bool {
-    or_raise(secure(enable).map(|()| enable))
-}
-
-fn secure(enable: bool) -> Result<()> {
-    let store = Store::current()?;
-    let action = if enable { "ENABLE" } else { "DISABLE" };
-    for table in SECURED {
+fn secure_atoms(enable: default!(Option<bool>, true)) -> bool {
+    or_raise((|| {
+        let enable = required(enable, "enable")?;
+        let store = Store::current()?;
+        // All of them first, in the order in which an ingest takes them.
         store.execute(
-            &format!("ALTER TABLE @store@.{table} {action} ROW LEVEL SECURITY"),
+            "LOCK TABLE @store@.ingestion_log, @store@.atoms, @store@.atom_parts, @store@.atom_chunks IN ACCESS EXCLUSIVE MODE",
             &[],
         )?;
+        if enable {
+            secure(&store)?;
+        } else {
+            open(&store)?;
+        }
+        Ok(enable)
+    })())
+}
+
+fn secure(store: &Store) -> Result<()> {
+    forget_policies(store)?;
+    for (table, visible) in SECURED {
+        policies(store, table, visible)?;
     }
-    if !enable {
-        return Ok(());
-    }
+    // Salts stay secret for as long as atoms lie where they say.
+    drop_policies(store, "atom_salts")?;
+    policies(store, "atom_salts", "false")?;
+    row_security(store, "ENABLE", true)?;
     // With a new snapshot: what an ingest wrote while the tables were waited for counts.
     let mixed = store.write(
         "SELECT 1 FROM @store@.atom_parts p
          JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
          JOIN @store@.atoms b ON (b.h_xy, b.h_yz, b.h_zm) = (p.h_xy, p.h_yz, p.h_zm)
-         WHERE a.created_by <> b.created_by LIMIT 1",
+         WHERE a.created_by <> b.created_by OR a.created_by <> p.created_by LIMIT 1",
         &[],
         |_| Ok(()),
     )?;
-    if mixed.is_empty() {
-        return Ok(());
+    if !mixed.is_empty() {
+        return Err(Failure::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "atoms of one role are made of atoms of another",
+        )
+        .detail("Roles were not kept apart when they took data in; a role would not see all of its own data.")
+        .hint(store.sql("SELECT created_by, count(*) FROM @store@.atoms GROUP BY created_by;")));
     }
-    Err(Failure::new(
-        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "atoms of one role are made of atoms of another",
-    )
-    .detail("Roles were not kept apart when they took data in; a role would not see all of its own data.")
-    .hint(store.sql("SELECT created_by, count(*) FROM @store@.atoms GROUP BY created_by;")))
+    // It has no policies; from now on it is about public atoms.
+    store.execute(
+        "REFRESH MATERIALIZED VIEW @store@.atom_spatial_summary",
+        &[],
+    )?;
+    Ok(())
 }
 
-/// Whether it is on.
+fn open(store: &Store) -> Result<()> {
+    row_security(store, "DISABLE", false)?;
+    forget_policies(store)
+}
+
+fn forget_policies(store: &Store) -> Result<()> {
+    SECURED
+        .iter()
+        .try_for_each(|(table, _)| drop_policies(store, table))
+}
+
+/// A role sees its own rows and those that are visible to all, and changes its own.
+fn policies(store: &Store, table: &str, visible: &str) -> Result<()> {
+    store.execute(
+        &format!(
+            "CREATE POLICY {table}_visible ON @store@.{table} FOR SELECT USING (created_by = current_user OR {visible})"
+        ),
+        &[],
+    )?;
+    store.execute(
+        &format!(
+            "CREATE POLICY {table}_own ON @store@.{table} USING (created_by = current_user) WITH CHECK (created_by = current_user)"
+        ),
+        &[],
+    )?;
+    Ok(())
+}
+
+/// Drops the policies of a table that are of ours, if there are any.
+fn drop_policies(store: &Store, table: &str) -> Result<()> {
+    let ours = store.rows(
+        "SELECT polname::text FROM pg_policy WHERE polrelid = $1 ORDER BY 1",
+        &[store.relation_oid(table).into()],
+        |row| row.get::<String>(1),
+    )?;
+    for policy in [format!("{table}_visible"), format!("{table}_own")] {
+        if ours.contains(&policy) {
+            store.execute(&format!("DROP POLICY {policy} ON @store@.{table}"), &[])?;
+        }
+    }
+    Ok(())
+}
+
+/// Switches policies on or off, on the partitions of atoms as well: without policies, they then show nothing.
+fn row_security(store: &Store, action: &str, salts: bool) -> Result<()> {
+    let partitions = store.rows(
+        "SELECT format('%I.%I', n.nspname, c.relname)
+         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE i.inhparent = $1 ORDER BY c.relname",
+        &[store.relation_oid("atoms").into()],
+        |row| row.get::<String>(1),
+    )?;
+    let mut tables: Vec<String> = SECURED
+        .iter()
+        .map(|(table, _)| store.sql(&format!("@store@.{table}")))
+        .collect();
+    tables.extend(salts.then(|| store.sql("@store@.atom_salts")));
+    tables.extend(partitions);
+    // As one: plans are kept, and there is better use for the room than some hundred of these.
+    let statements: Vec<String> = tables
+        .iter()
+        .map(|table| format!("ALTER TABLE {table} {action} ROW LEVEL SECURITY"))
+        .collect();
+    query::execute(&statements.join("; "), &[])?;
+    Ok(())
+}
+
+/// Whether it is on. An error where a partition is without: it was attached since.
 pub fn is_secured(store: &Store) -> Result<bool> {
     let on = store.row(
-        "SELECT relrowsecurity FROM pg_class WHERE oid = $1",
+        "SELECT c.relrowsecurity,
+                CASE WHEN c.relrowsecurity THEN (
+                    SELECT min(p.relname::text) FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid
+                    WHERE i.inhparent = c.oid AND NOT p.relrowsecurity) END
+         FROM pg_class c WHERE c.oid = $1",
         &[store.relation_oid("atoms").into()],
+        |row| Ok((row.get::<bool>(1)?, row.opt::<String>(2)?)),
+    )?;
+    match on {
+        Some((_, Some(partition))) => Err(Failure::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("partition \"{partition}\" of atoms has no row-level security"),
+        )
+        .detail("Roles are kept apart in this store, and this partition shows its rows to who asks it directly.")
+        .hint("SELECT modelstore.secure_atoms();")),
+        Some((on, None)) => Ok(on),
+        None => Ok(false),
+    }
+}
+
+/// The salt of this role, made when it takes data in for the first time; none where roles are not kept apart.
+pub fn own_salt(store: &Store) -> Result<Option<Salt>> {
+    if !is_secured(store)? {
+        return Ok(None);
+    }
+    let find = || {
+        store.write(
+            "SELECT salt FROM @store@.atom_salts WHERE created_by = current_user",
+            &[],
+            |row| Ok(*from_sql_uuid(row.get::<SqlUuid>(1)?).as_bytes()),
+        )
+    };
+    if let Some(&salt) = find()?.first() {
+        return Ok(Some(salt));
+    }
+    let random: Option<Uuid> = store.row("SELECT gen_random_uuid()", &[], |row| {
+        Ok(from_sql_uuid(row.get::<SqlUuid>(1)?))
+    })?;
+    store.execute(
+        "INSERT INTO @store@.atom_salts (salt) VALUES ($1) ON CONFLICT DO NOTHING",
+        &[uuid(random.unwrap_or_default())],
+    )?;
+    // Another session of the role may have been first.
+    find()?.first().copied().map(Some).ok_or_else(|| {
+        Failure::new(
+            Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "could not serialize access due to a concurrent ingest",
+        )
+        .detail("Another session of this role took data in for the first time.")
+    })
+}
+
+/// The salts that this role sees, by role, and whether they are all.
+pub fn salts(store: &Store) -> Result<(std::collections::HashMap<String, Salt>, bool)> {
+    let mut salts = std::collections::HashMap::new();
+    store.query(
+        "SELECT created_by, salt FROM @store@.atom_salts",
+        &[],
+        |row| {
+            let salt = *from_sql_uuid(row.get::<SqlUuid>(2)?).as_bytes();
+            salts.insert(row.get::<String>(1)?, salt);
+            Ok(())
+        },
+    )?;
+    let hidden = row_security_active(store, "atom_salts")?;
+    Ok((salts, !hidden))
+}
+
+fn row_security_active(store: &Store, table: &str) -> Result<bool> {
+    let active = store.row(
+        "SELECT row_security_active($1)",
+        &[store.relation_oid(table).into()],
         |row| row.get::<bool>(1),
     )?;
-    Ok(on.unwrap_or_default())
+    Ok(active.unwrap_or_default())
 }
 
 /// An error where policies hide rows from this role, for what must see them all.
 pub fn require_all_visible(store: &Store, what: &str) -> Result<()> {
-    let hidden = store.row(
-        "SELECT row_security_active($1)",
-        &[store.relation_oid("atoms").into()],
-        |row| row.get::<bool>(1),
-    )?;
-    if !hidden.unwrap_or_default() {
+    if !row_security_active(store, "atoms")? {
         return Ok(());
     }
     Err(Failure::new(
@@ -113,27 +274,30 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
             "WITH before AS (
                  SELECT meta FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE
              )
-             UPDATE @store@.atoms a SET meta = $4, {CHANGED}
+             UPDATE @store@.atoms a
+             SET meta = $4, is_public = $4 ->> 'visibility' IS NOT DISTINCT FROM 'public', {CHANGED}
              FROM before WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
-             RETURNING version, before.meta ->> 'visibility' IS NOT DISTINCT FROM 'public',
-                       a.meta ->> 'visibility' IS NOT DISTINCT FROM 'public'"
+             RETURNING version, before.meta ->> 'visibility' IS NOT DISTINCT FROM 'public', a.is_public, a.created_by"
         ),
         &[h_xy, h_yz, h_zm, maybe_jsonb(meta)],
-        |row| Ok((row.get::<i32>(1)?, row.get::<bool>(2)?, row.get::<bool>(3)?)),
+        |row| {
+            let visibility = (row.get::<bool>(2)?, row.get::<bool>(3)?);
+            Ok((row.get::<i32>(1)?, visibility, row.get::<String>(4)?))
+        },
     )?;
-    let Some(&(version, was_public, is_public)) = set.first() else {
+    let Some((version, (was_public, is_public), created_by)) = set.first() else {
         return Err(missing(key));
     };
     // Parts that are public by themselves are not touched by other changes of what they are in.
     if was_public == is_public {
-        return Ok(version);
+        return Ok(*version);
     }
     // Nobody can read an atom without its parts.
-    let parts = if is_public {
+    let parts = if *is_public {
         format!(
             "WITH RECURSIVE {MADE_OF}
              UPDATE @store@.atoms a
-             SET meta = coalesce(a.meta, '{{}}') || '{{\"visibility\": \"public\"}}', {CHANGED}
+             SET meta = coalesce(a.meta, '{{}}') || '{{\"visibility\": \"public\"}}', is_public = true, {CHANGED}
              FROM made_of m WHERE (a.h_xy, a.h_yz, a.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
                AND a.meta ->> 'visibility' IS DISTINCT FROM 'public'"
         )
@@ -144,18 +308,39 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
                  SELECT m.h_xy, m.h_yz, m.h_zm FROM made_of m
                  JOIN @store@.atom_parts p ON (p.h_xy, p.h_yz, p.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
                  JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
-                 WHERE a.meta ->> 'visibility' = 'public'
+                 WHERE a.meta ->> 'visibility' = 'public' AND p.created_by = a.created_by
+                   AND ($4 IS NULL OR p.created_by = $4)
                    AND NOT EXISTS (SELECT FROM made_of o WHERE (o.h_xy, o.h_yz, o.h_zm) = (a.h_xy, a.h_yz, a.h_zm))
                  UNION
                  SELECT p.h_xy, p.h_yz, p.h_zm FROM kept k
                  JOIN @store@.atom_parts p ON (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm) = (k.h_xy, k.h_yz, k.h_zm)
+                 WHERE $4 IS NULL OR p.created_by = $4
              )
-             UPDATE @store@.atoms a SET meta = nullif(a.meta - 'visibility', '{{}}'), {CHANGED}
+             UPDATE @store@.atoms a SET meta = nullif(a.meta - 'visibility', '{{}}'), is_public = false, {CHANGED}
              FROM made_of m WHERE (a.h_xy, a.h_yz, a.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
                AND a.meta ->> 'visibility' = 'public'
                AND NOT EXISTS (SELECT FROM kept k WHERE (k.h_xy, k.h_yz, k.h_zm) = (a.h_xy, a.h_yz, a.h_zm))"
         )
     };
-    store.execute(&parts, &codes(key))?;
-    Ok(version)
+    // What the other tables have of each, in the same way.
+    let lists = format!(
+        "WITH RECURSIVE {MADE_OF}
+         UPDATE @store@.atom_parts p SET is_public = a.is_public
+         FROM made_of m JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
+         WHERE (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm) = (m.h_xy, m.h_yz, m.h_zm)
+           AND p.created_by = a.created_by AND p.is_public <> a.is_public"
+    );
+    let chunks = format!(
+        "WITH RECURSIVE {MADE_OF}
+         UPDATE @store@.atom_chunks c SET is_public = a.is_public
+         FROM made_of m JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
+         WHERE (c.h_xy, c.h_yz, c.h_zm) = (m.h_xy, m.h_yz, m.h_zm)
+           AND c.created_by = a.created_by AND c.is_public <> a.is_public"
+    );
+    let owner = is_secured(store)?.then_some(created_by.as_str());
+    for statement in [parts, lists, chunks] {
+        let [h_xy, h_yz, h_zm] = codes(key);
+        store.execute(&statement, &[h_xy, h_yz, h_zm, maybe_text(owner)])?;
+    }
+    Ok(*version)
 }

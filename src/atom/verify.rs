@@ -1,13 +1,14 @@
 //! Atoms compared with their hashes, their places and each other.
 
-use crate::atom::key::{MAX_PROBES, content_hash_of};
+use crate::atom::key::content_hash_of;
 use crate::atom::reconstruct::Reconstruction;
+use crate::atom::security::salts;
 use crate::atom::statement::key_in;
 use crate::error::{Result, info, or_raise};
 use crate::store::Store;
 use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::coordinates::coordinates;
-use modelstore_atom::key::m_of;
+use modelstore_atom::key::{m_of, salted};
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
 
@@ -24,20 +25,32 @@ const DISAGREEMENTS: &str = "
            CASE WHEN bool_or(w.h_xy IS NULL) THEN 'parts of an atom that does not exist'
                 WHEN bool_or(w.value IS NOT NULL) THEN 'atom has a value and parts'
                 WHEN bool_or(a.h_xy IS NULL) THEN count(*) FILTER (WHERE a.h_xy IS NULL) || ' parts of the atom do not exist'
+                WHEN bool_or((p.created_by, p.is_public) <> (w.created_by, w.is_public)) THEN 'parts are shown to other roles than the atom'
                 WHEN max(p.part_index) + 1 <> count(*) THEN 'atom has ' || count(*) || ' parts, the last is number ' || max(p.part_index)
                 ELSE 'atom has ' || max(w.byte_length) || ' bytes, its parts ' || sum(a.byte_length) END
     FROM @store@.atom_parts p
     LEFT JOIN @store@.atoms w ON (w.h_xy, w.h_yz, w.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
     LEFT JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.h_xy, p.h_yz, p.h_zm)
     GROUP BY 1, 2, 3
-    HAVING bool_or(w.h_xy IS NULL OR w.value IS NOT NULL OR a.h_xy IS NULL) OR max(p.part_index) + 1 <> count(*)
+    HAVING bool_or(w.h_xy IS NULL OR w.value IS NOT NULL OR a.h_xy IS NULL OR (p.created_by, p.is_public) <> (w.created_by, w.is_public)) OR max(p.part_index) + 1 <> count(*)
         OR max(w.byte_length) <> sum(a.byte_length)
     UNION ALL
     SELECT c.h_xy, c.h_yz, c.h_zm,
-           CASE WHEN a.h_xy IS NULL THEN 'chunk of an atom that does not exist' ELSE 'chunk is not the content of the atom' END
+           CASE WHEN a.h_xy IS NULL THEN 'chunk of an atom that does not exist'
+                WHEN a.value IS NOT NULL THEN 'atom has a value and a chunk'
+                WHEN (c.created_by, c.is_public) <> (a.created_by, a.is_public) THEN 'chunk is shown to other roles than the atom'
+                ELSE 'atom has ' || a.byte_length || ' bytes, its chunk ' || modelstore.raw_size(c.chunk) END
     FROM @store@.atom_chunks c
     LEFT JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (c.h_xy, c.h_yz, c.h_zm)
-    WHERE a.content_hash IS DISTINCT FROM c.chunk_hash OR a.value IS NOT NULL
+    WHERE a.h_xy IS NULL OR a.value IS NOT NULL OR (c.created_by, c.is_public) <> (a.created_by, a.is_public)
+       OR modelstore.raw_size(c.chunk) <> a.byte_length
+    UNION ALL
+    SELECT p.parent_h_xy, p.parent_h_yz, p.parent_h_zm, 'atom has a chunk and parts'
+    FROM @store@.atom_parts p JOIN @store@.atom_chunks c ON (c.h_xy, c.h_yz, c.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
+    WHERE p.part_index = 0
+    UNION ALL
+    SELECT h_xy, h_yz, h_zm, 'atom is ' || CASE WHEN is_public THEN '' ELSE 'not ' END || 'public, and its meta says otherwise'
+    FROM @store@.atoms WHERE is_public <> (meta ->> 'visibility' IS NOT DISTINCT FROM 'public')
     UNION ALL
     SELECT a.h_xy, a.h_yz, a.h_zm, 'atom has ' || a.ref_count || ' references, and ' || p.places || ' composites or more have it as a part'
     FROM (SELECT h_xy, h_yz, h_zm, count(*) AS places FROM @store@.atom_parts GROUP BY 1, 2, 3) p
@@ -74,8 +87,9 @@ fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
     let mut problems = Vec::new();
     let mut atoms = 0;
     let (mut value, mut hash) = (Vec::new(), Vec::new());
+    let (salts, are_all) = salts(store)?;
     store.query_by_cursor(
-        "SELECT h_xy, h_yz, h_zm, content_hash, value FROM @store@.atoms",
+        "SELECT h_xy, h_yz, h_zm, content_hash, value, probe, created_by FROM @store@.atoms",
         |row| {
             atoms += 1;
             let key = key_in(row, 1)?;
@@ -83,7 +97,14 @@ fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
             row.append_bytes(4, &mut hash)?;
             value.clear();
             let leaf = row.append_bytes(5, &mut value)?.then_some(&value[..]);
-            let problem = wrong_place(key, &content_hash_of(&hash)?, leaf)?;
+            let hash = content_hash_of(&hash)?;
+            let probe = u32::try_from(row.get::<i16>(6)?).unwrap_or(u32::MAX);
+            let salt = salts.get(&row.get::<String>(7)?);
+            let is_place_of_hash = |m| {
+                m == m_of(&hash, probe)
+                    || salt.map_or(!are_all, |salt| m == m_of(&salted(&hash, salt), probe))
+            };
+            let problem = wrong_place(key, &hash, leaf, is_place_of_hash)?;
             problems.extend(problem.map(|problem| (key, problem.to_owned())));
             Ok(())
         },
@@ -114,7 +135,12 @@ fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
 }
 
 /// What of an atom's key is not as its content says, or its hash; a leaf has its content with it.
-fn wrong_place(key: Key, hash: &[u8; 32], leaf: Option<&[u8]>) -> Result<Option<&'static str>> {
+fn wrong_place(
+    key: Key,
+    hash: &[u8; 32],
+    leaf: Option<&[u8]>,
+    is_place_of_hash: impl Fn(u32) -> bool,
+) -> Result<Option<&'static str>> {
     let Ok((modality, point)) = key.parts() else {
         return Ok(Some("key is that of no place"));
     };
@@ -127,8 +153,7 @@ fn wrong_place(key: Key, hash: &[u8; 32], leaf: Option<&[u8]>) -> Result<Option<
             return Ok(Some("place is not that of the value"));
         }
     }
-    let is_probed = (0..MAX_PROBES).any(|probe| m_of(hash, probe) == point.m);
-    Ok((!is_probed).then_some("place is not that of the hash"))
+    Ok((!is_place_of_hash(point.m)).then_some("place is not that of the hash"))
 }
 
 /// Puts an atom together, which compares it with its hash; its length.

@@ -5,18 +5,18 @@
 //! on the table of atoms, the collector SHARE ROW EXCLUSIVE.
 
 use crate::atom::chunk_leaves;
-use crate::atom::key::content_hash_of;
+use crate::atom::key::{MAX_PROBES, content_hash_of};
 use crate::atom::part_rows;
 use crate::atom::pending::{Pending, PendingContent};
 use crate::atom::reference_counts::add_references;
-use crate::atom::security::is_secured;
+use crate::atom::security::{Salt, own_salt};
 use crate::atom::statement::{in_modality, key_in, keys};
-use crate::error::Result;
+use crate::error::{Code, Failure, Result};
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::bytes_array;
 use crate::store::scratch::in_scratch_memory;
-use modelstore_atom::key::m_of;
+use modelstore_atom::key::{m_of, salted};
 use modelstore_atom::{Key, Modality, Point};
 
 /// Rows of a statement.
@@ -41,6 +41,8 @@ pub struct Writer<'a> {
     /// Where roles are kept apart, only atoms of one's own are found: a reference from one role's atoms to another's would
     /// be one that the other can neither see nor rely on.
     whose: &'static str,
+    /// Where roles are kept apart, what decides where the role's new atoms lie.
+    salt: Option<Salt>,
     rows: Vec<Row>,
 }
 
@@ -48,6 +50,8 @@ pub struct Writer<'a> {
 struct Row {
     key: Key,
     probe: u32,
+    /// Whether its place is that of the hash with the role's salt.
+    is_salted: bool,
     state: State,
 }
 
@@ -69,20 +73,22 @@ impl<'a> Writer<'a> {
         let mut rows = Vec::with_capacity(pending.atoms.len());
         for atom in &pending.atoms {
             rows.push(Row {
-                key: key_of(modality, atom.xyz, &atom.hash, 0)?,
+                key: key_of(modality, atom.xyz, m_of(&atom.hash, 0))?,
                 probe: 0,
+                is_salted: false,
                 state: State::Unknown,
             });
         }
+        let salt = own_salt(store)?;
         Ok(Writer {
             store,
             modality,
             pending,
-            whose: if is_secured(store)? {
-                "AND a.created_by = current_user"
-            } else {
-                ""
+            whose: match salt {
+                Some(_) => "AND a.created_by = current_user",
+                None => "",
             },
+            salt,
             rows,
         })
     }
@@ -189,14 +195,41 @@ impl<'a> Writer<'a> {
                 self.probe(number)?;
             }
         }
+        if self.salt.is_none() {
+            return Ok(());
+        }
+        // The role has not taken it in before roles were kept apart.
+        for &number in batch {
+            let row = &mut self.rows[number];
+            if row.state == State::Absent && !row.is_salted {
+                row.is_salted = true;
+                self.place(number, 0)?;
+            }
+        }
         Ok(())
     }
 
     /// Goes to the next place of an atom.
     fn probe(&mut self, number: usize) -> Result<()> {
+        let probe = self.rows[number].probe + 1;
+        if probe >= MAX_PROBES {
+            return Err(Failure::new(
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("{MAX_PROBES} places of an atom are taken by others"),
+            ));
+        }
+        self.place(number, probe)
+    }
+
+    /// Goes to one of the places of an atom.
+    fn place(&mut self, number: usize, probe: u32) -> Result<()> {
         let (row, atom) = (&mut self.rows[number], &self.pending.atoms[number]);
-        row.probe += 1;
-        row.key = key_of(self.modality, atom.xyz, &atom.hash, row.probe)?;
+        let m = match &self.salt {
+            Some(salt) if row.is_salted => m_of(&salted(&atom.hash, salt), probe),
+            _ => m_of(&atom.hash, probe),
+        };
+        row.probe = probe;
+        row.key = key_of(self.modality, atom.xyz, m)?;
         row.state = State::Unknown;
         Ok(())
     }
@@ -242,12 +275,13 @@ impl<'a> Writer<'a> {
             })
             .collect();
         let counts: Vec<i64> = batch.iter().map(|&number| references[number]).collect();
+        let probes: Vec<i16> = batch.iter().map(|&n| self.rows[n].probe as i16).collect();
         let lengths: Vec<i64> = atoms.iter().map(|atom| atom.byte_length as i64).collect();
         let written = self.store.write(
-            "INSERT INTO @store@.atoms (h_xy, h_yz, h_zm, value, modality, content_hash, ref_count, byte_length)
-             SELECT k.h_xy, k.h_yz, k.h_zm, k.value, (k.h_xy >> 56)::smallint, k.content_hash, k.ref_count, k.byte_length
-             FROM unnest($1, $2, $3, $4, $5, $6, $7)
-                  AS k(h_xy, h_yz, h_zm, value, content_hash, ref_count, byte_length)
+            "INSERT INTO @store@.atoms (h_xy, h_yz, h_zm, value, modality, probe, content_hash, ref_count, byte_length)
+             SELECT k.h_xy, k.h_yz, k.h_zm, k.value, (k.h_xy >> 56)::smallint, k.probe, k.content_hash, k.ref_count, k.byte_length
+             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+                  AS k(h_xy, h_yz, h_zm, value, probe, content_hash, ref_count, byte_length)
              ON CONFLICT (h_xy, h_yz, h_zm) DO NOTHING
              RETURNING h_xy, h_yz, h_zm",
             &[
@@ -255,6 +289,7 @@ impl<'a> Writer<'a> {
                 h_yz,
                 h_zm,
                 values.into(),
+                probes.into(),
                 bytes_array(atoms.iter().map(|atom| atom.hash.to_vec()).collect()),
                 counts.into(),
                 lengths.into(),
@@ -276,10 +311,10 @@ impl<'a> Writer<'a> {
 
     fn insert_chunks(&self, source: &mut dyn Source) -> Result<()> {
         let mut leaves = Vec::new();
-        for (row, atom) in self.rows.iter().zip(&self.pending.atoms) {
+        for number in self.numbers(State::Created) {
+            let atom = &self.pending.atoms[number];
             if let PendingContent::Chunk(offset) = atom.content {
-                let is_new = row.state == State::Created;
-                leaves.push((atom.hash, row.key, offset, atom.byte_length, is_new));
+                leaves.push((self.rows[number].key, atom.hash, offset, atom.byte_length));
             }
         }
         chunk_leaves::insert(self.store, leaves, source)
@@ -305,9 +340,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The key of a content at the given try.
-fn key_of(modality: Modality, xyz: [u32; 3], hash: &[u8; 32], probe: u32) -> Result<Key> {
+/// The key of a content with a fourth coordinate.
+fn key_of(modality: Modality, xyz: [u32; 3], m: u32) -> Result<Key> {
     let [x, y, z] = xyz;
-    let m = m_of(hash, probe);
     Ok(Key::new(modality, Point { x, y, z, m })?)
 }

@@ -5,6 +5,8 @@ use crate::error::Result;
 use crate::safetensors::files::manifest_hash;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, text, uuid};
+use crate::store::query::Row;
+use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate;
 use crate::tensor_storage::state_dict::StateDict;
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
@@ -20,6 +22,8 @@ pub struct File {
     pub header: Vec<u8>,
     /// Size of the file.
     pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: Vec<u8>,
     /// BLAKE3-256 of the file.
     pub blake3: Vec<u8>,
     /// BLAKE3-256 of the header and the hashes of the chunks.
@@ -30,20 +34,57 @@ pub struct File {
 pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
     store.rows(
         &of.sql(
-            "SELECT file_name, header, file_bytes, blake3, manifest_hash FROM @files@
+            "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
              WHERE @owner@ = $1 AND format = 'safetensors' ORDER BY file_name",
         ),
         &[uuid(of.id())],
-        |row| {
-            Ok(File {
-                name: row.get(1)?,
-                header: row.get(2)?,
-                bytes: row.get::<i64>(3)? as u64,
-                blake3: row.get(4)?,
-                manifest_hash: row.get(5)?,
-            })
-        },
+        read_file,
     )
+}
+
+fn read_file(row: &Row<'_>) -> Result<File> {
+    Ok(File {
+        name: row.get(1)?,
+        header: row.get(2)?,
+        bytes: row.get::<i64>(3)? as u64,
+        sha256: row.get(4)?,
+        blake3: row.get(5)?,
+        manifest_hash: row.get(6)?,
+    })
+}
+
+/// What is wrong with files that are kept as a whole, such as the index of a sharded model: name and sentence.
+pub fn whole_files(store: &Store, of: StateDict) -> Result<Vec<(String, String)>> {
+    let files = store.rows(
+        &of.sql(
+            "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
+             WHERE @owner@ = $1 AND format <> 'safetensors' ORDER BY file_name",
+        ),
+        &[uuid(of.id())],
+        read_file,
+    )?;
+    let mut problems = Vec::new();
+    for file in files {
+        let mut hashes = FileHashes::new();
+        hashes.update(&file.header);
+        let (sha256, blake3) = hashes.finish();
+        let manifest = manifest_hash(&file.header, std::iter::empty());
+        let checks = [
+            (file.bytes == file.header.len() as u64, "size"),
+            (file.sha256 == sha256, "SHA-256 hash"),
+            (file.blake3 == blake3, "BLAKE3 hash"),
+            (
+                file.manifest_hash[..] == manifest.as_bytes()[..],
+                "manifest hash",
+            ),
+        ];
+        for (is_right, what) in checks {
+            if !is_right {
+                problems.push((file.name.clone(), format!("file does not match its {what}")));
+            }
+        }
+    }
+    Ok(problems)
 }
 
 /// What does not agree, a sentence each.

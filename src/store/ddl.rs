@@ -55,6 +55,7 @@ const TABLES: &[&str] = &[
     "atoms",
     "atom_parts",
     "atom_chunks",
+    "atom_salts",
     "ingestion_log",
 ];
 

@@ -8,6 +8,7 @@ pub mod ddl;
 mod foreign_code;
 pub mod gc;
 pub mod index_scan;
+pub mod owner;
 pub mod query;
 pub mod scratch;
 mod shape;

@@ -3,7 +3,6 @@
 use crate::error::{Result, or_raise};
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 type Space = (
@@ -43,18 +42,8 @@ fn space_report() -> TableIterator<
     TableIterator::new(or_raise(report(&or_raise(Store::for_reading()))))
 }
 
-/// Chunks that atoms use belong to no model: an owner of their own, NULL. A store need not have atoms.
-fn atoms(store: &Store) -> &'static str {
-    match store.relation_oid("atom_chunks") {
-        pg_sys::InvalidOid => "",
-        _ => "UNION ALL SELECT NULL::uuid, false, a.chunk_hash FROM @store@.atom_chunks a",
-    }
-}
-
 fn report(store: &Store) -> Result<Vec<Space>> {
-    let atoms = atoms(store);
     store.rows(
-        &format!(
             "WITH RECURSIVE refers AS (
                  SELECT w.model_id, false AS is_checkpoint, w.tensor_id FROM @store@.model_weights w
                  UNION ALL
@@ -68,7 +57,6 @@ fn report(store: &Store) -> Result<Vec<Space>> {
              ), named AS (
                  SELECT r.model_id, r.is_checkpoint, d.chunk_hash
                  FROM (SELECT DISTINCT model_id, is_checkpoint, tensor_id FROM refers) r JOIN @store@.tensor_data d USING (tensor_id)
-                 {atoms}
              ), used AS (
                  SELECT model_id, is_checkpoint, chunk_hash FROM named
                  UNION
@@ -100,8 +88,7 @@ fn report(store: &Store) -> Result<Vec<Space>> {
              )
              SELECT model_id, model_name, version, raw, stored, stored - checkpoints, checkpoints,
                     unshared, stored - unshared, delta, raw - stored
-             FROM sums ORDER BY model_name, created_at, model_id"
-        ),
+             FROM sums ORDER BY model_name, created_at, model_id",
         &[],
         |row| {
             Ok((

@@ -1,6 +1,8 @@
 //! Decoding everything and comparing it with its hashes.
 
+mod tables;
 mod verifier;
+mod zone;
 
 use crate::error::{Result, or_raise};
 use crate::safetensors::consistency;
@@ -70,23 +72,40 @@ fn state_dict(of: StateDict) -> Result<Vec<Problem>> {
     let store = Store::for_reading()?;
     of.require(&store)?;
     let mut verifier = Verifier::new(&store);
+    recorded(&mut verifier, &store, of, "")?;
     for file in consistency::files(&store, of)? {
-        for problem in consistency::disagreements(&store, of, &file)? {
-            verifier.report(&file.name, None, None, problem);
-        }
         let tensors = weights(&mut verifier, of, Some(&file.name))?;
         verifier.file(&file, &tensors)?;
     }
     for tensor in weights(&mut verifier, of, None)? {
         verifier.tensor(&tensor)?;
     }
-    if let Some(recorded) = recorded_hash(&store, of)?
-        && content_hash(&store, of)?.as_bytes()[..] != recorded[..]
-    {
-        let problem = "weights do not match the content hash".to_owned();
+    Ok(verifier.finish())
+}
+
+/// Compares what is recorded of a model or a checkpoint with itself, without decoding anything: files with their headers,
+/// weights with the content hash. What does not even read is a problem too.
+fn recorded(verifier: &mut Verifier<'_>, store: &Store, of: StateDict, prefix: &str) -> Result<()> {
+    let object = |file: &str| format!("{prefix}{file}");
+    for (file, problem) in consistency::whole_files(store, of)? {
+        verifier.report(&object(&file), None, None, problem);
+    }
+    for file in consistency::files(store, of)? {
+        let problems = consistency::disagreements(store, of, &file)
+            .unwrap_or_else(|failure| vec![failure.message().to_owned()]);
+        for problem in problems {
+            verifier.report(&object(&file.name), None, None, problem);
+        }
+    }
+    if let Some(recorded) = recorded_hash(store, of)? {
+        let problem = match content_hash(store, of) {
+            Ok(actual) if actual.as_bytes()[..] == recorded[..] => return Ok(()),
+            Ok(_) => "weights do not match the content hash".to_owned(),
+            Err(failure) => failure.message().to_owned(),
+        };
         verifier.report(&of.to_string(), None, None, problem);
     }
-    Ok(verifier.finish())
+    Ok(())
 }
 
 /// The content hash that is recorded of the weights.
@@ -146,24 +165,12 @@ fn store() -> Result<Vec<Problem>> {
             .into_iter()
             .map(|hash| (hash, "(no tensor)".into()))
             .collect(),
-        &mut |_| (),
+        &mut |_, _| (),
     )?;
-    let broken = store.rows(
-        "SELECT 'chunk ' || encode(chunk_hash, 'hex'), chunk_hash, 'recorded sizes or base do not match the chunk'
-         FROM @store@.tensor_chunks
-         WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
-            OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
-         UNION ALL
-         SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
-         FROM @store@.tensor_metadata t
-         WHERE chunk_count <> (SELECT count(*) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id)",
-        &[],
-        |row| Ok((row.get::<String>(1)?, row.opt::<Vec<u8>>(2)?, row.get::<String>(3)?)),
-    )?;
-    verifier.problems.extend(
-        broken
-            .into_iter()
-            .map(|(object, chunk, problem)| (object, None, chunk, problem)),
-    );
+    for of in tables::state_dicts(&store)? {
+        recorded(&mut verifier, &store, of, &format!("{of}, "))?;
+        pgrx::check_for_interrupts!();
+    }
+    tables::compare(&store, &mut verifier)?;
     Ok(verifier.finish())
 }

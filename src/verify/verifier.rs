@@ -5,8 +5,10 @@ use crate::safetensors::consistency::File;
 use crate::store::Store;
 use crate::store::arguments::{from_sql_uuid, to_sql_uuid};
 use crate::store::query::Row;
+use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor};
 use crate::tensor_storage::stream::ChunkStream;
+use crate::verify::zone;
 use modelstore_chunk::{ChunkHash, ContentHasher};
 use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 use std::rc::Rc;
@@ -75,68 +77,79 @@ impl<'a> Verifier<'a> {
         Ok(tensors)
     }
 
-    /// Checks a file: its chunks and, over all of it, its BLAKE3 hash, which covers the tensors as well. Only when that
-    /// does not match is each tensor looked at by itself, to name the one.
+    /// Checks a file: its chunks and, over all of it, its hashes, which cover the tensors as well. Only when these do not
+    /// match is each tensor looked at by itself, to name the one.
     pub fn file(&mut self, file: &File, tensors: &[StoredTensor]) -> Result<()> {
         let before = self.problems.len();
         let ids: Vec<Uuid> = tensors.iter().map(|t| t.id).collect();
         let labels: Vec<Rc<str>> = tensors.iter().map(|t| t.label.as_str().into()).collect();
-        let wanted = locate::chunks_of(self.store, &ids)?;
-        let places: Vec<usize> = wanted.iter().map(|(place, _)| *place).collect();
-        let wanted = wanted
-            .into_iter()
-            .map(|(place, hash)| (hash, Rc::clone(&labels[place])))
+        let pieces = zone::pieces(self.store, &ids)?;
+        let wanted = pieces
+            .iter()
+            .map(|piece| (piece.hash, Rc::clone(&labels[piece.tensor])))
             .collect();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&file.header);
+        let mut hashes = FileHashes::new();
+        hashes.update(&file.header);
         let mut bytes = file.header.len() as u64;
+        let mut wrong = Vec::new();
         self.chunks(
-            &|chunk| places.get(chunk).map(|&place| ids[place]),
+            &|chunk| pieces.get(chunk).map(|piece| ids[piece.tensor]),
             wanted,
-            &mut |raw| {
-                hasher.update(raw);
+            &mut |chunk, raw| {
+                hashes.update(raw);
                 bytes += raw.len() as u64;
+                if let Some(piece) = pieces.get(chunk) {
+                    let problem = piece.wrong_figures(tensors[piece.tensor].dtype, raw);
+                    wrong.extend(problem.map(|problem| (piece, problem)));
+                }
             },
         )?;
         self.tensors += tensors.len() as u64;
-        for tensor in tensors {
-            if let Err(failure) = tensor.clone().check() {
-                self.report(
-                    &tensor.label,
-                    Some(tensor.id),
-                    None,
-                    failure.message().to_owned(),
-                );
+        for (place, tensor) in tensors.iter().enumerate() {
+            let problem = match tensor.clone().check() {
+                Ok(_) => zone::wrong_order(tensor, pieces.iter().filter(|p| p.tensor == place)),
+                Err(failure) => Some(failure.message().to_owned()),
+            };
+            if let Some(problem) = problem {
+                self.report(&tensor.label, Some(tensor.id), None, problem);
             }
         }
-        if self.problems.len() > before
-            || (bytes == file.bytes && hasher.finalize().as_bytes()[..] == file.blake3[..])
-        {
+        let (sha256, blake3) = hashes.finish();
+        if self.problems.len() == before && (bytes != file.bytes || blake3[..] != file.blake3[..]) {
+            let (counted, problem) = (
+                (self.tensors, self.chunks, self.bytes),
+                if bytes == file.bytes {
+                    "file does not match its BLAKE3 hash".to_owned()
+                } else {
+                    format!("file has {bytes} bytes, not {}", file.bytes)
+                },
+            );
+            self.report(&file.name, None, None, problem);
+            for tensor in tensors {
+                self.tensor(tensor)?;
+            }
+            (self.tensors, self.chunks, self.bytes) = counted;
             return Ok(());
         }
-        let (counted, problem) = (
-            (self.tensors, self.chunks, self.bytes),
-            if bytes == file.bytes {
-                "file does not match its BLAKE3 hash".to_owned()
-            } else {
-                format!("file has {bytes} bytes, not {}", file.bytes)
-            },
-        );
-        self.report(&file.name, None, None, problem);
-        for tensor in tensors {
-            self.tensor(tensor)?;
+        if self.problems.len() == before && sha256[..] != file.sha256[..] {
+            let problem = "file does not match its SHA-256 hash".to_owned();
+            self.report(&file.name, None, None, problem);
         }
-        (self.tensors, self.chunks, self.bytes) = counted;
+        for (piece, problem) in wrong {
+            let tensor = &tensors[piece.tensor];
+            self.report(&tensor.label, Some(tensor.id), Some(&piece.hash), problem);
+        }
         Ok(())
     }
 
-    /// Checks a tensor: its chunks, its size and its hash.
+    /// Checks a tensor: its chunks with their zone maps, its size and its hash.
     pub fn tensor(&mut self, tensor: &StoredTensor) -> Result<()> {
         self.tensors += 1;
         let pieces = tensor
             .clone()
             .check()
-            .and_then(|t| locate::all_pieces(self.store, &t));
+            .and_then(|t| locate::all_pieces(self.store, &t))
+            .and_then(|_| zone::pieces(self.store, &[tensor.id]));
         let pieces = match pieces {
             Ok(pieces) => pieces,
             Err(failure) => {
@@ -149,45 +162,58 @@ impl<'a> Verifier<'a> {
                 return Ok(());
             }
         };
+        if let Some(problem) = zone::wrong_order(tensor, pieces.iter()) {
+            self.report(&tensor.label, Some(tensor.id), None, problem);
+            return Ok(());
+        }
         let mut hasher = ContentHasher::new();
         let (mut bytes, before) = (0, self.problems.len());
         let single = pieces.len() == 1;
         let first = pieces.first().map(|p| p.hash);
         let wanted = pieces
-            .into_iter()
+            .iter()
             .map(|p| (p.hash, tensor.label.as_str().into()))
             .collect();
-        self.chunks(&|_| Some(tensor.id), wanted, &mut |raw| {
+        let mut wrong = Vec::new();
+        self.chunks(&|_| Some(tensor.id), wanted, &mut |chunk, raw| {
             // The hash of a tensor of one chunk is the chunk's, which is checked already.
             if !single {
                 hasher.update(raw);
             }
             bytes += raw.len() as u64;
+            if let Some(piece) = pieces.get(chunk) {
+                let problem = piece.wrong_figures(tensor.dtype, raw);
+                wrong.extend(problem.map(|problem| (piece.hash, problem)));
+            }
         })?;
-        if self.problems.len() > before {
-            return Ok(());
+        if self.problems.len() == before {
+            let content_hash = if single { first } else { Some(hasher.finish()) };
+            let problem = if bytes != tensor.raw_bytes {
+                Some(format!(
+                    "tensor has {bytes} bytes, not {}",
+                    tensor.raw_bytes
+                ))
+            } else if content_hash != Some(tensor.content_hash) {
+                Some("tensor does not match its BLAKE3 hash".to_owned())
+            } else {
+                None
+            };
+            if let Some(problem) = problem {
+                self.report(&tensor.label, Some(tensor.id), None, problem);
+            }
         }
-        let content_hash = if single { first } else { Some(hasher.finish()) };
-        if bytes != tensor.raw_bytes {
-            let problem = format!("tensor has {bytes} bytes, not {}", tensor.raw_bytes);
-            self.report(&tensor.label, Some(tensor.id), None, problem);
-        } else if content_hash != Some(tensor.content_hash) {
-            self.report(
-                &tensor.label,
-                Some(tensor.id),
-                None,
-                "tensor does not match its BLAKE3 hash".into(),
-            );
+        for (hash, problem) in wrong {
+            self.report(&tensor.label, Some(tensor.id), Some(&hash), problem);
         }
         Ok(())
     }
 
-    /// Decodes chunks in order. `tensor_of` says which tensor a chunk, by its place, is read for.
+    /// Decodes chunks in order. `tensor_of` says which tensor a chunk, by its place, is read for; `each` gets its place, too.
     pub fn chunks(
         &mut self,
         tensor_of: &dyn Fn(usize) -> Option<Uuid>,
         wanted: Vec<(ChunkHash, Rc<str>)>,
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<()> {
         let mut stream = ChunkStream::new(self.store, wanted)?;
         let mut place = 0;
@@ -196,7 +222,7 @@ impl<'a> Verifier<'a> {
             match outcome {
                 Ok(raw) => {
                     self.bytes += raw.len() as u64;
-                    each(&raw);
+                    each(place, &raw);
                     stream.recycle(raw);
                 }
                 Err(failure) => {

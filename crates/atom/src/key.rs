@@ -133,6 +133,15 @@ pub fn m_of(content_hash: &[u8; 32], probe: u32) -> u32 {
     start.wrapping_add(step.wrapping_mul(probe)) & ((1 << AXIS_BITS) - 1)
 }
 
+/// What takes the place of a content's hash in [`m_of`] where roles are kept apart. Who does not know the salt can neither
+/// tell where a role's contents lie, nor put others in their way.
+pub fn salted(content_hash: &[u8; 32], salt: &[u8; 16]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(salt);
+    hasher.update(content_hash);
+    *hasher.finalize().as_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +199,18 @@ mod tests {
         assert!(Point::new([0, 0, 1 << 28, 0]).is_err());
         assert!(Point::new([0, -1, 0, 0]).is_err());
         assert!(Point::new([i64::from(LAST); 4]).is_ok());
+    }
+
+    #[test]
+    fn a_salt_moves_every_probe() {
+        let hash = [9; 32];
+        let places = |salt| -> Vec<u32> {
+            let hash = salted(&hash, &[salt; 16]);
+            (0..100).map(|probe| m_of(&hash, probe)).collect()
+        };
+        assert_eq!(places(1), places(1));
+        assert!(places(1).iter().all(|m| !places(2).contains(m)));
+        assert_ne!(m_of(&hash, 0), places(1)[0]);
     }
 
     #[test]

@@ -27,8 +27,6 @@ SELECT * FROM modelstore.atom_key('Text', 0, 0, 0, 0);
 SELECT * FROM modelstore.atom_point(0, 1, 0);
 SELECT modelstore.atom_place(0, 1, 0);
 SELECT modelstore.atom_place(0, 0, 0);
-SELECT modelstore.atom_was_probed(0, 0, 0, '\x00');
-SELECT modelstore.atom_was_probed(0, 0, 0, sha256('')), modelstore.atom_was_probed(0, 0, 0, decode(repeat('00', 32), 'hex'));
 INSERT INTO store.atoms (h_xy, h_yz, h_zm, modality, content_hash, byte_length) VALUES (0, 1, 0, 0, sha256(''), 0);
 INSERT INTO store.atoms (h_xy, h_yz, h_zm, modality, content_hash, byte_length, created_at, updated_at) VALUES (0, 0, 0, 1, sha256(''), 0, 'epoch', 'epoch');
 INSERT INTO store.atoms (h_xy, h_yz, h_zm, modality, content_hash, byte_length) VALUES (1::bigint << 59, 0, 0, 8, sha256(''), 0);
@@ -37,7 +35,7 @@ INSERT INTO store.atoms (h_xy, h_yz, h_zm, modality, content_hash, byte_length) 
 SELECT status FROM modelstore.ingest(NULL::bytea);
 SELECT status FROM modelstore.ingest(''::bytea, NULL);
 SELECT status FROM modelstore.ingest(''::bytea, 'novel');
-SELECT status, error FROM modelstore.ingest(0::oid);
+SELECT status, error FROM modelstore.ingest_large_object(0);
 SELECT status, h_xy, byte_length, created, updated, skipped FROM modelstore.ingest('');
 SELECT status, h_xy, h_yz, h_zm, byte_length, created FROM modelstore.ingest('The same on every machine.');
 SELECT content_index, byte_length, is_new FROM modelstore.ingest_many(ARRAY['a', '', 'a']::bytea[], 'text');
