@@ -93,7 +93,7 @@ VALUES = {
     "timestamptz": ["'infinity'", "'-infinity'", "now()"],
     "timestamp with time zone": ["'infinity'", "'-infinity'", "now()"],
     "interval": ["'-1 year'", "'0'"],
-    "@ext@.tensor": ["'[1,2]'", "'f4:[1,2]'", "'[]'"],
+    "@ext@.tensor": ["'[1,2]'", "'f4(2):\\x12'", "'[]'"],
     "@ext@.atom": ["'(1,2,3)'", "'(,,)'"],
     "ev.pair": ["'(1,\"\\\\x00\")'", "'(,)'"],
     "ev.mood": ["'a'"],

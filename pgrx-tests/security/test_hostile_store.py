@@ -1,7 +1,7 @@
 """Stores that are not what create_store made: an ordinary role changes one of its own at random, then every function of the
 extension is called on it, by that role, by another one and by a superuser.
 
-A round is a transaction: changes, calls, rollback; every eighth one is committed, in a database of its own. It fails on
+A round is a transaction: changes, calls, rollback; one in 32 is committed, in a database of its own. It fails on
 
 - `crash`: a process of the server dies
 - `hang`: a call goes on for more than 20 seconds
@@ -131,7 +131,7 @@ class Campaign:
             setattr(arguments, field, getattr(self.pools, field))
         self.rounds += 1
         round_ = Round(self, number, rng, arguments)
-        if number % 8 == 7:
+        if number % 32 == 31:
             round_.committed()
         else:
             if self.session is None:
@@ -167,7 +167,7 @@ class Round:
         """A call of some function."""
         f = self.rng.choice(self.campaign.functions)
         # Those that ask a store come up more often, those that take half a second less.
-        while self.rng.random() < (0.98 if f.name in SLOW else 0.5 if f.name in SLOWER else 0 if f.of_store else 0.85):
+        while self.rng.random() < (0.98 if f.name in SLOW else 0.8 if f.name in SLOWER else 0 if f.of_store else 0.85):
             f = self.rng.choice(self.campaign.functions)
         self.current = f
         return self.arguments.call(f)
@@ -226,8 +226,10 @@ class Round:
             c.findings.add("hang", name, outcome.text, where, script)
         if outcome.sqlstate == "XX000" or PANIC.search(outcome.text):
             c.findings.add("internal", f"{name}: {outcome.message[:80]}", outcome.text[:1500], where, script)
+        begun = time.monotonic()
         if (address := Addresses(session.pid).within(outcome, sql)) is not None:
             c.findings.add("address", name, f"{address:#x} in {str(outcome.rows)[:300]} {outcome.text[:300]}", where, script)
+        c.slow["addresses"] += time.monotonic() - begun
         for ran, is_super in session.ran:
             if ran not in (ATTACKER, SECOND) and self.current is not None:
                 c.findings.add("escalation", name, f"code of the attacker ran as {ran} (super {is_super})", where, script)
@@ -252,16 +254,19 @@ class Round:
             # Back to the superuser, whose session it is, and from there to the next; the store stays the attacker's.
             reset = "SET LOCAL SESSION AUTHORIZATION DEFAULT" if who == "postgres" else f"SET LOCAL SESSION AUTHORIZATION {who}"
             if session.run(f"ROLLBACK TO s; {reset}; SAVEPOINT s").sqlstate == "GONE":
+                self.gone = True
                 return
             self.ask(session, self.rng.randint(5, 15), who)
             if self.gone:
                 return
         session.run("ROLLBACK; RESET SESSION AUTHORIZATION")
+        self.campaign.slow["rollback"] += session.seconds
         session.ran.clear()
         if self.rng.random() < 0.2:
             self.current = None
             session.run("SET modelstore.store = 'ms'")
             outcome = session.run("SELECT count(*) FROM modelstore.verify_store()")
+            self.campaign.slow["healthy again"] += session.seconds
             if outcome.sqlstate == "GONE":
                 self.judge(session, "SELECT count(*) FROM modelstore.verify_store()", outcome, "postgres")
             elif not outcome.ok or outcome.rows[0][0] != b"0":
@@ -299,6 +304,7 @@ class Round:
             sql = self.expand(self.statement())
             session.ran.clear()
             outcome = session.run(f"ROLLBACK TO s; {sql}")
+            self.campaign.slow["all calls"] += session.seconds
             self.judge(session, sql, outcome, who)
             if self.gone:
                 return
@@ -335,6 +341,7 @@ class Round:
                 session.close()
             with self.campaign.arena.connect(autocommit=True) as c:
                 c.execute(f"DROP DATABASE {database} WITH (FORCE)")
+            self.campaign.slow["committed"] += time.monotonic() - begun
 
 
 def test_hostile_stores(arena: Server) -> None:
