@@ -7,36 +7,12 @@ import pathlib
 
 import psycopg
 import pytest
-from campaign import functions
-from models import random_tensor, safetensors_bytes, tiny_gpt2
-from people import ATTACKER, PLAIN, meet, sqlstate
+from models import random_tensor, safetensors_bytes
+from people import ATTACKER, attacker, meet, place, plain, sqlstate  # noqa: F401
 
 # What a store that is none may be told as.
 NO_STORE = {"42939", "3F000"}
 NOT_THE_TABLE = {"42804", "42809", "3F000", "42703", "42P17", "55000"}
-
-
-@pytest.fixture
-def plain(server, new_database, connect) -> psycopg.Connection:
-    """Connection of a role that may connect, and make temporary tables."""
-    name = new_database()
-    meet(server, name)
-    return connect(dbname=name, user=PLAIN)
-
-
-@pytest.fixture
-def attacker(server, new_database, connect) -> psycopg.Connection:
-    """Connection of a role that has a store of its own, `ms`, with a model and some atoms."""
-    name = new_database()
-    meet(server, name)
-    c = connect(dbname=name, user=ATTACKER)
-    all_modules = any(f.name == "create_store" and "modules" in f.names for f in functions(c))
-    c.execute(f"SELECT modelstore.create_store('ms'{', ARRAY[$$all$$]' if all_modules else ''})")
-    c.execute("SET modelstore.store = 'ms'")
-    config = '{"model_type": "gpt2", "n_embd": 16, "n_head": 4, "n_layer": 2, "vocab_size": 40, "n_positions": 12}'
-    c.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea, %s::jsonb)", (safetensors_bytes(tiny_gpt2()), config))
-    c.execute("SELECT modelstore.ingest('hello world', 'text', 'x')")
-    return c
 
 
 LOOK_ALIKES = """

@@ -8,40 +8,9 @@ import subprocess
 
 import psycopg
 import pytest
-from campaign import functions, ident
 from harness import FAST, ROOT, Server
 from models import random_tensor, safetensors_bytes
-from people import ATTACKER, OWNER, PLAIN, READER, TRAP, make_roles, meet, ran_as, sqlstate
-
-
-@pytest.fixture
-def place(server, new_database) -> str:
-    """Name of a database with the extension, where the owner and the attacker may create schemas."""
-    name = new_database()
-    meet(server, name)
-    return name
-
-
-def create_store(c: psycopg.Connection, name: str) -> None:
-    """With all modules."""
-    modules = any(f.name == "create_store" and "modules" in f.names for f in functions(c))
-    c.execute(f"SELECT modelstore.create_store(%s{', ARRAY[$$all$$]' if modules else ''})", (name,))
-
-
-@pytest.fixture
-def owner(place, connect) -> psycopg.Connection:
-    """A session of the owner of `store`, which has a model."""
-    c = connect(dbname=place, user=OWNER)
-    create_store(c, "store")
-    c.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea)", (safetensors_bytes({"w": random_tensor(1, 50, 40)}),))
-    return c
-
-
-@pytest.fixture
-def attacker(place, connect) -> psycopg.Connection:
-    c = connect(dbname=place, user=ATTACKER)
-    c.execute(TRAP)
-    return c
+from people import ATTACKER, OWNER, PLAIN, READER, TRAP, attacker, create_store, meet, owner, place, ran_as, sqlstate  # noqa: F401
 
 
 # Names
@@ -53,7 +22,6 @@ CONTROL = ["x\nDROP TABLE ms.victim;--", "x\rDROP TABLE ms.victim;--", "x\r\nDRO
 @pytest.mark.parametrize("name", CONTROL, ids=repr)
 def test_names_with_control_characters(name: str, attacker) -> None:
     """Line 8, create_store_injection.sql."""
-    create_store(attacker, "ms")
     attacker.execute("CREATE TABLE ms.victim (a int)")
     with pytest.raises(psycopg.Error) as e:
         create_store(attacker, name)
@@ -111,19 +79,18 @@ def test_what_is_in_the_schema_before_the_extension_is_not_taken_over(server, ne
 @pytest.mark.parametrize("who", ["postgres", OWNER])
 def test_a_store_is_not_made_in_the_schema_of_another_role(who: str, place, attacker, connect) -> None:
     """Line 11, squat.sql."""
-    attacker.execute("CREATE SCHEMA store")
-    attacker.execute(f"GRANT ALL ON SCHEMA store TO {OWNER}")
+    attacker.execute("CREATE SCHEMA taken")
+    attacker.execute(f"GRANT ALL ON SCHEMA taken TO {OWNER}")
     c = connect(dbname=place, user=who)
     with pytest.raises(psycopg.Error) as e:
-        c.execute("SELECT modelstore.create_store()")
+        c.execute("SELECT modelstore.create_store('taken')")
     assert e.value.sqlstate == "42501"
-    assert "store" in str(e.value)
-    assert attacker.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'store'::regnamespace").fetchone() == (0,)
+    assert "taken" in str(e.value)
+    assert attacker.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'taken'::regnamespace").fetchone() == (0,)
 
 
 def test_a_store_that_was_taken_apart_does_not_run_code_as_its_visitors(place, attacker, connect) -> None:
     """Line 11: a view with a function in place of store_version, which everybody who calls anything reads."""
-    create_store(attacker, "ms")
     attacker.execute("GRANT USAGE ON SCHEMA ms TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA ms TO PUBLIC")
     attacker.execute("DROP TABLE ms.store_version; CREATE VIEW ms.store_version AS SELECT 1 AS version WHERE trap.f(); GRANT SELECT ON ms.store_version TO PUBLIC")
     for who in (PLAIN, "postgres"):
@@ -158,21 +125,18 @@ TRAPS = {
 @pytest.mark.parametrize("who", [PLAIN, "postgres"])
 def test_code_of_a_store_s_owner_does_not_run_as_its_visitors(who: str, trap: str, place, attacker, connect) -> None:
     """Rule 2 and docs/security.md: a store of another role whose tables call functions is refused, unless modelstore.trust_store_owner is on."""
-    create_store(attacker, "ms")
-    attacker.execute("SET modelstore.store = 'ms'")
-    attacker.execute("SELECT modelstore.import_safetensors('old', '1', %b::bytea)", (safetensors_bytes({"w": random_tensor(1, 9)}),))
     attacker.execute("GRANT USAGE ON SCHEMA ms TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA ms TO PUBLIC")
     # The visitor has been here before the trap was set.
     c = connect(dbname=place, user=who)
     c.execute("SET modelstore.store = 'ms'")
-    (model,) = c.execute("SELECT modelstore.find_model('old')").fetchone()
+    (model,) = c.execute("SELECT modelstore.find_model('m')").fetchone()
     attacker.execute(TRAPS[trap])
     if trap == "domain":
         attacker.execute("ALTER DOMAIN trap.d OWNER TO CURRENT_USER")
     attacker.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA trap TO PUBLIC")
     calls = [
-        "find_model('old')", f"lineage('{model}')", "verify_store()", "gc()", "register_model('new', '1')", "space_report()",
-        f"set_alias('old', 'a', '1')", f"delete_model('{model}')",
+        "find_model('m')", f"lineage('{model}')", "verify_store()", "gc()", "register_model('new', '1')", "space_report()",
+        "set_alias('m', 'a', '1')", f"delete_model('{model}')",
     ]  # fmt: skip
     with ran_as(c) as seen:
         for call in calls:
