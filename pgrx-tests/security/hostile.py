@@ -420,7 +420,7 @@ def rename_extension(h: Hostile) -> list[str]:
 
 def in_the_schema(h: Hostile) -> list[str]:
     """Functions beside those of the extension, which fit calls better."""
-    x = h.rng.choice(["decode(@ext@.tensor)", "raw_size(bytea)", "find_model(text)", "norm(bigint)", "shape(text)", "import_safetensors(text, text, integer)", "decode(text)"])
+    x = h.rng.choice(["decode(@ext@.tensor)", "raw_size(bytea)", "norm(bigint)", "shape(text)", "import_safetensors(text, text, integer)", "decode(text)"])
     return [f"CREATE FUNCTION @ext@.{x} RETURNS text LANGUAGE sql AS 'SELECT ev.act(NULL)'"]
 
 
