@@ -202,40 +202,48 @@ WATCH = Watch()
 
 
 class Addresses:
-    """Finds addresses of a process in what it has answered: numbers that lie in memory it has mapped."""
+    """Finds addresses of a process in what it has answered: numbers that lie in memory it has mapped, in digits or in bytes.
 
-    NUMBER = re.compile(rb"(?<![\d.])(\d{14,15})(?![\d.])")
-    HEX = re.compile(rb"(?<![0-9a-f])((?:55|56|7f)[0-9a-f]{10})(?![0-9a-f])")
-    LOW, HIGH = 0x550000000000, 0x7FFFFFFFFFFF
+    A program that is not position-independent has its heap at small numbers; of these only those in the heap count."""
+
+    NUMBER = re.compile(rb"(?<![\d.])(\d{8,15})(?![\d.])")
+    HEX = re.compile(rb"(?<![0-9a-f])([0-9a-f]{7,12})(?![0-9a-f])")
+    LOW, HIGH, HEAP = 0x550000000000, 0x7FFFFFFFFFFF, 1 << 24
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def _mapped(self, number: int) -> bool:
+    def _mapped(self) -> list[tuple[int, int]]:
+        """Ranges of memory."""
+        found = []
         for line in pathlib.Path(f"/proc/{self.pid}/maps").read_text().splitlines():
             start, end = (int(x, 16) for x in line.split(" ", 1)[0].split("-"))
-            if start <= number < end:
-                return True
-        return False
+            if start >= self.LOW or line.endswith("[heap]"):
+                found.append((max(start, self.HEAP), end))
+        return found
 
     def within(self, outcome: Outcome, given: str) -> int | None:
         """An address in an outcome that was not in the statement."""
         texts = [v for row in outcome.rows for v in row if v]
         texts += [t.encode() for t in (outcome.message, outcome.detail) if t]
+        candidates: set[int] = set()
         for text in texts:
-            candidates = {int(n) for n in self.NUMBER.findall(text[:20000])}
-            candidates |= {int(n, 16) for n in self.HEX.findall(text[:20000])}
             if text.startswith(b"\\x"):
                 raw = bytes.fromhex(text[2:100_002][: (len(text) - 2) // 2 * 2].decode())
                 at = raw.find(b"\0\0")
                 while at >= 0:
-                    if at >= 6 and raw[at - 1] in (0x55, 0x56, 0x7F):
+                    if at >= 6:
                         candidates.add(struct.unpack("<Q", raw[at - 6 : at + 2])[0])
                     at = raw.find(b"\0\0", at + 1)
+            else:
+                candidates |= {int(n) for n in self.NUMBER.findall(text[:20000])}
+                candidates |= {int(n, 16) for n in self.HEX.findall(text[:200])}
+        candidates = {c for c in candidates if self.HEAP <= c <= self.HIGH and not 1 << 33 <= c < self.LOW}
+        if candidates:
+            mapped = self._mapped()
             for number in candidates:
-                if self.LOW <= number <= self.HIGH and str(number) not in given and f"{number:x}" not in given:
-                    if self._mapped(number):
-                        return number
+                if any(start <= number < end for start, end in mapped) and str(number) not in given and f"{number:x}" not in given:
+                    return number
         return None
 
 
