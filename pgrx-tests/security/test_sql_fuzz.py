@@ -7,6 +7,7 @@ import collections
 import random
 import time
 
+import psycopg
 import pytest
 from campaign import PANIC, Addresses, Arguments, Findings, Session, casts, functions, operators, populate, rate, seed, size
 
@@ -86,6 +87,25 @@ def learned(rng: random.Random, owner) -> Arguments:
     arguments = Arguments(rng, owner, "store", hostile=0.4)
     arguments.learn_chunks(owner, "store")
     return arguments
+
+
+def test_an_explicit_null_is_an_error_of_the_function_s_own(db) -> None:
+    """Line 31: every argument of every function as NULL, the others as they may be."""
+    arguments = Arguments(random.Random(seed()), db, "store", hostile=0)
+    wrong = []
+    for f in functions(db):
+        if f.kind != "f" or f.name in SLOW:
+            continue
+        for at in range(len(f.types)):
+            values = [f"NULL::{t}" if i == at else arguments.value(t, n) for i, (t, n) in enumerate(zip(f.types, f.names, strict=True))]
+            sql = f"SELECT modelstore.{f.name}({', '.join(values)})".replace("@ext@", "modelstore")
+            try:
+                with db.transaction(force_rollback=True):
+                    db.execute(sql.encode())
+            except psycopg.Error as e:
+                if (e.sqlstate or "XX000").startswith("XX"):
+                    wrong.append(f"{f.signature}, argument {at + 1}: {e.sqlstate} {e}")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("kind", ["tensor", "tensor_chunk"])
