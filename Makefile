@@ -4,7 +4,7 @@
 #   PG_CONFIG=path  an installed PostgreSQL instead of a private one
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql url start stop status build install test pytest regress lint bench fuzz docs clean
+.PHONY: help demo psql url start stop status build install test pytest regress lint bench fuzz soak docs clean
 SHELL := bash
 export PG PG_CONFIG MODEL DB
 
@@ -52,6 +52,9 @@ bench: build ## benchmarks of the crates and of the server
 
 fuzz: ## every fuzz target, SECONDS=600 each
 	@SECONDS_PER_TARGET=$(or $(SECONDS),600) scripts/fuzz.sh
+
+soak: build ## the campaigns of pgrx-tests/security at full size, and long turmoils: an hour and a half
+	@scripts/soak.sh $(ARGS)
 
 docs: build ## docs/api.md, from the comments of the installed extension
 	@scripts/docs.sh

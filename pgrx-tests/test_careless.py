@@ -51,7 +51,7 @@ def sqlstate(c: psycopg.Connection, sql: str) -> str:
 M = "modelstore.find_model('m')"
 W = "'embeddings.word_embeddings.weight'"
 
-# Statement and SQLSTATE; the functions of schema modelstore.
+# Statement and SQLSTATE, or those of which one is right; the functions of schema modelstore.
 CASES = [
     # NULL where something is needed
     ("register_model(NULL, '1')", "22004"),
@@ -139,14 +139,15 @@ CASES = [
     ("find_weights_with('')", "22023"),
     # Files
     ("import_safetensors('x', '1', ''::bytea)", "22026"),
-    ("import_safetensors('x', '1', '\\x0000000000000000'::bytea)", "*"),
-    ("import_safetensors('x', '1', 'not a safetensors file'::bytea)", "*"),
+    ("import_safetensors('x', '1', '\\x0000000000000000'::bytea)", "2203C"),
+    # As a length its first bytes are too large; a reader that knows other files by their head may say more.
+    ("import_safetensors('x', '1', 'not a safetensors file'::bytea)", "54000 22026"),
     ("import_safetensors_file('x', '1', '')", "42602"),
     ("import_safetensors_file('x', '1', 'model.safetensors')", "42602"),
     ("import_safetensors_file('x', '1', '/nowhere/model.safetensors')", "58P01"),
     ("import_safetensors_file('x', '1', '/')", "42809"),
     ("import_safetensors_file('x', '1', '/dev/null')", "42809"),
-    ("import_safetensors_file('x', '1', '/etc/passwd/x')", "*"),
+    ("import_safetensors_file('x', '1', '/etc/passwd/x')", "58030 58P01 42809"),
     ("import_safetensors_file('x', '1', '/etc/shadow')", "42501"),
     (f"export_safetensors_file({M}, 'out')", "42602"),
     (f"export_safetensors_file({M}, '/nowhere/out')", "58P01"),
@@ -165,7 +166,7 @@ CASES = [
     (f"get_tensor_slice({M}, {W}, '0:99999999999999999999999999')", "00000"),
     (f"get_tensor_slice({M}, {W}, '99999999999999999999999999')", "2202E"),
     (f"get_tensor_slice({M}, {W}, '::99999999999999999999999999')", "00000"),
-    (f"get_tensor_slice({M}, {W}, repeat('0,', 100000))", "*"),
+    (f"get_tensor_slice({M}, {W}, repeat('0,', 100000))", "54000"),
     (f"embedding({M}, 'token', '{{40}}')", "2202E"),
     (f"embedding({M}, 'token', '{{-1}}')", "2202E"),
     (f"embedding({M}, 'token', '{{}}')", "00000"),
@@ -185,13 +186,13 @@ CASES = [
     ("shape('[1,[2]]')", "22P02"),
     ("shape('')", "22P02"),
     ("shape('nonsense')", "22P02"),
-    ("shape('[1e999999]')", "*"),
+    ("shape('[1e999999]')", "22003"),
     ("shape(('u8:[' || repeat('300', 1) || ']')::modelstore.tensor)", "22003"),
-    ("shape(repeat('[', 100000)::modelstore.tensor)", "*"),
+    ("shape(repeat('[', 100000)::modelstore.tensor)", "54000"),
     ("slice('[1,2]', 'x')", "22023"),
-    ("norm('f8_e8m0:[1]')", "*"),
-    ("decode('\\x00')", "*"),
-    ("codec('\\x')", "*"),
+    ("norm('f8_e8m0:[1]')", "22P02"),
+    ("decode('\\x00')", "22P03"),
+    ("codec('\\x')", "22P03"),
 ]
 
 
@@ -205,11 +206,7 @@ def test_what_a_function_says(call: str, expected: str, careless) -> None:
     if got == "00000":
         # begin_upload and the like have done what they should; away with it.
         careless.execute("DELETE FROM store.uploads")
-    if expected == "*":
-        assert got not in ("00000", "57014")
-        assert not got.startswith("XX")
-    else:
-        assert got == expected
+    assert got in expected.split()
     assert row_counts(careless) == before
 
 
@@ -284,8 +281,8 @@ def test_types_refuse_what_they_cannot_hold(db) -> None:
         ("'{1,2}'::real[]", "22000"),
     ):
         assert sqlstate(db, f"INSERT INTO t VALUES ({value})") == expected, value
-    for modifier in ("f99", "f32,-2", "f32,x", "1,f32", "99999999999999999999"):
-        assert sqlstate(db, f"CREATE TABLE u (v modelstore.tensor({modifier}))") in ("22023", "22003", "42704", "42601")
+    for modifier, expected in (("f99", "42704"), ("f32,-2", "22023"), ("f32,x", "22023"), ("1,f32", "22023"), ("99999999999999999999", "22023")):
+        assert sqlstate(db, f"CREATE TABLE u (v modelstore.tensor({modifier}))") == expected, modifier
     assert sqlstate(db, "SELECT v FROM t ORDER BY v") == "42883"
 
 

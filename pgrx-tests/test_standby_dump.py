@@ -256,11 +256,10 @@ def test_a_store_in_a_schema_with_other_tables(db) -> None:
     assert exported_sha256(db, model) == hashlib.sha256(SMALL).hexdigest()
     db.execute("SELECT modelstore.delete_model(%s)", (model,))
     db.execute("SELECT modelstore.gc()")
-    try:
-        db.execute("SELECT modelstore.drop_store('shared')")
-    except psycopg.errors.DependentObjectsStillExist:
-        pass  # refusing is an answer too; taking them along is not
+    assert db.execute("SELECT modelstore.drop_store('shared')").fetchone() == ("shared",)
     assert db.execute("SELECT x FROM shared.mine").fetchall() == [(1,)]
+    left = "SELECT relname::text FROM pg_class WHERE relnamespace = 'shared'::regnamespace AND relkind IN ('r', 'p', 'v')"
+    assert db.execute(left).fetchall() == [("mine",)]
 
 
 def test_a_store_in_public(db) -> None:
@@ -271,11 +270,12 @@ def test_a_store_in_public(db) -> None:
     model = db.execute(IMPORT, ("m", SMALL)).fetchone()[0]
     assert exported_sha256(db, model) == hashlib.sha256(SMALL).hexdigest()
     assert problems(db) == []
-    try:
-        db.execute("SELECT modelstore.drop_store('public', cascade => true)")
-    except psycopg.errors.DependentObjectsStillExist:
-        pass
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+        db.execute("SELECT modelstore.drop_store('public')")
+    assert exported_sha256(db, model) == hashlib.sha256(SMALL).hexdigest()
+    assert db.execute("SELECT modelstore.drop_store('public', cascade => true)").fetchone() == ("public",)
     assert db.execute("SELECT count(*) FROM public.mine").fetchone() == (0,)
+    assert db.execute("SELECT to_regclass('public.models'), to_regnamespace('public') IS NOT NULL").fetchone() == (None, True)
 
 
 def test_a_table_of_the_same_name_is_in_the_way(db) -> None:

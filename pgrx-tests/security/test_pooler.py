@@ -1,0 +1,188 @@
+"""Behind a transaction pooler (Debian's PgBouncer, one server connection for all clients): what SET does to others, and the
+ways to name a store that do not (line 30 of issue 10, README, docs/security.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from harness import ROOT, script, wait_until
+from models import random_tensor, safetensors_bytes
+
+STORES = ("first_store", "second_store")
+
+
+@pytest.fixture(scope="module")
+def pgbouncer() -> str:
+    """The command."""
+    try:
+        return script("pooler.sh").strip()
+    except RuntimeError as e:
+        pytest.skip(f"no PgBouncer: {str(e).splitlines()[-1]}")
+
+
+@pytest.fixture
+def pooled(pgbouncer: str, server, new_database) -> Iterator[Callable[[str], psycopg.Connection]]:
+    """pooled(user): a client of a pooler that has one server connection for each user; the database has two stores."""
+    database = new_database()
+    with server.connect(autocommit=True) as c:
+        for role in ("pool_one", "pool_two"):
+            c.execute(f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+            c.execute(f"ALTER ROLE {role} RESET ALL; GRANT CREATE ON DATABASE {database} TO {role}")
+    with server.connect(database, autocommit=True) as c:
+        c.execute("CREATE EXTENSION pg_modelstore")
+    with server.connect(database, user="pool_one", autocommit=True) as c:
+        for store in STORES:
+            c.execute("SELECT modelstore.create_store(%s)", (store,))
+            c.execute(f"GRANT USAGE ON SCHEMA {store} TO pool_two; GRANT SELECT ON ALL TABLES IN SCHEMA {store} TO pool_two")
+    directory = tempfile.mkdtemp(prefix="pooler", dir=server.scratch)
+    conf = f"""
+[databases]
+{database} = host={server.socket} port={server.port} dbname={database}
+[pgbouncer]
+listen_addr =
+listen_port = 6432
+unix_socket_dir = {directory}
+auth_type = any
+auth_file = {directory}/users
+pool_mode = transaction
+default_pool_size = 1
+logfile = {directory}/log
+pidfile = {directory}/pid
+"""
+    # auth_type any logs everybody in as the user of [databases]: trust keeps the client's own.
+    conf = conf.replace("auth_type = any", "auth_type = trust")
+    with open(f"{directory}/conf", "w") as file:
+        file.write(conf)
+    with open(f"{directory}/users", "w") as file:
+        file.write('"pool_one" ""\n"pool_two" ""\n')
+    os.chmod(directory, 0o777)
+    process = subprocess.Popen(
+        ["bash", "-c", '. scripts/lib.sh; as_server "$0" "$1"', pgbouncer, f"{directory}/conf"],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    clients: list[psycopg.Connection] = []
+
+    def connect(user: str = "pool_one") -> psycopg.Connection:
+        # A transaction pooler cannot keep statements that a client prepares.
+        client = psycopg.connect(host=directory, port=6432, dbname=database, user=user, autocommit=True, prepare_threshold=None)
+        clients.append(client)
+        return client
+
+    def answers() -> bool:
+        assert process.poll() is None, open(f"{directory}/log").read()
+        try:
+            connect()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    try:
+        wait_until(answers, "the pooler answers", 30)
+        yield connect
+    finally:
+        for client in clients:
+            client.close()
+        process.terminate()
+        process.wait(20)
+        with server.connect(autocommit=True) as c:
+            c.execute("ALTER ROLE pool_one RESET ALL; ALTER ROLE pool_two RESET ALL")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+CURRENT = "SELECT store FROM modelstore.stores() WHERE is_current"
+
+
+def test_set_of_one_client_reaches_another(pooled) -> None:
+    """Why SET is no way to name a store here. When this fails, the pooler has learned better, and the documentation may say so."""
+    one, two = pooled(), pooled()
+    moved = 0
+    for i in range(30):
+        one.execute(f"SET modelstore.store = '{STORES[i % 2]}'")
+        moved += two.execute(CURRENT).fetchone() == (STORES[i % 2],)
+    assert moved == 30
+
+
+def test_set_local_stays_within_its_transaction(pooled) -> None:
+    one, two = pooled(), pooled()
+    data = safetensors_bytes({"w": random_tensor(1, 200, 100)})
+    for i in range(30):
+        mine = STORES[i % 2]
+        with one.transaction():
+            if i % 3:
+                one.execute(f"SET LOCAL modelstore.store = '{mine}'")
+            else:
+                one.execute("SELECT set_config('modelstore.store', %s, true)", (mine,))
+            assert one.execute(CURRENT).fetchone() == (mine,)
+            (model,) = one.execute("SELECT model_id FROM modelstore.import_safetensors('m', %s, %b::bytea)", (str(i), data)).fetchone()
+        assert two.execute(CURRENT).fetchone() is None
+        with pytest.raises(psycopg.errors.InvalidSchemaName):
+            two.execute("SELECT modelstore.find_model('m')")
+        with two.transaction():
+            two.execute(f"SET LOCAL modelstore.store = '{mine}'")
+            parts = two.execute("SELECT modelstore.export_safetensors(%s)", (model,), binary=True).fetchall()
+        assert hashlib.sha256(b"".join(p for (p,) in parts)).digest() == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize("whose", ["ALTER ROLE {role} SET", "ALTER ROLE {role} IN DATABASE {database} SET", "ALTER DATABASE {database} SET"])
+def test_a_role_or_a_database_has_its_store(whose: str, server, pooled) -> None:
+    database = pooled().info.dbname
+    with server.connect(database, autocommit=True) as c:
+        c.execute(whose.format(role="pool_one", database=database) + f" modelstore.store = '{STORES[0]}'")
+        if not whose.startswith("ALTER DATABASE"):
+            c.execute(whose.format(role="pool_two", database=database) + f" modelstore.store = '{STORES[1]}'")
+        # Server connections that the pooler has already are of before.
+        c.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'pool\\_%'")
+    one, two = pooled("pool_one"), pooled("pool_two")
+    for _ in range(10):
+        assert one.execute(CURRENT).fetchone() == (STORES[0],)
+        assert two.execute(CURRENT).fetchone() == (STORES[0 if whose.startswith("ALTER DATABASE") else 1],)
+
+
+def test_a_role_gives_itself_a_store(pooled, server) -> None:
+    """Without superuser: the library must be loaded for PostgreSQL to know the setting, which any of its functions does."""
+    one = pooled()
+    database = one.info.dbname
+    with one.transaction():
+        one.execute("SELECT * FROM modelstore.stores()")
+        one.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET modelstore.store = '{STORES[1]}'")
+    with server.connect(database, autocommit=True) as c:
+        c.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pool_one'")
+    assert pooled().execute(CURRENT).fetchone() == (STORES[1],)
+
+
+def test_an_upload_is_spread_over_transactions(pooled) -> None:
+    """Nothing but the setting ties a client to its session: an upload goes on through whichever connection there is."""
+    one, two = pooled(), pooled("pool_one")
+    data = safetensors_bytes({"w": random_tensor(2, 300, 100)})
+    use = f"SELECT set_config('modelstore.store', '{STORES[0]}', true)"
+    with one.transaction():
+        one.execute(use)
+        (upload,) = one.execute("SELECT modelstore.begin_upload()").fetchone()
+    for at in range(0, len(data), 40_000):
+        client = (one, two)[at // 40_000 % 2]
+        with client.transaction():
+            client.execute(use)
+            client.execute("SELECT modelstore.append_upload(%s, %b)", (upload, data[at : at + 40_000]))
+    with two.transaction():
+        two.execute(use)
+        (model,) = two.execute("SELECT model_id FROM modelstore.finish_upload(%s, 'u', '1')", (upload,)).fetchone()
+        parts = two.execute("SELECT modelstore.export_safetensors(%s)", (model,), binary=True).fetchall()
+    assert b"".join(p for (p,) in parts) == data
+
+
+def test_no_warnings_behind_a_pooler(pooled) -> None:
+    one = pooled()
+    notices: list[str] = []
+    one.add_notice_handler(lambda d: notices.append(f"{d.severity} {d.message_primary}"))
+    with one.transaction():
+        one.execute(f"SET LOCAL modelstore.store = '{STORES[0]}'")
+        one.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea)", (safetensors_bytes({"w": random_tensor(1, 9)}),))
+        one.execute("SELECT * FROM modelstore.gc()")
+    assert [n for n in notices if n.startswith("WARNING")] == []
