@@ -52,7 +52,7 @@ FROM_MODEL = """
 def test_equal_weights_are_equal_however_they_came(db, model) -> None:
     made = [checkpoint(db, model, FILE, 1, optimizer=OPTIMIZER).checkpoint_id]
     oids = large_object(db, FILE), large_object(db, OPTIMIZER)
-    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL, 2, NULL, %s::oid, %s::oid)"
+    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint_large_object(%s, NULL, 2, NULL, %s::oid, %s::oid)"
     made += db.execute(query, (model, *oids)).fetchone()
     uploads = upload(db, FILE), upload(db, OPTIMIZER)
     query = "SELECT checkpoint_id FROM modelstore.create_checkpoint_upload(%s, NULL, 3, NULL, %s, %s)"

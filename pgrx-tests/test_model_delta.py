@@ -134,7 +134,7 @@ def test_from_a_large_object(db) -> None:
     files = [safetensors_bytes({"w": random_tensor(i, 50, 50)}) for i in range(2)]
     base, target = import_model(db, files[0]).model_id, import_model(db, files[1], version="2").model_id
     oid = db.execute("SELECT lo_from_bytea(0, %b)", (publish(db, base, target),)).fetchone()[0]
-    applied = db.execute("SELECT model_id FROM modelstore.apply_delta(%s, %s::oid, '3')", (base, oid)).fetchone()
+    applied = db.execute("SELECT model_id FROM modelstore.apply_delta_large_object(%s, %s::oid, '3')", (base, oid)).fetchone()
     assert export_model(db, applied[0]) == files[1]
 
 

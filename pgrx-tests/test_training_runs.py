@@ -147,7 +147,7 @@ def test_a_parent_that_is_named(db, model) -> None:
     value = "modelstore.get_tensor(r.m, 'w')"
     (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, 'r')", (one,)).fetchone()
     db.execute(tensors.format(value.replace("r.m", f"'{restored}'")), (model, two))
-    db.execute("SELECT modelstore.create_checkpoint(%s, NULL, 5, NULL, lo_from_bytea(0, %b::bytea), parent_checkpoint_id => %s)", (model, weights(5), two))
+    db.execute("SELECT modelstore.create_checkpoint_large_object(%s, NULL, 5, NULL, lo_from_bytea(0, %b::bytea), parent_checkpoint_id => %s)", (model, weights(5), two))
     found = db.execute("SELECT step, parent_checkpoint_id FROM store.model_checkpoints WHERE step > 3 ORDER BY step").fetchall()
     assert found == [(4, two), (5, two)]
     assert problems(db) == []

@@ -30,9 +30,9 @@ TOPICS = {
     "Maintenance": "verify_model verify_store space_report gc",
     "Training": "start_training find_or_start_training finish_training reopen_training delete_training log_metrics log_metric drop_metrics metric_plot metric_plots sparkline "
     "plan_gradient_checkpoints set_gradient_checkpoints",
-    "Checkpoints": "create_checkpoint create_checkpoint_tensors create_checkpoint_upload get_latest_checkpoint get_best_checkpoint checkpoint_state checkpoint_weights_at "
+    "Checkpoints": "create_checkpoint create_checkpoint_large_object create_checkpoint_tensors create_checkpoint_upload get_latest_checkpoint get_best_checkpoint checkpoint_state checkpoint_weights_at "
     "put_optimizer_state get_optimizer_state diff_checkpoints verify_checkpoint restore_checkpoint export_checkpoint "
-    "delete_checkpoint prune_checkpoints publish_delta apply_delta",
+    "delete_checkpoint prune_checkpoints publish_delta apply_delta apply_delta_large_object",
     "Atoms": "ingest ingest_large_object ingest_many reconstruct reconstruct_parts release atoms_gc verify_atoms set_atom_meta secure_atoms refresh_spatial_summary",
     "Places of atoms": "nearest within_box within_radius find_path atom_key atom_point atom_place enable_postgis",
     "Hilbert curves": "hilbert_encode hilbert_decode hilbert_ranges",

@@ -117,6 +117,7 @@ COMMENT ON OPERATOR FAMILY tensor_hash_ops USING hash IS 'Hashing of tensors by 
 COMMENT ON CAST (tensor AS tensor) IS 'Enforces the type modifier, such as tensor(f32,768), on assignment. 22000 when dtype or shape is another.';
 COMMENT ON CAST (real[] AS tensor) IS 'An f32 tensor with the dimensions of the array; the empty array is of shape (0). 22004 for an array with a NULL.';
 COMMENT ON CAST (double precision[] AS tensor) IS 'An f64 tensor with the dimensions of the array. 22004 for an array with a NULL.';
+COMMENT ON CAST (numeric[] AS tensor) IS 'A tensor with the dimensions of the array, of the dtype that the type modifier names, or f64; each number is rounded once. 22004 for an array with a NULL, 22003 for a number that an integer dtype does not have.';
 COMMENT ON CAST (integer[] AS tensor) IS 'An i32 tensor with the dimensions of the array. 22004 for an array with a NULL.';
 COMMENT ON CAST (bigint[] AS tensor) IS 'An i64 tensor with the dimensions of the array. 22004 for an array with a NULL.';
 COMMENT ON CAST (jsonb AS tensor) IS 'Nested lists of numbers as f32, or an object with "dtype", "shape" and "data". 22P02 for anything else.';
@@ -185,7 +186,7 @@ COMMENT ON FUNCTION metric_plot(uuid, text, boolean, integer, integer) IS 'One m
 COMMENT ON FUNCTION metric_plots(uuid[], text[], boolean, integer, integer) IS 'Metrics of several runs in one SVG document, a line for each run and metric, with a legend.';
 COMMENT ON FUNCTION sparkline(double precision[], integer) IS 'Numbers as a line of block characters, at most width of them: means of equal shares. NaN and NULL are blanks.';
 COMMENT ON FUNCTION create_checkpoint(uuid, uuid, bigint, double precision, bytea, bytea, jsonb, bytea, jsonb, jsonb, text[], uuid) IS 'Stores a checkpoint of a model: weights and optimizer state as safetensors bytes, the latter named parameter.state, with metrics, state of random numbers, parameter groups and metadata. Unchanged tensors take no bytes, changed ones are stored as differences to the checkpoint before where that is smaller. metrics follow the rules of log_metrics. checks overrides modelstore.checkpoint_checks; a checkpoint that fails one is refused with 23514. parent_checkpoint_id is the checkpoint it continues, of any run: by default the run''s own last or, for its first, the one the run was resumed from. Returns the number of elements of its weights, tied ones once, as parameters. 55000 for a run that has ended. Notifies the channel modelstore_checkpoint unless modelstore.notify is off. Checkpoints of one model are made one after the other.';
-COMMENT ON FUNCTION create_checkpoint(uuid, uuid, bigint, double precision, oid, oid, jsonb, bytea, jsonb, jsonb, text[], uuid) IS 'The same from large objects.';
+COMMENT ON FUNCTION create_checkpoint_large_object(uuid, uuid, bigint, double precision, oid, oid, jsonb, bytea, jsonb, jsonb, text[], uuid) IS 'The same from large objects.';
 COMMENT ON FUNCTION create_checkpoint_tensors(uuid, uuid, bigint, double precision, text[], tensor[], text[], tensor[], jsonb, bytea, jsonb, jsonb, text[], uuid) IS 'The same from names and tensors, as array_agg makes them.';
 COMMENT ON FUNCTION create_checkpoint_upload(uuid, uuid, bigint, double precision, uuid, uuid, jsonb, bytea, jsonb, jsonb, text[], uuid) IS 'The same from uploads, which are forgotten then.';
 COMMENT ON FUNCTION put_optimizer_state(uuid, text, text, tensor) IS 'Adds one tensor of the optimizer to a checkpoint and returns the key of the tensor. 23505 when the checkpoint has it already.';
@@ -204,7 +205,7 @@ COMMENT ON FUNCTION plan_gradient_checkpoints(uuid, bigint, integer, integer, in
 COMMENT ON FUNCTION set_gradient_checkpoints(uuid, bigint, integer, integer, integer) IS 'Records that plan for a run in gradient_checkpoints, in place of the one it had, and returns how many layers it has.';
 COMMENT ON FUNCTION publish_delta(uuid, uuid) IS 'What leads from one model or checkpoint to another, in parts that together are one file (docs/formats.md): unchanged weights by their hash, changed ones as encoded differences. Stream it with COPY or a cursor. 55000 when the target has not just one safetensors file.';
 COMMENT ON FUNCTION apply_delta(uuid, bytea, text, text) IS 'Makes the model that a delta leads to from the model or checkpoint it was published from, under its own name and version unless given, and returns what an import returns. 55000 when the base has other weights; the file it makes is checked against its BLAKE3 hash.';
-COMMENT ON FUNCTION apply_delta(uuid, oid, text, text) IS 'The same from a large object.';
+COMMENT ON FUNCTION apply_delta_large_object(uuid, oid, text, text) IS 'The same from a large object.';
 
 -- Hilbert curves
 COMMENT ON FUNCTION hilbert_encode(bigint, bigint, integer) IS 'The code of cell (x, y) on the Hilbert curve of an order, 1 to 31, which fills a grid of 2^order by 2^order cells: 0 to 4^order - 1. Cells of successive codes are neighbours. At order 1 the curve goes through (0,0), (0,1), (1,1), (1,0); at every order it begins at (0,0) and ends at (2^order - 1, 0). 22003 for a cell that is not of the grid.';

@@ -66,7 +66,7 @@ pub fn read(store: &Store, wanted: &[(Key, ChunkHash)], out: &mut Vec<u8>) -> Re
         &keys(wanted.iter().map(|(key, _)| *key)),
         |row| {
             let mut bytes = Vec::new();
-            row.append_bytes(2, &mut bytes)?;
+            row.append_chunk(2, &mut bytes)?;
             encoded[row.get::<i64>(1)? as usize - 1] = Some(bytes);
             Ok(())
         },

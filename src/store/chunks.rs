@@ -197,7 +197,7 @@ impl<'a> SpiChunks<'a> {
             |row| {
                 let (mut hash, mut encoded) = (Vec::new(), Vec::new());
                 row.append_bytes(1, &mut hash)?;
-                row.append_bytes(2, &mut encoded)?;
+                row.append_chunk(2, &mut encoded)?;
                 found.insert(ChunkHash::from_slice(&hash)?, encoded);
                 Ok(())
             },
@@ -285,10 +285,7 @@ fn fetch_one(store: &Store, hash: &ChunkHash, mut buffer: Vec<u8>) -> Result<Opt
         &[bytes(hash.as_bytes())],
         |row| {
             buffer.clear();
-            if let Some(chunk) = row.chunk(1)? {
-                buffer.extend_from_slice(chunk.whole().bytes());
-                found = true;
-            }
+            found = row.append_chunk(1, &mut buffer)?;
             Ok(())
         },
     )?;

@@ -68,6 +68,15 @@ impl<'a> Row<'a> {
         Ok(datum.map(|datum| unsafe { Toasted::from_datum(datum.0) }))
     }
 
+    /// The same for a chunk.
+    pub fn append_chunk(&self, n: usize, out: &mut Vec<u8>) -> Result<bool> {
+        let Some(chunk) = self.chunk(n)? else {
+            return Ok(false);
+        };
+        out.extend_from_slice(chunk.whole().bytes());
+        Ok(true)
+    }
+
     /// The elements of a bigint[] in column `n`, which has no NULLs; `None` when it is NULL.
     #[allow(unsafe_code)]
     pub fn bigints(&self, n: usize) -> Result<Option<Vec<i64>>> {

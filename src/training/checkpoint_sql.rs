@@ -95,7 +95,7 @@ fn create_checkpoint_bytea(
     })())
 }
 
-#[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn create_checkpoint_large_object(

@@ -58,7 +58,7 @@ fn apply_delta_bytea(
     })())
 }
 
-#[pg_extern(name = "apply_delta", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn apply_delta_large_object(
     base_id: Option<SqlUuid>,

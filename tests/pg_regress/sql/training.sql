@@ -81,7 +81,7 @@ SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes FROM create_chec
 SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes
 FROM create_checkpoint(:m, :r, 20, 1, one('w', '[[1,2],[3,5]]'), one('w.exp_avg', '[[0,0],[0,0.5]]'), '{"loss": 1}', '\x00ff', '[{"lr": 1e-4}]', '{"note": "x"}');
 SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_tensors(:m, :r, 30, 1.5, ARRAY['w'], ARRAY['[[1,2],[3,5]]'::tensor], metrics => '{"loss": "NaN"}');
-SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint(:m, NULL, 30, NULL, lo_from_bytea(0, one('w', '[[1,2],[3,4]]')));
+SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_large_object(:m, NULL, 30, NULL, lo_from_bytea(0, one('w', '[[1,2],[3,4]]')));
 SELECT step, epoch, metrics, rng_state, param_groups, metadata, session_id IS NOT NULL AS in_run, pinned, content_hash FROM store.model_checkpoints ORDER BY sequence;
 CREATE FUNCTION cp(bigint) RETURNS uuid LANGUAGE sql AS $$ SELECT checkpoint_id FROM store.model_checkpoints WHERE step = $1 ORDER BY sequence LIMIT 1 $$;
 SELECT get_latest_checkpoint(:m) = cp(30) AS latest, get_best_checkpoint(:m) = cp(20) AS best, get_best_checkpoint(:m, 'loss', 'max') = cp(10) AS worst,
