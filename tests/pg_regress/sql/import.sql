@@ -63,7 +63,10 @@ SELECT import_safetensors('bad', '1', st('{"a\u0000":{"dtype":"I8","shape":[1],"
 SELECT import_safetensors('bad', '1', st('{"' || repeat('n', 1025) || '":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x01'));
 SELECT import_safetensors_large_object('bad', '1', 4294967295);
 SELECT import_safetensors_file('bad', '1', 'relative.safetensors');
+-- DETAIL names the server's user.
+\set VERBOSITY sqlstate
 SELECT import_safetensors_file('bad', '1', '/no/such/file');
+\set VERBOSITY verbose
 SELECT count(*) FROM store.models WHERE model_name = 'bad';
 
 -- several files
