@@ -223,6 +223,15 @@ pub fn own_salt(store: &Store) -> Result<Option<Salt>> {
 /// The salts that this role sees, by role, and whether they are all.
 pub fn salts(store: &Store) -> Result<(std::collections::HashMap<String, Salt>, bool)> {
     let mut salts = std::collections::HashMap::new();
+    // Who may read atoms need not have rights on what is empty until roles are kept apart.
+    let readable = store.row(
+        "SELECT has_table_privilege($1, 'SELECT')",
+        &[store.relation_oid("atom_salts").into()],
+        |row| row.get::<bool>(1),
+    )?;
+    if readable != Some(true) {
+        return Ok((salts, false));
+    }
     store.query(
         "SELECT created_by, salt FROM @store@.atom_salts",
         &[],
