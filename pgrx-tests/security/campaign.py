@@ -204,10 +204,11 @@ WATCH = Watch()
 class Addresses:
     """Finds addresses of a process in what it has answered: numbers that lie in memory it has mapped, in digits or in bytes.
 
-    A program that is not position-independent has its heap at small numbers; of these only those in the heap count."""
+    A program that is not position-independent has its heap at small numbers; of these only those in the heap count, and not in bytes,
+    where any four may look like one."""
 
     NUMBER = re.compile(rb"(?<![\d.])(\d{8,15})(?![\d.])")
-    HEX = re.compile(rb"(?<![0-9a-f])([0-9a-f]{7,12})(?![0-9a-f])")
+    HEX = re.compile(rb"^(?=.*[0-9])(?:0x)?([0-9a-f]{7,12})$|0x([0-9a-f]{7,12})\b")
     LOW, HIGH, HEAP = 0x550000000000, 0x7FFFFFFFFFFF, 1 << 24
 
     def __init__(self, pid: int) -> None:
@@ -233,11 +234,12 @@ class Addresses:
                 at = raw.find(b"\0\0")
                 while at >= 0:
                     if at >= 6:
-                        candidates.add(struct.unpack("<Q", raw[at - 6 : at + 2])[0])
+                        number = struct.unpack("<Q", raw[at - 6 : at + 2])[0]
+                        candidates |= {number} if number >= self.LOW else set()
                     at = raw.find(b"\0\0", at + 1)
             else:
                 candidates |= {int(n) for n in self.NUMBER.findall(text[:20000])}
-                candidates |= {int(n, 16) for n in self.HEX.findall(text[:200])}
+                candidates |= {int(a or b, 16) for a, b in self.HEX.findall(text[:200])}
         candidates = {c for c in candidates if self.HEAP <= c <= self.HIGH and not 1 << 33 <= c < self.LOW}
         if candidates:
             mapped = self._mapped()

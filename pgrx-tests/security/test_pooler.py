@@ -3,9 +3,11 @@ ways to name a store that do not (line 30 of issue 10, README, docs/security.md)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,7 +43,7 @@ def pooled(pgbouncer: str, server, new_database) -> Iterator[Callable[[str], psy
         for store in STORES:
             c.execute("SELECT modelstore.create_store(%s)", (store,))
             c.execute(f"GRANT USAGE ON SCHEMA {store} TO pool_two; GRANT SELECT ON ALL TABLES IN SCHEMA {store} TO pool_two")
-    directory = tempfile.mkdtemp(prefix="pooler", dir=server.scratch)
+    directory = tempfile.mkdtemp(prefix="pooler")  # a socket's path may have 107 bytes at most
     conf = f"""
 [databases]
 {database} = host={server.socket} port={server.port} dbname={database}
@@ -49,15 +51,13 @@ def pooled(pgbouncer: str, server, new_database) -> Iterator[Callable[[str], psy
 listen_addr =
 listen_port = 6432
 unix_socket_dir = {directory}
-auth_type = any
+auth_type = trust
 auth_file = {directory}/users
 pool_mode = transaction
 default_pool_size = 1
 logfile = {directory}/log
 pidfile = {directory}/pid
 """
-    # auth_type any logs everybody in as the user of [databases]: trust keeps the client's own.
-    conf = conf.replace("auth_type = any", "auth_type = trust")
     with open(f"{directory}/conf", "w") as file:
         file.write(conf)
     with open(f"{directory}/users", "w") as file:
@@ -89,7 +89,8 @@ pidfile = {directory}/pid
     finally:
         for client in clients:
             client.close()
-        process.terminate()
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(open(f"{directory}/pid").read()), signal.SIGTERM)
         process.wait(20)
         with server.connect(autocommit=True) as c:
             c.execute("ALTER ROLE pool_one RESET ALL; ALTER ROLE pool_two RESET ALL")

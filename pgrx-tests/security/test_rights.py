@@ -133,6 +133,28 @@ def test_code_of_a_store_s_owner_does_not_run_as_its_visitors(who: str, place, a
     assert not found, f"code of the attacker ran as somebody else: {found}"
 
 
+def test_an_owner_may_be_trusted(place, attacker, connect) -> None:
+    """docs/security.md: the error says how, and the setting holds for the session that has it."""
+    attacker.execute("GRANT USAGE ON SCHEMA ms TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA ms TO PUBLIC")
+    attacker.execute("CREATE TRIGGER t BEFORE INSERT ON ms.models FOR EACH ROW EXECUTE FUNCTION trap.g()")
+    # The owner's own session is not asked.
+    attacker.execute("SELECT modelstore.register_model('mine', '1')")
+    c = connect(dbname=place, user=PLAIN, options="-c modelstore.store=ms")
+    for trusted in (False, True, False):
+        c.execute("SELECT * FROM modelstore.stores()")
+        c.execute(f"SET modelstore.trust_store_owner = {trusted}")
+        with ran_as(c) as seen:
+            try:
+                c.execute("SELECT modelstore.register_model('new', '1')")
+                assert trusted
+            except psycopg.Error as e:
+                assert not trusted, e
+                assert e.sqlstate in ("42501", "55000")
+                assert "models" in str(e)
+                assert "trust_store_owner" in f"{e.diag.message_detail} {e.diag.message_hint}"
+        assert seen == ({PLAIN} if trusted else set())
+
+
 def test_gc_does_not_run_code_of_those_who_refer_to_the_store(place, owner, attacker, connect) -> None:
     """Line 10, gc_escalation_rls.sql: a policy that logs, and one that hides the row for ever."""
     owner.execute(f"GRANT USAGE ON SCHEMA store TO {ATTACKER}; GRANT SELECT, REFERENCES ON ALL TABLES IN SCHEMA store TO {ATTACKER}")
