@@ -223,8 +223,9 @@ class Addresses:
                 found.append((max(start, self.HEAP), end))
         return found
 
-    def within(self, outcome: Outcome, given: str) -> int | None:
-        """An address in an outcome that was not in the statement."""
+    def within(self, outcome: Outcome, given: str, heap: bool = True) -> int | None:
+        """An address in an outcome that was not in the statement. Without `heap`, for what gives any numbers such as hashes, only those that
+        are too large for these."""
         texts = [v for row in outcome.rows for v in row if v]
         texts += [t.encode() for t in (outcome.message, outcome.detail) if t]
         candidates: set[int] = set()
@@ -240,7 +241,7 @@ class Addresses:
             else:
                 candidates |= {int(n) for n in self.NUMBER.findall(text[:20000])}
                 candidates |= {int(a or b, 16) for a, b in self.HEX.findall(text[:200])}
-        candidates = {c for c in candidates if self.HEAP <= c <= self.HIGH and not 1 << 33 <= c < self.LOW}
+        candidates = {c for c in candidates if (self.HEAP if heap else self.LOW) <= c <= self.HIGH and not 1 << 33 <= c < self.LOW}
         if candidates:
             mapped = self._mapped()
             for number in candidates:

@@ -182,7 +182,7 @@ def look_alike(h: Hostile) -> list[str]:
     old = h.fresh()
     columns = h.columns(table)
     declared = ", ".join(f"{ident(n)} {k}" for n, k, _ in columns)
-    trap = h.rng.choice(["", "", "WHERE ev.yes()", "WHERE ev.yes() LIMIT 100", ", generate_series(1, 3000) WHERE ev.yes()"])
+    trap = h.rng.choice(["", "", "WHERE ev.yes()", "WHERE ev.yes() LIMIT 100", ", generate_series(1, 60) WHERE ev.yes()"])
     selected = ", ".join(f"({e})::{k} AS {ident(n)}" for n, k, e in columns)
     if h.rng.random() < 0.25:
         n, k, _ = h.rng.choice(columns)
@@ -441,7 +441,7 @@ def mode(h: Hostile) -> list[str]:
     dropped = h.rng.choice([f"DROP TABLE @s@.{ident(h.table())} CASCADE", f"ALTER TABLE @s@.{ident(h.table())} RENAME TO {h.fresh()}", "DROP SCHEMA @s@ CASCADE",
                             f"TRUNCATE @s@.{ident(h.table())} CASCADE", *change_type(h)[-1:]])  # fmt: skip
     return [
-        f"SELECT set_config('evil.mode', {quote(h.rng.choice(MODES))}, true), set_config('evil.when', '{h.rng.choice([0, 0, 1, 5, 50, 1500])}', true),"
+        f"SELECT set_config('evil.mode', {quote(h.rng.choice(MODES))}, true), set_config('evil.when', '{h.rng.choice([0, 0, 1, 5, 50, 500])}', true),"
         f" set_config('evil.call', {quote('SELECT * FROM ' + h.calls())}, true), set_config('evil.drop', {quote(dropped)}, true)"
     ]
 

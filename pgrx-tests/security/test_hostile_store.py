@@ -245,7 +245,7 @@ class Round:
         if outcome.sqlstate == "XX000" or PANIC.search(outcome.text):
             c.findings.add("internal", f"{name}: {outcome.message[:80]}", outcome.text[:1500], where, script)
         begun = time.monotonic()
-        if (address := Addresses(session.pid).within(outcome, sql)) is not None:
+        if (address := Addresses(session.pid).within(outcome, sql, self.current is None or self.current.of_store)) is not None:
             c.findings.add("address", name, f"{address:#x} in {str(outcome.rows)[:300]} {outcome.text[:300]}", where, script)
         c.slow["addresses"] += time.monotonic() - begun
         for ran, is_super in session.ran:

@@ -71,7 +71,7 @@ def test_hostile_arguments(server, new_database, connect) -> None:
             findings.add("hang", key, outcome.text, where, [sql])
         if outcome.sqlstate.startswith("XX") or PANIC.search(outcome.text):
             findings.add("internal", f"{key}: {outcome.message[:80]}", outcome.text[:2000], where, [sql])
-        if (address := addresses.within(outcome, sql)) is not None:
+        if (address := addresses.within(outcome, sql, f is not None and f.of_store)) is not None:
             findings.add("address", key, hex(address), where, [sql])
         if findings.enough:
             break
