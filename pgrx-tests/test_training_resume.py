@@ -118,7 +118,7 @@ class Run:
             if self.killed < kills:
                 time.sleep(generator.uniform(0.02, 0.6))
                 os.kill(process.pid, signal.SIGKILL)
-            _, error = process.communicate(timeout=120)
+            _, error = process.communicate(timeout=600)
             if process.returncode == -signal.SIGKILL:
                 self.killed += 1
                 continue
@@ -143,7 +143,7 @@ def all_at_once(*runs: Run, kills: int) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(600)
         assert not thread.is_alive(), "a run hangs"
     for run in runs:
         assert run.errors == [], run.errors
