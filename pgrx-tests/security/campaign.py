@@ -207,8 +207,10 @@ class Addresses:
     A program that is not position-independent has its heap at small numbers; of these only those in the heap count, and not in bytes,
     where any four may look like one."""
 
-    NUMBER = re.compile(rb"(?<![\d.])(\d{8,15})(?![\d.])")
+    # Neither a part of a word or a UUID nor of a fraction.
+    NUMBER = re.compile(rb"(?<![\w.-])(\d{8,15})(?![\w.-])")
     HEX = re.compile(rb"^(?=.*[0-9])(?:0x)?([0-9a-f]{7,12})$|0x([0-9a-f]{7,12})\b")
+    KNOWN = {0x3FFFFFFB, 0x3FFFFFFF, 0x7FFFFFFF}  # the longest bytea, limits of memory
     LOW, HIGH, HEAP = 0x550000000000, 0x7FFFFFFFFFFF, 1 << 24
 
     def __init__(self, pid: int) -> None:
@@ -239,7 +241,7 @@ class Addresses:
                         candidates |= {number} if number >= self.LOW else set()
                     at = raw.find(b"\0\0", at + 1)
             else:
-                candidates |= {int(n) for n in self.NUMBER.findall(text[:20000])}
+                candidates |= {int(n) for n in self.NUMBER.findall(text[:20000]) if int(n) % 100_000 and int(n) not in self.KNOWN}
                 candidates |= {int(a or b, 16) for a, b in self.HEX.findall(text[:200])}
         candidates = {c for c in candidates if (self.HEAP if heap else self.LOW) <= c <= self.HIGH and not 1 << 33 <= c < self.LOW}
         if candidates:

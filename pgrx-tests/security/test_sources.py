@@ -27,7 +27,7 @@ def test_a_source_that_changes_between_two_passes(source: str, server, db, conne
     path = server.scratch / "two-pass.safetensors"
     if source == "large object":
         (oid,) = db.execute("SELECT lo_from_bytea(0, %b)", (data,)).fetchone()
-        sql, argument = "SELECT model_id FROM modelstore.import_safetensors('m', 'raced', %s::oid)", oid
+        sql, argument = "SELECT model_id FROM modelstore.import_safetensors_large_object('m', 'raced', %s::oid)", oid
     else:
         path.write_bytes(data)
         path.chmod(0o644)

@@ -150,7 +150,7 @@ impl Open {
             let columns = pgrx::PgTupleDesc::from_pg_copy(relation.rd_att);
             let is_plain_btree = (*relation.rd_rel).relam == pg_sys::BTREE_AM_OID
                 && row.indnkeyatts == 1
-                && *relation.rd_opfamily == pg_sys::Oid::from(pg_sys::INTEGER_BTREE_FAM_OID)
+                && *relation.rd_opfamily == pg_sys::INTEGER_BTREE_FAM_OID
                 && *relation.rd_opcintype == pg_sys::INT8OID
                 && *relation.rd_indoption == 0;
             is_plain_btree
@@ -228,7 +228,7 @@ impl Open {
         // SAFETY: an open relation has its row of pg_class.
         let row = unsafe { &*(*self.0).rd_rel };
         row.relkind as u8 == pg_sys::RELKIND_RELATION
-            && row.relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
+            && row.relam == pg_sys::HEAP_TABLE_AM_OID
             && row.relpersistence as u8 != pg_sys::RELPERSISTENCE_TEMP
     }
 }

@@ -162,7 +162,7 @@ impl<'a> PartialReader<'a> {
         let fetch = plan.fetch();
         let fetched = chunk.slice(fetch.start, fetch.len());
         let mut out = Vec::new();
-        let mut decoder = DECODER.take().unwrap_or_else(Decoder::new);
+        let mut decoder = DECODER.take().unwrap_or_default();
         let decoded = decoder.decode_range(&plan, fetched.bytes(), &mut out);
         DECODER.set(Some(decoder));
         decoded.map_err(corrupt)?;
