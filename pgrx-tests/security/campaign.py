@@ -207,7 +207,7 @@ class Addresses:
     A program that is not position-independent has its heap at small numbers; of these only those in the heap count, and not in bytes,
     where any four may look like one."""
 
-    NUMBER = re.compile(rb"(?<![\d.])(\d{8,15})(?![\d.])")
+    NUMBER = re.compile(rb"(?<![\w.-])(\d{8,15})(?![\w.-])")
     HEX = re.compile(rb"^(?=.*[0-9])(?:0x)?([0-9a-f]{7,12})$|0x([0-9a-f]{7,12})\b")
     LOW, HIGH, HEAP = 0x550000000000, 0x7FFFFFFFFFFF, 1 << 24
 
