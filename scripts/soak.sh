@@ -27,7 +27,7 @@ campaign() {
   for ((i = 0; i < times; i++)); do
     CAMPAIGN_SEED=$((CAMPAIGN_SEED + i)) scripts/pytest.sh "$@" -s >>"$log" 2>&1 || code=$?
   done
-  grep -E '^(seed |outcomes: |killed )|^[a-z ]+: \{' "$log" >&2 || true
+  grep -oE '(seed [0-9]+: .* calls |outcomes: |killed \{|read committed: |repeatable read: |serializable: ).*' "$log" | cut -c 1-300 >&2 || true
   if [ "$code" = 0 ]; then
     say "$name: passed ($((SECONDS - start)) s)"
   else
