@@ -5,7 +5,9 @@ use crate::settings;
 use crate::store::Store;
 use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::state_dict::StateDict;
-use modelstore_formats::architecture::{SharedWeight, is_mask, parameter_count, tied};
+use modelstore_formats::architecture::{
+    SharedWeight, is_mask, is_trainable, parameter_count, tied,
+};
 use modelstore_formats::safetensors::Header;
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
@@ -172,7 +174,7 @@ pub fn check_shapes(store: &Store, before: StateDict, header: &Header) -> Result
 pub struct Parameters {
     /// All of them, as `v_model_architecture` counts.
     pub all: u64,
-    /// Those that can be learnt: of floating point, and no mask.
+    /// Those that can be learnt: of floating point, neither a buffer nor a mask.
     learnable: u64,
     /// How many the model's config says there are.
     expected: Option<u64>,
@@ -189,7 +191,7 @@ pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameter
         .flatten();
     let weights = store.rows(
         &of.sql(
-            "SELECT w.weight_name, t.tensor_id, cardinality(t.shape), t.element_count, t.dtype ~ '^(bf|f)[0-9]'
+            "SELECT w.weight_name, t.tensor_id, cardinality(t.shape), t.element_count, t.dtype, t.shape
              FROM @weights@ w JOIN @store@.tensor_metadata t USING (tensor_id)
              WHERE w.@owner@ = $1 ORDER BY w.weight_name COLLATE \"C\"",
         ),
@@ -200,7 +202,8 @@ pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameter
                 row.get::<SqlUuid>(2)?,
                 row.get::<i32>(3)?,
                 row.get::<i64>(4)?,
-                row.get::<bool>(5)?,
+                DType::from_name(&row.get::<String>(5)?)?,
+                row.bigints(6)?.unwrap_or_default(),
             ))
         },
     )?;
@@ -228,13 +231,14 @@ pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameter
         learnable: 0,
         expected: config.as_ref().and_then(parameter_count),
     };
-    for ((name, _, _, elements, is_float), earlier) in
+    for ((name, _, _, elements, dtype, dims), earlier) in
         weights.iter().zip(tied(&shared, config.as_ref()))
     {
         if earlier.is_none() {
             let elements = u64::try_from(*elements).unwrap_or(0);
             counted.all = counted.all.saturating_add(elements);
-            if *is_float && !is_mask(name) {
+            let dims: Vec<u64> = dims.iter().map(|d| d.unsigned_abs()).collect();
+            if is_trainable(name, *dtype, &dims) && !is_mask(name) {
                 counted.learnable = counted.learnable.saturating_add(elements);
             }
         }
