@@ -23,7 +23,7 @@ DAMAGE = [
     ("UPDATE store.optimizer_state w SET tensor_id = v.tensor_id FROM store.optimizer_state v WHERE v.parameter_name = 'v'", "optimizer.safetensors", "BLAKE3"),
     ("UPDATE store.checkpoint_weights SET file_offset = file_offset + 4", "model.safetensors", '"w" is not that of the header'),
     ("UPDATE store.optimizer_state SET file_name = NULL, file_offset = NULL", "optimizer.safetensors", '"w.m" is missing'),
-    ("DELETE FROM store.tensor_data", "w", "do not cover"),
+    ("DELETE FROM store.tensor_data", "w", "pieces have 0 elements"),
     ("INSERT INTO store.checkpoint_weights SELECT checkpoint_id, 'z', tensor_id, file_name, 0 FROM store.checkpoint_weights LIMIT 1",
      "model.safetensors", '"z" is not in the header'),
 ]  # fmt: skip

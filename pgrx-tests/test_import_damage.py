@@ -130,7 +130,7 @@ def test_what_is_recorded_of_a_file_is_what_was_stored(server, db, connect) -> N
 def test_leaves_of_atoms_that_change_between_the_passes(db, connect) -> None:
     data = np.random.default_rng(1).bytes(300_000)
     oid = large_object(db, data)
-    query = "SELECT status, error FROM modelstore.ingest(%s::oid, 'other')"
+    query = "SELECT status, error FROM modelstore.ingest_large_object(%s, 'other')"
     with held(db, connect, "atoms", connect(), query, oid) as running:
         db.execute("SELECT lo_put(%s, 200000, 'CHANGED')", (oid,))
     assert running.error is None

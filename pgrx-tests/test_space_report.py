@@ -15,9 +15,6 @@ from transfer import Connection, import_model
 
 Chunks = dict[bytes, tuple[int, bytes | None]]
 
-# An owner that is no model.
-ATOMS = "atoms"
-
 
 def expected(db: Connection) -> tuple[dict[uuid.UUID, dict[str, int]], dict[bytes, set]]:
     """The report by model, and the owners of each chunk."""
@@ -50,9 +47,6 @@ def expected(db: Connection) -> tuple[dict[uuid.UUID, dict[str, int]], dict[byte
         raw_bytes[model] += raw[tensor]
         for hash in pieces[tensor]:
             where[model] |= with_bases(hash)
-    if db.execute("SELECT to_regclass('store.atom_chunks')").fetchone()[0]:
-        for (hash,) in db.execute("SELECT chunk_hash FROM store.atom_chunks").fetchall():
-            weights[ATOMS] |= with_bases(bytes(hash))
     owners: dict[bytes, set] = defaultdict(set)
     for where in (weights, states):
         for owner, hashes in where.items():
@@ -139,24 +133,11 @@ def test_unique_bytes_are_what_deleting_frees(db, filled) -> None:
         assert before - stored(db) == unique, name
 
 
-def test_chunks_of_atoms_are_shared(db) -> None:
+def test_atoms_are_no_part_of_it(db) -> None:
+    """Leaves of atoms have bytes of their own."""
     data = models.random_tensor(3, 64, 64).tobytes()
     model = import_model(db, models.raw_file({"w": ("F32", (64, 64), data)})).model_id
     before = report(db)[model]
     assert (before["unique_bytes"], before["shared_bytes"]) == (before["stored_bytes"], 0)
-    # The leaf of an atom is the chunk of the tensor.
-    db.execute(
-        """INSERT INTO store.atom_chunks (h_xy, h_yz, h_zm, chunk_hash)
-           SELECT 1, 2, 3, chunk_hash FROM store.tensor_data LIMIT 1"""
-    )
-    after = report(db)[model]
-    assert after["shared_bytes"] > 0
-    assert after == expected(db)[0][model]
-    ingest(db, np.random.default_rng(1).bytes(5000))
-    assert report(db)[model] == after
-
-
-def test_a_store_without_atoms_has_a_report(db, filled) -> None:
-    before = report(db)
-    db.execute("DROP TABLE store.atom_chunks")
-    assert report(db) == before == expected(db)[0]
+    ingest(db, data)
+    assert report(db)[model] == before == expected(db)[0][model]

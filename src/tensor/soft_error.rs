@@ -10,7 +10,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 
 /// Where an input function leaves an error. As an argument it is no argument in SQL.
-pub struct ErrorSink(pg_sys::FunctionCallInfo);
+pub struct ErrorSink(#[cfg_attr(feature = "pg15", expect(dead_code))] pg_sys::FunctionCallInfo);
 
 impl ErrorSink {
     /// The value, or `None` with the error saved where the caller looks for it; raises an error that nobody looks for.
