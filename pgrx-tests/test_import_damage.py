@@ -135,7 +135,7 @@ def test_leaves_of_atoms_that_change_between_the_passes(db, connect) -> None:
         db.execute("SELECT lo_put(%s, 200000, 'CHANGED')", (oid,))
     assert running.error is None
     ((status, error),) = running.rows
-    assert status == "failed" and "changed while it was read" in error
+    assert status == "failed" and error.startswith("data changed while it was taken in")
     assert db.execute("SELECT (SELECT count(*) FROM store.atoms), (SELECT count(*) FROM store.tensor_chunks)").fetchone() == (0, 0)
     ingest(db, data)
     assert problems(db) == []
