@@ -109,6 +109,10 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "upload_parts.part_offset": UPLOAD,
     "upload_parts.data": UPLOAD,
     "training_sessions.session_id": ("gen_random_uuid()", STORE, "table training_metrics"),
+    "models.attention_heads": DERIVED,
+    "models.kv_heads": DERIVED,
+    "models.restored_checkpoint_id": ("gen_random_uuid()", STORE, "table models"),
+    "training_sessions.resumed_from_checkpoint_id": ("gen_random_uuid()", STORE, "table training_sessions"),
     "training_sessions.model_id": ("gen_random_uuid()", STORE, "table training_sessions"),
     "training_metrics.session_id": "the key of its partition: it cannot be changed where it lies, and its foreign key is that of the partition",
     "model_checkpoints.checkpoint_id": ("gen_random_uuid()", STORE, "table checkpoint_weights"),
@@ -173,7 +177,7 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "atom_salts.salt": "test_atoms_verify.py",
 }
 COLUMNS |= {f"tensor_data.{c}": ("coalesce({0}, 0) + 1", STORE, "{id}") for c in ("value_min", "value_max", "abs_max", "zero_count", "inf_count")}
-COLUMNS |= {f"tensor_data.{c}": ("{0} * 1.0000001 + 1e-9", STORE, "{id}") for c in ("value_sum", "value_sum_squares", "value_mean", "value_m2")}
+COLUMNS |= {f"tensor_data.{c}": ("{0} * 1.0000001 + 1e-9", STORE, "{id}") for c in ("value_mean", "value_std")}
 for table, why, columns in (
     ("training_sessions", RUN, "session_name status config total_steps loss_metric host error created_at created_by started_at ended_at"),
     ("training_metrics", RUN, "step epoch metric_name value recorded_at"),
@@ -271,8 +275,6 @@ def test_no_column_is_left_out(filled) -> None:
 def test_damage_in_one_value_is_found(column: str, filled) -> None:
     value, by, named = COLUMNS[column]
     table, name = column.split(".")
-    if not filled.execute("SELECT 1 FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s", (f"store.{table}", name)).fetchone():
-        pytest.skip("there is no such column")
     checks = "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'c'"
     with filled.transaction(force_rollback=True):
         filled.execute("SET LOCAL session_replication_role = replica")

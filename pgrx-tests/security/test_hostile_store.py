@@ -20,6 +20,7 @@ import collections
 import contextlib
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 
@@ -49,6 +50,8 @@ ATTACKER, SECOND, PLAIN, OWNER = "campaign_attacker", "campaign_second", "campai
 TEMPLATE = "campaign_template"
 
 SLOW = ("create_store", "drop_store", "upgrade_store", "add_module", "secure_atoms", "refresh_spatial_summary")
+# Answers that are numbers of bytes, any number.
+SIZES = re.compile("bytes|plan_gradient_checkpoints")
 SLOWER = ("verify_atoms", "atoms_gc", "release")
 
 ROLES = f"""
@@ -245,7 +248,7 @@ class Round:
         if outcome.sqlstate == "XX000" or PANIC.search(outcome.text):
             c.findings.add("internal", f"{name}: {outcome.message[:80]}", outcome.text[:1500], where, script)
         begun = time.monotonic()
-        if (address := Addresses(session.pid).within(outcome, sql, self.current is None or self.current.of_store)) is not None:
+        if (address := Addresses(session.pid).within(outcome, sql, (self.current is None or self.current.of_store) and not SIZES.search(sql + outcome.text))) is not None:
             c.findings.add("address", name, f"{address:#x} in {str(outcome.rows)[:300]} {outcome.text[:300]}", where, script)
         c.slow["addresses"] += time.monotonic() - begun
         for ran, is_super in session.ran:
