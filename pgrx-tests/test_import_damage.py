@@ -250,7 +250,7 @@ def test_a_damaged_delta_is_mended(db) -> None:
         assert export_model(db, model) == file
     # What stood on it can be collected, and what stands on it stays.
     for model, _ in models[:4]:
-        db.execute("SELECT modelstore.delete_model(%s)", (model,))
+        db.execute("SELECT modelstore.delete_model(%s, cascade => true)", (model,))
     db.execute("SELECT modelstore.gc()")
     assert problems(db) == [] and export_model(db, models[4][0]) == models[4][1]
 
@@ -266,18 +266,22 @@ def test_a_list_of_chunks_that_is_not_its_tensors_is_no_reuse(db) -> None:
 def test_a_leaf_of_an_atom_is_mended(db) -> None:
     data = np.random.default_rng(2).bytes(300_000)
     first = ingest(db, data)
-    (hashes,) = db.execute("SELECT array_agg(chunk_hash ORDER BY chunk_hash) FROM store.tensor_chunks").fetchone()
-    assert len(hashes) > 1
-    damage = "UPDATE store.tensor_chunks SET chunk = (SELECT chunk FROM store.tensor_chunks WHERE chunk_hash = %s) WHERE chunk_hash = %s"
-    db.execute(damage, (hashes[0], hashes[1]))
-    assert problems(db) != []
+    (places,) = db.execute("SELECT array_agg(h_zm ORDER BY h_zm) FROM store.atom_chunks").fetchone()
+    assert len(places) > 1
+    damage = "UPDATE store.atom_chunks SET chunk = (SELECT chunk FROM store.atom_chunks WHERE h_zm = %s) WHERE h_zm = %s"
+    verify = "SELECT * FROM modelstore.verify_atoms()"
+    db.execute(damage, (places[0], places[1]))
+    assert db.execute(verify).fetchall() != []
     messages = warnings(db)
     assert ingest(db, data)[2:5] == first[2:5]
-    assert len(messages) == 1 and problems(db) == []
-    # The same chunk in a composite that is new.
-    db.execute(damage, (hashes[1], hashes[0]))
+    assert len(messages) == 1 and db.execute(verify).fetchall() == []
+    # The same leaf in a composite that is new; and one that is gone.
+    db.execute(damage, (places[1], places[0]))
     ingest(db, data + b"and more")
-    assert len(messages) == 2 and problems(db) == []
+    assert len(messages) == 2 and db.execute(verify).fetchall() == []
+    db.execute("DELETE FROM store.atom_chunks WHERE h_zm = %s", (places[0],))
+    assert ingest(db, data)[2:5] == first[2:5]
+    assert len(messages) == 3 and db.execute(verify).fetchall() == []
 
 
 # Rows that do not come to be, and circles

@@ -188,6 +188,7 @@ for table, why, columns in (
     COLUMNS |= {f"{table}.{column}": why for column in columns.split()}
 
 WHICH = {
+    "tensor_chunks.delta_depth": "base_hash IS NULL",
     "tensor_chunks.base_hash": "base_hash IS NOT NULL",
     "tensor_chunks.chunk": "raw_bytes > 100000",
     "atoms.value": "octet_length(value) > 5",

@@ -3,7 +3,7 @@
 use crate::atom::key::name;
 use crate::atom::statement::{codes, keys};
 use crate::background;
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, warning};
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::arguments::chunk;
@@ -17,32 +17,99 @@ use std::collections::VecDeque;
 /// A leaf to be written: its key, its hash, where it is in the source and how long it is.
 pub type ChunkLeaf = (Key, [u8; 32], u64, u64);
 
+/// Leaves that are looked at with one statement, at most 4 MiB.
+const LOOKED_AT: usize = 64;
+
+/// Numbers and chunks of leaves, by their keys.
+const CHUNKS: &str =
+    "SELECT k.number, c.chunk FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
+     CROSS JOIN LATERAL (SELECT c.chunk FROM @store@.atom_chunks c
+                         WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm OFFSET 0) c";
+
 /// Writes new leaves, in the order of their keys.
 pub fn insert(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) -> Result<()> {
     leaves.sort_unstable();
     let mut encoder = Encoder::new();
-    let (mut raw, mut encoded) = (Vec::new(), Vec::new());
-    for (key, hash, offset, len) in leaves {
-        in_scratch_memory(|| {
-            source.read_at(offset, len as usize, &mut raw)?;
-            // What was hashed is what is encoded: a source may change between two readings.
-            if blake3::hash(&raw).as_bytes() != &hash {
-                return Err(changed(offset, len));
-            }
-            encoded.clear();
-            encoder.encode(DType::U8, &raw, &mut encoded)?;
-            let value = Building::from_parts(&[encoded.as_slice()])?;
-            let [h_xy, h_yz, h_zm] = codes(key);
-            let inserted = store.execute(
-                "INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, chunk) VALUES ($1, $2, $3, $4)",
-                &[h_xy, h_yz, h_zm, chunk(&value)],
-            );
-            value.free();
-            inserted
-        })?;
+    let mut raw = Vec::new();
+    for leaf in leaves {
+        read_again(source, &leaf, &mut raw)?;
+        put(
+            store,
+            &mut encoder,
+            leaf.0,
+            &raw,
+            "INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, chunk) VALUES ($1, $2, $3, $4)",
+        )?;
         pgrx::check_for_interrupts!();
     }
     Ok(())
+}
+
+/// Looks at leaves that are there, in the order of their keys, and replaces those that are not what their hash says.
+pub fn mend(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) -> Result<()> {
+    leaves.sort_unstable();
+    let (mut encoder, mut decoder, mut raw) = (Encoder::new(), Decoder::new(), Vec::new());
+    for batch in leaves.chunks(LOOKED_AT) {
+        let mut good = vec![false; batch.len()];
+        in_scratch_memory(|| {
+            let mut encoded = Vec::new();
+            let keys = keys(batch.iter().map(|leaf| leaf.0));
+            store.query(CHUNKS, &keys, |row| {
+                encoded.clear();
+                row.append_chunk(2, &mut encoded)?;
+                let number = row.get::<i64>(1)? as usize - 1;
+                raw.clear();
+                good[number] = decoder.decode(&encoded, None, &mut raw).is_ok()
+                    && blake3::hash(&raw).as_bytes() == &batch[number].1;
+                Ok(())
+            })
+        })?;
+        for (leaf, good) in batch.iter().zip(good) {
+            if good {
+                continue;
+            }
+            read_again(source, leaf, &mut raw)?;
+            put(
+                store,
+                &mut encoder,
+                leaf.0,
+                &raw,
+                "INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, is_public, created_by, chunk)
+                 SELECT h_xy, h_yz, h_zm, is_public, created_by, $4 FROM @store@.atoms
+                 WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
+                 ON CONFLICT (h_xy, h_yz, h_zm) DO UPDATE SET chunk = excluded.chunk",
+            )?;
+            warning(&format!(
+                "chunk of atom {} did not decode to its hash and was replaced",
+                name(leaf.0)
+            ));
+        }
+        pgrx::check_for_interrupts!();
+    }
+    Ok(())
+}
+
+/// Reads a leaf. What was hashed is what is encoded: a source may change between two readings.
+fn read_again(source: &mut dyn Source, leaf: &ChunkLeaf, raw: &mut Vec<u8>) -> Result<()> {
+    let (_, hash, offset, len) = *leaf;
+    in_scratch_memory(|| source.read_at(offset, len as usize, raw))?;
+    if blake3::hash(raw).as_bytes() == &hash {
+        return Ok(());
+    }
+    Err(changed(offset, len))
+}
+
+/// Encodes a leaf and writes it by a statement of its key and its chunk.
+fn put(store: &Store, encoder: &mut Encoder, key: Key, raw: &[u8], statement: &str) -> Result<()> {
+    let mut encoded = Vec::new();
+    encoder.encode(DType::U8, raw, &mut encoded)?;
+    in_scratch_memory(|| {
+        let value = Building::from_parts(&[encoded.as_slice()])?;
+        let [h_xy, h_yz, h_zm] = codes(key);
+        store.execute(statement, &[h_xy, h_yz, h_zm, chunk(&value)])?;
+        value.free();
+        Ok(())
+    })
 }
 
 fn changed(offset: u64, len: u64) -> Failure {
@@ -59,18 +126,12 @@ fn changed(offset: u64, len: u64) -> Failure {
 /// Appends the content of leaves, in order; decoded on threads. An error for one that is not what its hash says.
 pub fn read(store: &Store, wanted: &[(Key, ChunkHash)], out: &mut Vec<u8>) -> Result<()> {
     let mut encoded: Vec<Option<Vec<u8>>> = vec![None; wanted.len()];
-    store.query(
-        "SELECT k.number, c.chunk FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
-         CROSS JOIN LATERAL (SELECT c.chunk FROM @store@.atom_chunks c
-                             WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm OFFSET 0) c",
-        &keys(wanted.iter().map(|(key, _)| *key)),
-        |row| {
-            let mut bytes = Vec::new();
-            row.append_chunk(2, &mut bytes)?;
-            encoded[row.get::<i64>(1)? as usize - 1] = Some(bytes);
-            Ok(())
-        },
-    )?;
+    store.query(CHUNKS, &keys(wanted.iter().map(|(key, _)| *key)), |row| {
+        let mut bytes = Vec::new();
+        row.append_chunk(2, &mut bytes)?;
+        encoded[row.get::<i64>(1)? as usize - 1] = Some(bytes);
+        Ok(())
+    })?;
     let mut pipeline = background::pipeline(
         Decoder::new,
         |decoder, (bytes, hash): (Vec<u8>, ChunkHash)| {

@@ -4,7 +4,7 @@
 //! contents wait for each other at most one way. The collector waits until no run is under way: each holds ROW EXCLUSIVE
 //! on the table of atoms, the collector SHARE ROW EXCLUSIVE.
 
-use crate::atom::chunk_leaves;
+use crate::atom::chunk_leaves::{self, ChunkLeaf};
 use crate::atom::key::{MAX_PROBES, content_hash_of};
 use crate::atom::part_rows;
 use crate::atom::pending::{Pending, PendingContent};
@@ -310,14 +310,19 @@ impl<'a> Writer<'a> {
     }
 
     fn insert_chunks(&self, source: &mut dyn Source) -> Result<()> {
+        chunk_leaves::insert(self.store, self.chunk_leaves(State::Created), source)?;
+        chunk_leaves::mend(self.store, self.chunk_leaves(State::Found), source)
+    }
+
+    fn chunk_leaves(&self, state: State) -> Vec<ChunkLeaf> {
         let mut leaves = Vec::new();
-        for number in self.numbers(State::Created) {
+        for number in self.numbers(state) {
             let atom = &self.pending.atoms[number];
             if let PendingContent::Chunk(offset) = atom.content {
                 leaves.push((self.rows[number].key, atom.hash, offset, atom.byte_length));
             }
         }
-        chunk_leaves::insert(self.store, leaves, source)
+        leaves
     }
 
     fn insert_parts(&self) -> Result<()> {

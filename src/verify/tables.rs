@@ -13,9 +13,9 @@ const DISAGREEMENTS: &str = "
     WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
        OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
     UNION ALL
-    SELECT 'chunk ' || encode(c.chunk_hash, 'hex'), c.chunk_hash, 'recorded depth is not one more than that of the base'
+    SELECT 'chunk ' || encode(c.chunk_hash, 'hex'), c.chunk_hash, 'recorded depth does not fit that of the base'
     FROM @store@.tensor_chunks c LEFT JOIN @store@.tensor_chunks b ON b.chunk_hash = c.base_hash
-    WHERE c.delta_depth <> coalesce(b.delta_depth + 1, 0)
+    WHERE c.delta_depth <= b.delta_depth OR (c.delta_depth = 0) <> (c.base_hash IS NULL)
     UNION ALL
     SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
     FROM @store@.tensor_metadata t
