@@ -129,7 +129,7 @@ class Session:
     """A connection below psycopg: one round trip a statement, errors are values. `ran` is what code of the attacker
     said of itself. A thread kills what does not come back."""
 
-    def __init__(self, connection: psycopg.Connection, patience: float = 60) -> None:
+    def __init__(self, connection: psycopg.Connection, patience: float = 120) -> None:
         self.connection, self.patience = connection, patience
         self.pid = connection.info.backend_pid
         self.ran: list[tuple[str, str]] = []
