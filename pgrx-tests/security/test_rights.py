@@ -50,14 +50,19 @@ def test_the_extension_is_not_installed_into_the_schema_of_another_role(server, 
     """Line 11, squat.sql."""
     name = new_database()
     meet(server, name, extension=False)
-    connect(dbname=name, user=ATTACKER).execute("CREATE SCHEMA modelstore")
+    left_behind = "CREATE FUNCTION modelstore.find_model(text, integer) RETURNS uuid LANGUAGE sql RETURN NULL"
+    connect(dbname=name, user=ATTACKER).execute(f"CREATE SCHEMA modelstore; {left_behind}")
     for who in ("postgres", OWNER):
         with pytest.raises(psycopg.Error) as e:
             connect(dbname=name, user=who).execute("CREATE EXTENSION pg_modelstore")
         assert e.value.sqlstate == "42501", e.value
         assert "modelstore" in str(e.value)
-    connect(dbname=name).execute("ALTER SCHEMA modelstore OWNER TO postgres")
-    connect(dbname=name).execute("CREATE EXTENSION pg_modelstore")
+    super_ = connect(dbname=name)
+    super_.execute("ALTER SCHEMA modelstore OWNER TO postgres")
+    # What its owner left behind would be found before functions of the extension.
+    assert sqlstate(super_, "CREATE EXTENSION pg_modelstore") == "55000"
+    super_.execute("DROP FUNCTION modelstore.find_model")
+    super_.execute("CREATE EXTENSION pg_modelstore")
 
 
 @pytest.mark.parametrize("who", ["postgres", OWNER])
