@@ -389,3 +389,38 @@ def test_json_of_the_config_is_what_heads_are_counted_by(db) -> None:
     model = import_model(db, data, config=json.loads(json.dumps(models.LLAMA_CONFIG))).model_id
     row = db.execute("SELECT layers, attention_heads, kv_heads FROM store.v_model_architecture WHERE model_id = %s", (model,))
     assert row.fetchone() == (3, 4, 2)
+
+
+def test_two_renames_do_not_make_one_model(db, connect) -> None:
+    for name, version in (("a", "1"), ("b", "2")):
+        db.execute("SELECT modelstore.register_model(%s, %s)", (name, version))
+    first, second = connect(), connect()
+    first.execute("BEGIN")
+    first.execute("SELECT modelstore.rename_model('a', 'c')")
+    running = aside(second, "SELECT modelstore.rename_model('b', 'c')")
+    wait_until(lambda: is_blocked(db, second.info.backend_pid), "the second rename waits")
+    first.execute("COMMIT")
+    running.join()
+    assert running.error is not None and running.error.sqlstate == "23505"
+
+
+def test_a_model_that_a_policy_hides_is_an_error(db, connect) -> None:
+    db.execute("SELECT modelstore.register_model('m', '1')")
+    db.execute("DROP ROLE IF EXISTS half_blind; CREATE ROLE half_blind LOGIN")
+    db.execute("GRANT USAGE ON SCHEMA store TO half_blind; GRANT SELECT, INSERT ON store.models TO half_blind")
+    db.execute("ALTER TABLE store.models ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON store.models USING (created_by = current_user)")
+    try:
+        c = connect(user="half_blind")
+        c.execute("SET statement_timeout = '20s'")
+        assert refusal(c, "SELECT modelstore.find_or_register_model('m', '1')").sqlstate == "55000"
+    finally:
+        db.execute("DROP OWNED BY half_blind; DROP ROLE half_blind")
+
+
+def test_runs_of_other_models_are_counted_before_a_delete(db) -> None:
+    m, n = (db.execute("SELECT modelstore.register_model(%s, '1')", (name,)).fetchone()[0] for name in ("m", "n"))
+    file = models.safetensors_bytes({"w": models.random_tensor(1, 4)})
+    (checkpoint,) = db.execute("SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, 1, NULL::double precision, %b::bytea)", (m, file)).fetchone()
+    db.execute("SELECT modelstore.start_training(%s, resume_from => %s)", (n, checkpoint))
+    diag = refusal(db, "SELECT modelstore.delete_model(%s)", m)
+    assert diag.sqlstate == "2BP01" and "resumed from its checkpoints, which stay without a beginning: 1" in diag.message_detail

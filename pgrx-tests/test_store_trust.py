@@ -10,8 +10,9 @@ import uuid
 import psycopg
 import pytest
 from conftest import create_database
-from harness import EXTENSION, Server
+from harness import EXTENSION, Server, wait_until
 from models import random_tensor, safetensors_bytes
+from observe import aside, is_blocked
 
 FILE = safetensors_bytes({"w": random_tensor(1, 20, 30)})
 READ = "SELECT modelstore.norm(modelstore.get_tensor(modelstore.find_model('m'), 'w'))"
@@ -136,6 +137,7 @@ TRAP = """
     CREATE VIEW trap.v AS SELECT 1 AS one WHERE trap.f();
     GRANT SELECT ON trap.v TO PUBLIC;
 """
+TEXT_DOMAIN = "CREATE DOMAIN trap.dom AS int CHECK (trap.f()); "
 SECURED = "ALTER TABLE hers.models ENABLE ROW LEVEL SECURITY; ALTER TABLE hers.models FORCE ROW LEVEL SECURITY; "
 
 
@@ -157,6 +159,14 @@ TRAPS = [
     "CREATE DOMAIN trap.d AS text CHECK (trap.f()); ALTER TABLE hers.models ADD extra trap.d",
     "ALTER TABLE hers.models ADD extra text GENERATED ALWAYS AS (trap.i(model_name)) STORED",
     "CREATE TRIGGER t BEFORE INSERT ON hers.atoms_000_text FOR EACH ROW EXECUTE FUNCTION trap.t()",
+    # Types that call functions, by themselves or inside of others
+    TEXT_DOMAIN + "ALTER TABLE hers.models ADD extra trap.dom[] DEFAULT (('{1}'::text)::trap.dom[])",
+    TEXT_DOMAIN + "CREATE TYPE trap.comp AS (d trap.dom); ALTER TABLE hers.models ADD extra text DEFAULT ((' (1)'::text)::trap.comp)::text",
+    TEXT_DOMAIN + SECURED + "CREATE POLICY p ON hers.models USING ((('{1}'::text)::trap.dom[]) IS NOT NULL)",
+    "CREATE FUNCTION trap.sd(float8, float8) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM trap.f(); RETURN $1 - $2; END';"
+    "CREATE TYPE trap.rng AS RANGE (subtype = float8, subtype_diff = trap.sd);"
+    "ALTER TABLE hers.models ADD extra trap.rng; CREATE INDEX ON hers.models USING gist (extra)",
+    "CREATE STATISTICS hers.s ON trap.i('constant'), (trap.i(model_name)) FROM hers.models",
 ]
 
 
@@ -205,6 +215,64 @@ def trapped(server, template):
     with server.connect(autocommit=True) as c:
         c.execute(f"DROP DATABASE {name} WITH (FORCE)")
         c.execute(f"DROP ROLE {role}")
+
+
+RACES = {
+    "CREATE TRIGGER t BEFORE INSERT ON hers.models FOR EACH ROW EXECUTE FUNCTION trap.t()": "SELECT modelstore.register_model('x', '1')",
+    "ALTER TABLE hers.models ADD extra boolean DEFAULT trap.f()": "SELECT modelstore.register_model('x', '1')",
+    "CREATE TRIGGER t BEFORE INSERT ON hers.ingestion_log EXECUTE FUNCTION trap.t()": "SELECT modelstore.ingest('x'::text)",
+    "CREATE TRIGGER t BEFORE INSERT ON hers.atoms_015_text FOR EACH ROW EXECUTE FUNCTION trap.t()": "SELECT modelstore.ingest('x'::text)",
+    "ALTER TABLE hers.models RENAME TO m; CREATE VIEW hers.models AS SELECT * FROM hers.m WHERE trap.f()": "SELECT modelstore.find_model('m')",
+    SECURED + "CREATE POLICY p ON hers.models USING (trap.f())": "SELECT modelstore.find_model('m')",
+}
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("trap", RACES)
+def test_code_that_comes_while_the_store_is_waited_for(trap, known, owner, superuser, connect) -> None:
+    """A trap that commits between the look at the store and the statement that waits for its table."""
+    owner.execute(TRAP)
+    superuser.execute("SET statement_timeout = '30s'")
+    if known:
+        use(superuser)
+    with owner.transaction():
+        owner.execute(trap)
+        running = aside(superuser, RACES[trap])
+        wait_until(lambda: is_blocked(owner, superuser.info.backend_pid), "the statement waits")
+    running.join()
+    if running.error is None:  # a run of an ingest that fails returns
+        assert "would run code" in str(running.rows), running.rows
+    else:
+        assert running.error.sqlstate in ("42501", "42809"), running.error
+    # Adding a column runs its default, as who adds it.
+    assert {who for (who,) in owner.execute("SELECT who FROM trap.log")} <= {owner.info.user}
+
+
+def test_tables_that_come_later_are_no_part_of_a_store(owner, superuser) -> None:
+    """Else a store without a module would get it unseen, triggers and all."""
+    owner.execute(f"{TRAP}; SELECT modelstore.create_store('other'); DROP MATERIALIZED VIEW hers.atom_spatial_summary")
+    tables = [t for (t,) in owner.execute("SELECT relname FROM pg_class WHERE relnamespace = 'hers'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^(atom|ingestion)'")]
+    owner.execute(f"DROP TABLE {', '.join('hers.' + t for t in tables)} CASCADE")
+    assert refusal(superuser, WRITE, "x").sqlstate == "42P01"
+    owner.execute("CREATE TRIGGER t BEFORE INSERT ON other.ingestion_log EXECUTE FUNCTION trap.t(); DROP MATERIALIZED VIEW other.atom_spatial_summary")
+    for table in tables:
+        owner.execute(f"ALTER TABLE other.{table} SET SCHEMA hers")
+    assert refusal(superuser, "SELECT modelstore.ingest('x'::text)").sqlstate == "42501"
+    assert owner.execute("SELECT who FROM trap.log").fetchall() == []
+
+
+def test_triggers_of_others_do_not_run_as_the_owner(owner, superuser, db, connect) -> None:
+    name = f"user_{uuid.uuid4().hex[:8]}"
+    db.execute(f"CREATE ROLE {name} LOGIN; CREATE SCHEMA trap; GRANT ALL ON SCHEMA trap TO {name}")
+    owner.execute(f"GRANT USAGE ON SCHEMA hers TO {name}; GRANT ALL ON ALL TABLES IN SCHEMA hers TO {name}")
+    user = connect(user=name)
+    user.execute(TRAP.replace("CREATE SCHEMA trap; ", "").replace("GRANT USAGE ON SCHEMA trap TO PUBLIC;", ""))
+    user.execute("CREATE TRIGGER t BEFORE INSERT ON hers.models FOR EACH ROW EXECUTE FUNCTION trap.t()")
+    for c in (owner, superuser):
+        diag = refusal(c, WRITE, "x")
+        assert (diag.sqlstate, diag.message_detail) == ("42501", 'It has trigger "t" of table "models".')
+    assert user.execute("SELECT who FROM trap.log").fetchall() == []
+    db.execute(f"DROP SCHEMA trap CASCADE; DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
 
 
 def test_a_store_as_it_was_made_serves_every_role(owner, superuser, db) -> None:

@@ -50,7 +50,7 @@ def test_the_extension_is_not_installed_into_the_schema_of_another_role(server, 
     """Line 11, squat.sql."""
     name = new_database()
     meet(server, name, extension=False)
-    left_behind = "CREATE FUNCTION modelstore.find_model(text, integer) RETURNS uuid LANGUAGE sql RETURN NULL"
+    left_behind = "CREATE FUNCTION modelstore.find_model(text, integer) RETURNS uuid LANGUAGE sql RETURN NULL::uuid"
     connect(dbname=name, user=ATTACKER).execute(f"CREATE SCHEMA modelstore; {left_behind}")
     for who in ("postgres", OWNER):
         with pytest.raises(psycopg.Error) as e:

@@ -3,3 +3,5 @@ CREATE VIEW upload AS SELECT NULL::uuid AS upload_id, NULL::bytea AS data WHERE 
 ALTER FUNCTION upload_append() SET search_path = pg_catalog, pg_temp;
 CREATE TRIGGER upload_append INSTEAD OF INSERT ON upload FOR EACH ROW EXECUTE FUNCTION upload_append();
 GRANT SELECT, INSERT ON upload TO PUBLIC;
+-- It serves this view alone; a trigger that is there asks for no right on its function.
+REVOKE EXECUTE ON FUNCTION upload_append() FROM PUBLIC;

@@ -29,7 +29,12 @@ fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
             |row| row.get::<i64>(1),
         )
     };
-    // Two models do not become one by accident, even where their versions differ.
+    // Two models do not become one by accident, even where their versions differ, nor by two renames at once.
+    store.row(
+        "SELECT pg_advisory_xact_lock(hashtextextended(format('modelstore.rename_model %I.%s', $1, $2), 0)) IS NULL",
+        &[text(store.name()), text(new_name)],
+        |row| row.get::<bool>(1),
+    )?;
     let taken = versions(new_name)?.unwrap_or_default();
     if taken > 0 && name != new_name {
         return Err(Failure::new(

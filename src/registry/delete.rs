@@ -20,6 +20,8 @@ struct Contents {
     checkpoints: i64,
     pinned: i64,
     children: i64,
+    /// Runs of other models that were resumed from its checkpoints.
+    resumed: i64,
     aliases: Vec<String>,
 }
 
@@ -100,7 +102,9 @@ fn contents(store: &Store, model: Uuid) -> Result<Contents> {
                 (SELECT count(*) FROM @store@.training_sessions s JOIN @store@.training_metrics USING (session_id) WHERE s.model_id = $1),
                 (SELECT count(*) FROM @store@.model_checkpoints WHERE model_id = $1),
                 (SELECT count(*) FROM @store@.model_checkpoints WHERE model_id = $1 AND pinned),
-                (SELECT count(*) FROM @store@.models WHERE parent_model_id = $1)",
+                (SELECT count(*) FROM @store@.models WHERE parent_model_id = $1),
+                (SELECT count(*) FROM @store@.training_sessions s JOIN @store@.model_checkpoints k ON k.checkpoint_id = s.resumed_from_checkpoint_id
+                 WHERE k.model_id = $1 AND s.model_id <> $1)",
         &[uuid(model)],
         |row| {
             Ok(Contents {
@@ -111,6 +115,7 @@ fn contents(store: &Store, model: Uuid) -> Result<Contents> {
                 checkpoints: row.get(5)?,
                 pinned: row.get(6)?,
                 children: row.get(7)?,
+                resumed: row.get(8)?,
                 aliases: Vec::new(),
             })
         },
@@ -129,6 +134,12 @@ impl Contents {
             "Number of runs: {}, of their metrics: {}, of checkpoints: {} (pinned: {}), of models made from it, which stay without a parent: {}",
             self.runs, self.metrics, self.checkpoints, self.pinned, self.children
         );
+        if self.resumed > 0 {
+            sentence += &format!(
+                ", of runs of other models resumed from its checkpoints, which stay without a beginning: {}",
+                self.resumed
+            );
+        }
         let quoted: Vec<String> = self
             .aliases
             .iter()

@@ -11,6 +11,9 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+/// How often a model is looked for that another session makes or deletes meanwhile.
+const MAX_TRIES: usize = 20;
+
 /// What is said of a model when it is made.
 #[derive(Default)]
 pub struct NewModel<'a> {
@@ -85,7 +88,7 @@ fn find_or_register_model(
 
 /// Sessions that race get the same model: who loses waits for the winner, then finds its row.
 fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
-    loop {
+    for _ in 0..MAX_TRIES {
         let found = store.row(
             "SELECT model_id FROM @store@.models WHERE model_name = $1 AND version = $2",
             &[text(model.name), text(model.version)],
@@ -100,6 +103,15 @@ fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
         // The winner's row may be gone again by now: once more.
         pgrx::check_for_interrupts!();
     }
+    Err(Failure::new(
+        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "model \"{}\" version \"{}\" can be neither found nor stored",
+            model.name, model.version
+        ),
+    )
+    .detail("A policy hides it, or a trigger keeps it out.")
+    .hint(store.sql("SELECT polname FROM pg_policy WHERE polrelid = '@store@.models'::regclass;")))
 }
 
 /// Adds the row of a model; a name and version that are taken, or an unknown parent, are errors.

@@ -34,6 +34,10 @@ const HARMLESS: &[&str] = &[
 const FOREIGN: &str = r#"
     WITH rel AS (
         SELECT unnest($1) AS oid
+    ), plain AS ( -- base types of superusers and arrays of them: the others can call functions
+        SELECT t.oid FROM pg_type t JOIN pg_roles r ON r.oid = t.typowner
+        LEFT JOIN pg_type e ON e.oid = t.typelem LEFT JOIN pg_roles o ON o.oid = e.typowner
+        WHERE t.typtype = 'b' AND r.rolsuper AND (e.oid IS NULL OR e.typtype = 'b' AND o.rolsuper)
     ), objects AS (
         SELECT 'pg_class'::regclass::oid AS classid, oid AS objid, oid AS relid, 'partition key' AS what,
                relname::text AS name, pg_get_partkeydef(oid) AS expression
@@ -57,11 +61,14 @@ const FOREIGN: &str = r#"
         SELECT tgrelid AS relid, 'trigger' AS what, tgname::text AS name
         FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM rel) AND NOT tgisinternal
         UNION ALL
+        SELECT stxrelid, 'statistics', stxname::text
+        FROM pg_statistic_ext WHERE stxrelid IN (SELECT oid FROM rel) AND stxexprs IS NOT NULL
+        UNION ALL
         SELECT ev_class, 'rule', rulename::text FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM rel)
         UNION ALL
-        SELECT a.attrelid, 'column of a domain', a.attname::text
-        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-        WHERE a.attrelid IN (SELECT oid FROM rel) AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'd'
+        SELECT a.attrelid, 'a type of somebody''s in column', a.attname::text
+        FROM pg_attribute a
+        WHERE a.attrelid IN (SELECT oid FROM rel) AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid NOT IN (SELECT oid FROM plain)
         UNION ALL
         SELECT relid, what, name FROM objects
         WHERE EXISTS (SELECT FROM regexp_matches(expression, '([^[:space:](),]+)\(', 'g') m WHERE m[1] <> ALL ($2))
@@ -73,35 +80,51 @@ const FOREIGN: &str = r#"
                 SELECT FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.oid = d.refobjid AND r.rolsuper)
             WHEN 'pg_operator'::regclass THEN NOT EXISTS (
                 SELECT FROM pg_operator p JOIN pg_roles r ON r.oid = p.oprowner WHERE p.oid = d.refobjid AND r.rolsuper)
-            WHEN 'pg_type'::regclass THEN EXISTS (
-                SELECT FROM pg_type t WHERE t.oid = d.refobjid AND t.typtype = 'd')
+            WHEN 'pg_type'::regclass THEN d.refobjid NOT IN (SELECT oid FROM plain)
             WHEN 'pg_class'::regclass THEN o.what = 'policy' AND d.refobjid NOT IN (SELECT oid FROM rel)
             ELSE false END
     )
     SELECT f.what || ' "' || f.name || '" of table "' || c.relname || '"', pg_get_userbyid(c.relowner)::text
     FROM foreigners f JOIN pg_class c ON c.oid = f.relid ORDER BY 1 LIMIT 1"#;
 
-/// An error where a relation of a store of another role would run code of that role's.
-pub fn check(store: &Store, relations: &[pg_sys::Oid]) -> Result<()> {
+/// Triggers on a store of the role's own whose functions belong to neither the role nor a superuser: who has the TRIGGER
+/// privilege makes them.
+const TRIGGERS_OF_OTHERS: &str = r#"
+    SELECT 'trigger "' || t.tgname || '" of table "' || c.relname || '"', pg_get_userbyid(p.proowner)::text
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_roles r ON r.oid = p.proowner
+    WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND NOT r.rolsuper AND r.rolname <> current_user
+    ORDER BY 1 LIMIT 1"#;
+
+/// Whether a store is of another role, which is not trusted.
+pub fn is_foreign(store: &Store) -> Result<bool> {
     if settings::trust_store_owner() {
-        return Ok(());
+        return Ok(false);
     }
-    let found = with_latest_snapshot(|| {
-        let is_own = select_rows(
+    let is_own = with_latest_snapshot(|| {
+        select_rows(
             Snapshot::callers(),
             "SELECT 1 FROM pg_namespace WHERE nspname = $1 AND pg_get_userbyid(nspowner) = current_user",
             &[text(store.name())],
             |row| row.get::<i32>(1),
-        )?;
-        if !is_own.is_empty() {
-            return Ok(Vec::new());
-        }
-        select_rows(
-            Snapshot::callers(),
-            FOREIGN,
-            &[relations.to_vec().into(), HARMLESS.to_vec().into()],
-            |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),
         )
+    })?;
+    Ok(is_own.is_empty())
+}
+
+/// An error where a relation of a store would run code of its owner's, or of who made a trigger, as this role.
+pub fn check(store: &Store, is_foreign: bool, relations: Vec<pg_sys::Oid>) -> Result<()> {
+    if settings::trust_store_owner() {
+        return Ok(());
+    }
+    let found = with_latest_snapshot(|| {
+        let (sql, arguments) = if is_foreign {
+            (FOREIGN, vec![relations.into(), HARMLESS.to_vec().into()])
+        } else {
+            (TRIGGERS_OF_OTHERS, vec![relations.into()])
+        };
+        select_rows(Snapshot::callers(), sql, &arguments, |row| {
+            Ok((row.get::<String>(1)?, row.get::<String>(2)?))
+        })
     })?;
     let Some((what, owner)) = found.into_iter().next() else {
         return Ok(());
@@ -109,7 +132,7 @@ pub fn check(store: &Store, relations: &[pg_sys::Oid]) -> Result<()> {
     Err(Failure::new(
         Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
         format!(
-            "store \"{}\" would run code of its owner \"{owner}\" as the current role",
+            "store \"{}\" would run code of role \"{owner}\" as the current role",
             store.name()
         ),
     )

@@ -19,20 +19,35 @@ use crate::error::{Code, Failure, Result};
 use crate::pg::spi::Snapshot;
 use crate::pg::{extension, invalidation};
 use crate::settings;
+use crate::store::shape::Relations;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CString;
+use std::rc::Rc;
 
 /// Stores that the session remembers as checked.
 const MAX_CHECKED: usize = 64;
 
+/// How often a store is looked at whose tables others replace meanwhile.
+const MAX_LOOKS: usize = 10;
+
+/// Tables with partitions.
+const PARTITIONED: [&str; 2] = ["@store@.atoms", "@store@.training_metrics"];
+
 thread_local! {
-    /// Stores that were checked, and as of what.
-    static CHECKED: Cell<Vec<(String, Checked)>> = const { Cell::new(Vec::new()) };
+    /// Stores that were checked.
+    static CHECKED: Cell<Vec<Checked>> = const { Cell::new(Vec::new()) };
 }
 
-/// For whom, whether the owner was trusted, and the state of the catalog.
-type Checked = (pg_sys::Oid, bool, u64);
+/// A store that was checked.
+#[derive(Clone)]
+struct Checked {
+    name: String,
+    /// For whom, whether the owner was trusted, and the state of the catalog.
+    as_of: (pg_sys::Oid, bool, u64),
+    /// Of a store of another role that is not trusted: what is locked before each use.
+    foreign: Option<Rc<Relations>>,
+}
 
 /// The store that functions act on. Every statement on its tables goes through [`Store::sql`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,24 +55,39 @@ pub struct Store {
     name: String,
     quoted: String,
     snapshot: Snapshot,
+    /// Of another role, which is not trusted.
+    is_foreign: bool,
 }
 
 impl Store {
     /// The store that `modelstore.store` names, for a VOLATILE function: each statement sees what was committed before it and
     /// what the function wrote. 3F000 when there is no such store; an error when it is not what `create_store` made.
     pub fn current() -> Result<Store> {
-        let store = Store::named(&settings::store());
-        store.require()?;
-        Ok(store)
+        Store::named(&settings::store()).checked()
+    }
+
+    /// The lock that statements of this store take on tables at most, collections excepted.
+    fn lock_mode(&self) -> i32 {
+        let mode = match self.snapshot {
+            Snapshot::New => pg_sys::RowExclusiveLock,
+            Snapshot::Callers(_) => pg_sys::AccessShareLock,
+        };
+        mode as i32
     }
 
     /// The same for a STABLE function: it writes nothing, and its statements see what the caller's statement sees, and what
     /// that has written until now.
     pub fn for_reading() -> Result<Store> {
-        Ok(Store {
+        let store = Store {
             snapshot: Snapshot::callers(),
-            ..Store::current()?
-        })
+            ..Store::named(&settings::store())
+        };
+        store.checked()
+    }
+
+    fn checked(mut self) -> Result<Store> {
+        self.is_foreign = self.require()?;
+        Ok(self)
     }
 
     /// A store by name, whether it exists or not.
@@ -66,6 +96,7 @@ impl Store {
             name: name.to_owned(),
             quoted: pgrx::spi::quote_identifier(name),
             snapshot: Snapshot::New,
+            is_foreign: false,
         }
     }
 
@@ -92,36 +123,89 @@ impl Store {
 
     /// An error unless the schema holds a store as `create_store` makes it. A store's tables are anybody's input: what is
     /// read from them is checked again where it is read, but a view in place of a table would run somebody's code.
-    pub fn require(&self) -> Result<()> {
-        // SAFETY: main thread; reads the session's state.
-        #[allow(unsafe_code)]
-        let role = unsafe { pg_sys::GetUserId() };
-        let seen = invalidation::relations();
-        let now: Checked = (role, settings::trust_store_owner(), seen);
-        let mut checked = CHECKED.take();
-        checked.retain(|(_, (_, _, then))| *then == seen);
-        let is_checked = checked
-            .iter()
-            .any(|(name, of)| *of == now && *name == self.name);
-        CHECKED.set(checked);
-        if is_checked {
-            return Ok(());
+    ///
+    /// The tables of another role are locked first, for the rest of the transaction: that role could change them between the
+    /// check and a statement that waits for it. Returns whether it is of another role, which is not trusted.
+    pub fn require(&self) -> Result<bool> {
+        if let Some(known) = self.known() {
+            let Some(relations) = known.foreign else {
+                return Ok(false);
+            };
+            lock(&relations.tables, self.lock_mode());
+            if invalidation::relations() == known.as_of.2 {
+                return Ok(true);
+            }
         }
         if ddl::check_name(&self.name).is_err() || !self.exists() {
             return Err(self.missing());
         }
         extension::require_schema()?;
-        let relations = shape::check(self)?;
-        foreign_code::check(self, &relations)?;
-        invalidation::watch(relations);
-        // What was seen is as of before the look: a change meanwhile is one that is looked at again.
+        let is_foreign = foreign_code::is_foreign(self)?;
+        let (relations, as_of) = self.look(is_foreign)?;
+        foreign_code::check(self, is_foreign, relations.all())?;
         let mut checked = CHECKED.take();
         if checked.len() >= MAX_CHECKED {
             checked.clear();
         }
-        checked.push((self.name.clone(), now));
+        checked.push(Checked {
+            name: self.name.clone(),
+            as_of,
+            foreign: is_foreign.then(|| Rc::new(relations)),
+        });
         CHECKED.set(checked);
-        Ok(())
+        Ok(is_foreign)
+    }
+
+    /// What the session knows of it, as of now.
+    fn known(&self) -> Option<Checked> {
+        let as_of = as_of_now();
+        let mut checked = CHECKED.take();
+        checked.retain(|of| of.as_of.2 == as_of.2);
+        let found = checked
+            .iter()
+            .find(|of| of.as_of == as_of && of.name == self.name)
+            .cloned();
+        CHECKED.set(checked);
+        found
+    }
+
+    /// Its relations, and as of when: what was seen is as of before the look, so a change meanwhile is one that is looked at
+    /// again. With locks, the look after the last lock counts.
+    fn look(&self, with_locks: bool) -> Result<(Relations, (pg_sys::Oid, bool, u64))> {
+        let mut locked = Relations::default();
+        for _ in 0..MAX_LOOKS {
+            let as_of = as_of_now();
+            let relations = shape::check(self, with_locks)?;
+            invalidation::watch(relations.all());
+            if !with_locks || relations == locked {
+                return Ok((relations, as_of));
+            }
+            lock(&relations.tables, self.lock_mode());
+            lock(&relations.partitions, self.lock_mode());
+            locked = relations;
+        }
+        Err(Failure::new(
+            Code::ERRCODE_OBJECT_IN_USE,
+            format!("tables of store \"{}\" are being replaced", self.name),
+        )
+        .detail("Each look at them found others."))
+    }
+
+    /// Locks the partitions that a statement reaches, where the store is of another role; what was changed while that waited is
+    /// looked at again.
+    pub(in crate::store) fn hold_partitions(&self, template: &str) -> Result<()> {
+        if !self.is_foreign || !PARTITIONED.iter().any(|table| template.contains(table)) {
+            return Ok(());
+        }
+        if let Some(known) = self.known()
+            && let Some(relations) = known.foreign
+        {
+            lock(&relations.partitions, self.lock_mode());
+            if invalidation::relations() == known.as_of.2 {
+                return Ok(());
+            }
+        }
+        self.require().map(|_| ())
     }
 
     fn missing(&self) -> Failure {
@@ -161,6 +245,27 @@ impl Store {
         // SAFETY: a syscache look-up on the main thread; it knows no relation of an invalid OID.
         let kind = unsafe { pg_sys::get_rel_relkind(self.relation_oid(relation)) };
         char::from(kind as u8)
+    }
+}
+
+/// The role, whether it trusts owners, and the state of the catalog.
+fn as_of_now() -> (pg_sys::Oid, bool, u64) {
+    // SAFETY: main thread; reads the session's state.
+    #[allow(unsafe_code)]
+    let role = unsafe { pg_sys::GetUserId() };
+    (
+        role,
+        settings::trust_store_owner(),
+        invalidation::relations(),
+    )
+}
+
+/// Locks relations to the end of the transaction; one that is gone by then does no harm.
+#[allow(unsafe_code)]
+fn lock(relations: &[pg_sys::Oid], mode: i32) {
+    for relation in relations {
+        // SAFETY: main thread, inside a transaction; waits, and raises when it is canceled. Takes any number for an OID.
+        unsafe { pg_sys::LockRelationOid(*relation, mode) };
     }
 }
 

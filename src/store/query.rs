@@ -224,6 +224,7 @@ impl Store {
         arguments: &[DatumWithOid<'_>],
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.hold_partitions(template)?;
         select(self.snapshot(), &self.sql(template), arguments, each)
     }
 
@@ -233,6 +234,7 @@ impl Store {
         template: &str,
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.hold_partitions(template)?;
         select_by_cursor(self.snapshot(), &self.sql(template), each)
     }
 
@@ -244,6 +246,7 @@ impl Store {
         key: impl Fn(&Row<'_>) -> Result<K>,
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.hold_partitions(template)?;
         select_in_order(self.snapshot(), &self.sql(template), arguments, key, each)
     }
 
@@ -254,6 +257,7 @@ impl Store {
         arguments: &[DatumWithOid<'_>],
         make: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
+        self.hold_partitions(template)?;
         select_rows(self.snapshot(), &self.sql(template), arguments, make)
     }
 
@@ -274,11 +278,13 @@ impl Store {
         arguments: &[DatumWithOid<'_>],
         make: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
+        self.hold_partitions(template)?;
         write(&self.sql(template), arguments, make)
     }
 
     /// Runs a statement that writes and returns how many rows it touched.
     pub fn execute(&self, template: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
+        self.hold_partitions(template)?;
         execute(&self.sql(template), arguments)
     }
 }

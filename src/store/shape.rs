@@ -34,16 +34,32 @@ struct Relation {
     of_owner: bool,
 }
 
-/// An error that names the relation or the column that is not as it was made. Returns the OIDs of the tables and their
-/// partitions.
-pub fn check(store: &Store) -> Result<Vec<pg_sys::Oid>> {
+/// The relations of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relations {
+    /// Its tables.
+    pub tables: Vec<pg_sys::Oid>,
+    /// Their partitions.
+    pub partitions: Vec<pg_sys::Oid>,
+}
+
+impl Relations {
+    /// All of them.
+    pub fn all(&self) -> Vec<pg_sys::Oid> {
+        [self.tables.as_slice(), &self.partitions].concat()
+    }
+}
+
+/// An error that names the relation or the column that is not as it was made.
+pub fn check(store: &Store, is_foreign: bool) -> Result<Relations> {
     let names: Vec<&str> = TABLES.iter().flatten().map(|table| table.name).collect();
     let (relations, mut columns) =
         with_latest_snapshot(|| Ok((relations(store, &names)?, columns(store, &names)?)))?;
     for module in TABLES.iter() {
         let there = |table: &Table| relations.contains_key(table.name);
-        // A module is there as a whole or not at all.
-        if !module.iter().any(there) {
+        // A module is there as a whole or not at all; in a store of another role it is there: that role could put it there
+        // later, unseen.
+        if !is_foreign && !module.iter().any(there) {
             continue;
         }
         for table in module {
@@ -55,7 +71,18 @@ pub fn check(store: &Store) -> Result<Vec<pg_sys::Oid>> {
             check_columns(store, table, columns.remove(table.name).unwrap_or_default())?;
         }
     }
-    Ok(relations.into_values().flatten().map(|r| r.oid).collect())
+    let (partitions, tables): (Vec<Relation>, Vec<Relation>) =
+        relations.into_values().flatten().partition(|r| r.below);
+    // In one order: it is that in which they are locked.
+    let oids = |of: Vec<Relation>| {
+        let mut oids: Vec<pg_sys::Oid> = of.into_iter().map(|r| r.oid).collect();
+        oids.sort_unstable_by_key(|oid| oid.to_u32());
+        oids
+    };
+    Ok(Relations {
+        tables: oids(tables),
+        partitions: oids(partitions),
+    })
 }
 
 fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relation>>> {
