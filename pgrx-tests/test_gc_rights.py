@@ -140,7 +140,7 @@ def test_what_the_owner_put_on_a_table_runs_as_the_owner(db, owner, roles) -> No
         CREATE TRIGGER t BEFORE DELETE ON store.tensor_metadata FOR EACH ROW EXECUTE FUNCTION store.t();
     """)
     before = db.execute("SHOW work_mem").fetchone()
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match='would run code of its owner'):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match='would run code of role'):
         db.execute("SELECT tensors FROM modelstore.gc()")
     db.execute("SET modelstore.trust_store_owner = on")
     assert db.execute("SELECT tensors FROM modelstore.gc()").fetchone() == (25,)
