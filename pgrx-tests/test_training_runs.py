@@ -344,3 +344,13 @@ def test_a_checkpoint_in_a_prepared_transaction(two_phase) -> None:
         assert latest(db, model) == made
         assert exported(db, made) == weights(2)
         assert problems(db) == []
+
+
+def test_a_base_of_branches_without_runs_stays(db, model) -> None:
+    """Checkpoints without a run are one group; where two of them continue the same one, that stays."""
+    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, %s, NULL::double precision, %b::bytea, parent_checkpoint_id => %s)"
+    made = {}
+    for name, step, parent in (("base", 1, None), ("a", 2, "base"), ("b", 3, "base"), ("c", 4, "b")):
+        (made[name],) = db.execute(query, (model, step, weights(step), made.get(parent))).fetchone()
+    prune = "SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 1, keep_best => 0, dry_run => true)"
+    assert db.execute(prune, (model,)).fetchall() == [(1, ["branch"]), (2, []), (3, []), (4, ["last"])]

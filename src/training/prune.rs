@@ -90,6 +90,8 @@ fn prune(
                     coalesce(r.status IN ('pending', 'running'), false),
                     EXISTS (SELECT FROM @store@.model_checkpoints k
                             WHERE k.parent_checkpoint_id = c.checkpoint_id AND k.session_id IS DISTINCT FROM c.session_id)
+                 OR (c.session_id IS NULL AND 1 < (SELECT count(*) FROM @store@.model_checkpoints k
+                                                   WHERE k.parent_checkpoint_id = c.checkpoint_id))
                  OR EXISTS (SELECT FROM @store@.training_sessions s
                             WHERE s.resumed_from_checkpoint_id = c.checkpoint_id AND s.session_id IS DISTINCT FROM c.session_id)
                  OR EXISTS (SELECT FROM @store@.models m WHERE m.restored_checkpoint_id = c.checkpoint_id)
