@@ -204,8 +204,8 @@ WATCH = Watch()
 class Addresses:
     """Finds addresses of a process in what it has answered: numbers that lie in memory it has mapped, in digits or in bytes.
 
-    A program that is not position-independent has its heap at small numbers; of these only those in the heap count, and not in bytes,
-    where any four may look like one."""
+    A program that is not position-independent has its heap at small numbers; of these only those in the heap count that memory is
+    given out at, which multiples of eight are, and not in bytes, where any four may look like one."""
 
     # Neither a part of a word or a UUID nor of a fraction.
     NUMBER = re.compile(rb"(?<![\w.-])(\d{8,15})(?![\w.-])")
@@ -243,6 +243,7 @@ class Addresses:
             else:
                 candidates |= {int(n) for n in self.NUMBER.findall(text[:20000]) if int(n) % 100_000 and int(n) not in self.KNOWN}
                 candidates |= {int(a or b, 16) for a, b in self.HEX.findall(text[:200])}
+        candidates = {c for c in candidates if c >= self.LOW or c % 8 == 0}
         candidates = {c for c in candidates if (self.HEAP if heap else self.LOW) <= c <= self.HIGH and not 1 << 33 <= c < self.LOW}
         if candidates:
             mapped = self._mapped()
