@@ -434,3 +434,18 @@ def test_a_statement_reads_what_it_has_made(owner) -> None:
     assert owner.execute("SELECT modelstore.register_model('p', '1') = modelstore.find_model('p')").fetchone() == (True,)
     found = "SELECT count(*) FROM modelstore.ingest('another line'::text) i, modelstore.nearest((i.h_xy, i.h_yz, i.h_zm)::modelstore.atom, 1) n WHERE n.h_xy = i.h_xy AND n.distance = 0"
     assert owner.execute(found).fetchone() == (1,)
+
+
+def test_tables_beside_a_store_are_not_asked_as_somebody_else(owner, superuser) -> None:
+    """Nor by gc or verify, of a role that has not the owner's rights: a policy there may run the owner's code. And a NULL in an array."""
+    owner.execute(TRAP)
+    owner.execute("CREATE TABLE hers.beside (t uuid REFERENCES hers.tensor_metadata); INSERT INTO hers.beside SELECT tensor_id FROM hers.tensor_metadata")
+    owner.execute("ALTER TABLE hers.beside ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON hers.beside USING (trap.f()); GRANT SELECT ON hers.beside TO PUBLIC")
+    owner.execute("GRANT USAGE ON SCHEMA hers TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA hers TO PUBLIC; REVOKE TRIGGER ON ALL TABLES IN SCHEMA hers FROM PUBLIC")
+    superuser.execute("SET ROLE pg_monitor")
+    for call in ("verify_store()", "gc(true)", "gc()"):
+        superuser.execute(f"SELECT * FROM modelstore.{call}")
+    superuser.execute("RESET ROLE")
+    assert {who for (who,) in owner.execute("SELECT who FROM trap.log")} <= {owner.info.user}
+    owner.execute("UPDATE hers.tensor_metadata SET shape = '{NULL}'")
+    assert refusal(owner, READ).sqlstate == "XX001"

@@ -11,6 +11,7 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::store::owner::as_owner;
 use crate::store::scratch::in_scratch_memory;
+use crate::store::shape::names;
 use crate::store::subtransaction::subtransaction;
 use crate::store::{Store, query};
 use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
@@ -74,7 +75,7 @@ struct Reference {
     oid: pg_sys::Oid,
     /// Its first column.
     column: String,
-    /// Whether it is asked: it has one column and is of the store's owner.
+    /// Whether it is asked: it has one column, and is the store's own or, when this runs as the owner, the owner's.
     is_asked: bool,
     /// Whether a delete would change rows of somebody else.
     changes_others: bool,
@@ -89,7 +90,8 @@ impl Reference {
     fn to(store: &Store, table: &str) -> Result<Vec<Reference>> {
         store.rows(
             "SELECT format('%I.%I', n.nspname, r.relname), r.oid, a.attname::text,
-                    r.relowner = t.relowner AND cardinality(k.conkey) = 1 AND has_column_privilege(r.oid, a.attnum, 'SELECT'),
+                    r.relowner = t.relowner AND cardinality(k.conkey) = 1 AND has_column_privilege(r.oid, a.attnum, 'SELECT')
+                    AND (pg_get_userbyid(t.relowner) = current_user OR r.relnamespace = t.relnamespace AND r.relname = ANY ($2)),
                     r.relowner <> t.relowner AND k.confdeltype::text IN ('c', 'n', 'd'),
                     format('%I', k.conname), pg_get_userbyid(r.relowner)::text
              FROM pg_constraint k
@@ -99,7 +101,7 @@ impl Reference {
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
              WHERE k.contype = 'f' AND k.confrelid = $1 AND k.conparentid = 0
              ORDER BY 1, 3",
-            &[store.relation_oid(table).into()],
+            &[store.relation_oid(table).into(), names().into()],
             |row| {
                 Ok(Reference {
                     table: row.get(1)?,

@@ -11,7 +11,7 @@ pub mod index_scan;
 pub mod owner;
 pub mod query;
 pub mod scratch;
-mod shape;
+pub mod shape;
 pub mod space;
 pub mod subtransaction;
 

@@ -28,6 +28,16 @@ thread_local! {
     static PLANS: Cell<HashMap<Key, Rc<Plan>>> = Cell::default();
 }
 
+/// Types that are read into a vector.
+const ARRAYS: [pg_sys::Oid; 6] = [
+    pg_sys::INT8ARRAYOID,
+    pg_sys::INT4ARRAYOID,
+    pg_sys::FLOAT8ARRAYOID,
+    pg_sys::TEXTARRAYOID,
+    pg_sys::BYTEAARRAYOID,
+    pg_sys::UUIDARRAYOID,
+];
+
 /// One row of a result.
 #[derive(Clone, Copy)]
 pub struct Row<'a>(spi::Row<'a>);
@@ -40,7 +50,23 @@ impl<'a> Row<'a> {
 
     /// Column `n`, from 1, or `None` when it is NULL.
     pub fn opt<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<Option<T>> {
+        if ARRAYS.contains(&T::type_oid()) && self.has_nulls(n, T::type_oid())? {
+            return Err(unexpected_null(n));
+        }
         self.0.read(n)
+    }
+
+    /// Whether an array in column `n` has a NULL, which no array of ours has.
+    #[allow(unsafe_code)]
+    fn has_nulls(&self, n: usize, array: pg_sys::Oid) -> Result<bool> {
+        let Some(datum) = self.0.datum(n, array)? else {
+            return Ok(false);
+        };
+        // SAFETY: the datum is an array, a varlena, and is read while its row lives.
+        Ok(unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.0.cast_mut_ptr());
+            pg_sys::array_contains_nulls(array.cast())
+        })
     }
 
     /// The datum of column `n` whatever its type, for tests that know what they asked for.

@@ -34,6 +34,11 @@ struct Relation {
     of_owner: bool,
 }
 
+/// The names of the tables that the DDL makes.
+pub fn names() -> Vec<&'static str> {
+    TABLES.iter().flatten().map(|table| table.name).collect()
+}
+
 /// The relations of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relations {
@@ -52,7 +57,7 @@ impl Relations {
 
 /// An error that names the relation or the column that is not as it was made.
 pub fn check(store: &Store, is_foreign: bool) -> Result<Relations> {
-    let names: Vec<&str> = TABLES.iter().flatten().map(|table| table.name).collect();
+    let names = names();
     let (relations, mut columns) =
         with_latest_snapshot(|| Ok((relations(store, &names)?, columns(store, &names)?)))?;
     for module in TABLES.iter() {
