@@ -412,7 +412,9 @@ def test_a_model_that_a_policy_hides_is_an_error(db, connect) -> None:
     try:
         c = connect(user="half_blind")
         c.execute("SET statement_timeout = '20s'")
-        assert refusal(c, "SELECT modelstore.find_or_register_model('m', '1')").sqlstate == "55000"
+        diag = refusal(c, "SELECT modelstore.find_or_register_model('m', '1')")
+        assert diag.sqlstate == "55000"
+        assert c.execute(diag.message_hint).fetchall() == [("p",)]
     finally:
         db.execute("DROP OWNED BY half_blind; DROP ROLE half_blind")
 

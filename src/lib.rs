@@ -13,6 +13,7 @@ mod atom;
 mod background;
 mod encoding;
 mod error;
+mod installation;
 mod jsonb;
 mod names;
 mod pg;

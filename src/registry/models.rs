@@ -29,6 +29,23 @@ pub struct NewModel<'a> {
     pub status: &'a str,
 }
 
+impl<'a> NewModel<'a> {
+    /// One without files: the arguments that every way to register has.
+    fn registered(
+        name: Option<&'a str>,
+        version: Option<&'a str>,
+        parent: Option<SqlUuid>,
+    ) -> Result<NewModel<'a>> {
+        Ok(NewModel {
+            name: required(name, "name")?,
+            version: required(version, "version")?,
+            parent: parent.map(from_sql_uuid),
+            status: "registered",
+            ..NewModel::default()
+        })
+    }
+}
+
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -43,15 +60,11 @@ fn register_model(
 ) -> SqlUuid {
     or_raise((|| {
         let model = NewModel {
-            name: required(name, "name")?,
-            version: required(version, "version")?,
-            parent: parent.map(from_sql_uuid),
             derivation,
             architecture,
             config: config.as_ref(),
             metadata: metadata.as_ref(),
-            status: "registered",
-            ..NewModel::default()
+            ..NewModel::registered(name, version, parent)?
         };
         insert(&Store::current()?, &model).map(to_sql_uuid)
     })())
@@ -72,15 +85,11 @@ fn find_or_register_model(
 ) -> SqlUuid {
     or_raise((|| {
         let model = NewModel {
-            name: required(name, "name")?,
-            version: required(version, "version")?,
-            parent: parent.map(from_sql_uuid),
             derivation,
             architecture,
             config: config.as_ref(),
             metadata: metadata.as_ref(),
-            status: "registered",
-            ..NewModel::default()
+            ..NewModel::registered(name, version, parent)?
         };
         find_or_insert(&Store::current()?, &model).map(to_sql_uuid)
     })())
@@ -111,7 +120,10 @@ fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
         ),
     )
     .detail("A policy hides it, or a trigger keeps it out.")
-    .hint(store.sql("SELECT polname FROM pg_policy WHERE polrelid = '@store@.models'::regclass;")))
+    .hint(format!(
+        "SELECT polname FROM pg_policy WHERE polrelid = {}::regclass;",
+        pgrx::spi::quote_literal(store.sql("@store@.models"))
+    )))
 }
 
 /// Adds the row of a model; a name and version that are taken, or an unknown parent, are errors.
