@@ -154,7 +154,7 @@ def warnings(db: psycopg.Connection) -> list[str]:
 DAMAGE = {
     "the bytes of another chunk": "chunk = (SELECT o.chunk FROM store.tensor_chunks o WHERE o.chunk_hash <> c.chunk_hash AND o.raw_bytes = c.raw_bytes LIMIT 1)",
     "other sizes recorded": "raw_bytes = raw_bytes + 1, stored_bytes = stored_bytes + 1",
-    "another base recorded": "base_hash = (SELECT min(o.chunk_hash) FROM store.tensor_chunks o WHERE o.chunk_hash <> c.chunk_hash), delta_depth = 1",
+    "another base recorded": "base_hash = (SELECT o.chunk_hash FROM store.tensor_chunks o WHERE o.chunk_hash <> c.chunk_hash ORDER BY 1 LIMIT 1), delta_depth = 1",
 }
 
 

@@ -6,7 +6,7 @@ use crate::store::Store;
 use crate::store::arguments::{text, uuid};
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
 use crate::tensor_storage::state_dict::StateDict;
-use crate::tensor_storage::stream::ChunkStream;
+use crate::tensor_storage::stream::{ChunkStream, Wanted};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -60,10 +60,11 @@ impl Export {
             ))
             .hint(from.verify_hint()));
         }
-        let wanted = chunks
-            .into_iter()
-            .map(|(place, hash)| (hash, Rc::clone(&labels[place])))
-            .collect();
+        let wanted = chunks.into_iter().map(|(place, hash)| Wanted {
+            hash,
+            label: Rc::clone(&labels[place]),
+            figures_of: None,
+        });
         Ok(Export {
             header: Some(file.header),
             stream: ChunkStream::new(store, wanted)?,

@@ -7,6 +7,8 @@ use crate::store::chunks::fetch_encoded;
 use crate::store::corruption::{corrupt_chunk, missing_chunk};
 use crate::tensor_storage::locate::{StoredPiece, StoredTensor};
 use modelstore_chunk::{Buffers, ChunkHash, Decoder, Pipeline};
+use modelstore_tensor::DType;
+use modelstore_tensor::stats::{self, Stats};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -14,28 +16,50 @@ use std::rc::Rc;
 struct Job {
     chain: Vec<Vec<u8>>,
     hash: ChunkHash,
+    /// Type of the elements whose figures are wanted as well.
+    figures_of: Option<DType>,
 }
 
 type Decoded = std::result::Result<Vec<u8>, modelstore_chunk::Error>;
 
-/// A chunk's hash, the tensor it is read for, and its raw bytes or what is wrong with it.
-pub type Outcome = (ChunkHash, Rc<str>, Result<Vec<u8>>);
+/// What a thread returns: the raw bytes, and the figures of their elements where these are wanted.
+type Done = std::result::Result<(Vec<u8>, Option<Stats>), modelstore_chunk::Error>;
+
+/// A chunk to read.
+pub struct Wanted {
+    /// Its hash.
+    pub hash: ChunkHash,
+    /// The tensor it is read for.
+    pub label: Rc<str>,
+    /// Type of the elements whose figures are wanted as well.
+    pub figures_of: Option<DType>,
+}
+
+/// A chunk that was read.
+pub struct Outcome {
+    /// Its hash.
+    pub hash: ChunkHash,
+    /// The tensor it was read for.
+    pub label: Rc<str>,
+    /// Its raw bytes, with the figures of their elements where these were wanted; or what is wrong with it.
+    pub raw: Result<(Vec<u8>, Option<Stats>)>,
+}
 
 /// A stream of raw bytes. Memory is a few chunks, whatever the tensor's size.
 pub struct ChunkStream {
     store: Store,
-    wanted: VecDeque<(ChunkHash, Rc<str>)>,
+    wanted: VecDeque<Wanted>,
     /// What is on the threads, in order; an error of fetching waits here for its turn.
     submitted: VecDeque<(ChunkHash, Rc<str>, Option<Failure>)>,
-    pipeline: Pipeline<'static, Job, Decoded>,
+    pipeline: Pipeline<'static, Job, Done>,
     /// Encoded and raw bytes differ in length: apart, a buffer that comes back needs no zeroes at its end.
     encoded: Buffers,
     raw: Buffers,
 }
 
 impl ChunkStream {
-    /// Chunks in the order given, each with the name of the tensor it is read for.
-    pub fn new(store: &Store, wanted: Vec<(ChunkHash, Rc<str>)>) -> Result<ChunkStream> {
+    /// Chunks in the order given.
+    pub fn new(store: &Store, wanted: impl IntoIterator<Item = Wanted>) -> Result<ChunkStream> {
         let (encoded, raw) = (Buffers::new(32, 8 << 20), Buffers::new(32, 8 << 20));
         let (free_encoded, free_raw) = (encoded.clone(), raw.clone());
         let pipeline = background::pipeline(Decoder::new, move |decoder, job| {
@@ -43,7 +67,7 @@ impl ChunkStream {
         })?;
         Ok(ChunkStream {
             store: store.clone(),
-            wanted: wanted.into(),
+            wanted: wanted.into_iter().collect(),
             submitted: VecDeque::new(),
             pipeline,
             encoded,
@@ -58,19 +82,18 @@ impl ChunkStream {
         pieces: Vec<StoredPiece>,
     ) -> Result<ChunkStream> {
         let label: Rc<str> = tensor.label.as_str().into();
-        ChunkStream::new(
-            store,
-            pieces
-                .into_iter()
-                .map(|p| (p.hash, Rc::clone(&label)))
-                .collect(),
-        )
+        let wanted = pieces.into_iter().map(|piece| Wanted {
+            hash: piece.hash,
+            label: Rc::clone(&label),
+            figures_of: None,
+        });
+        ChunkStream::new(store, wanted)
     }
 
     /// The raw bytes of the next chunk; an error when it is missing or not what its hash says.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         match self.next_outcome()? {
-            Some((_, _, outcome)) => outcome.map(Some),
+            Some(outcome) => outcome.raw.map(|(raw, _)| Some(raw)),
             None => Ok(None),
         }
     }
@@ -82,16 +105,17 @@ impl ChunkStream {
             return Ok(None);
         };
         if let Some(failure) = failure {
-            return Ok(Some((hash, label, Err(failure))));
+            let raw = Err(failure);
+            return Ok(Some(Outcome { hash, label, raw }));
         }
-        let outcome = match background::next(&mut self.pipeline)? {
-            Some(Ok(raw)) => Ok(raw),
+        let raw = match background::next(&mut self.pipeline)? {
+            Some(Ok(done)) => Ok(done),
             Some(Err(e)) => Err(corrupt_chunk(&hash, &label, e)),
             None => Err(missing_chunk(&hash, &label)),
         };
         // The next read overlaps with whatever the caller does with this chunk.
         self.fill()?;
-        Ok(Some((hash, label, outcome)))
+        Ok(Some(Outcome { hash, label, raw }))
     }
 
     /// Gives the memory of a chunk back for the next one.
@@ -101,12 +125,20 @@ impl ChunkStream {
 
     fn fill(&mut self) -> Result<()> {
         while !self.pipeline.is_full()
-            && let Some((hash, label)) = self.wanted.pop_front()
+            && let Some(Wanted {
+                hash,
+                label,
+                figures_of,
+            }) = self.wanted.pop_front()
         {
             let failure = match fetch_encoded(&self.store, &hash, &label, &self.encoded) {
                 Ok(chain) => self
                     .pipeline
-                    .submit(Job { chain, hash })
+                    .submit(Job {
+                        chain,
+                        hash,
+                        figures_of,
+                    })
                     .err()
                     .map(|_| missing_chunk(&hash, &label)),
                 Err(failure) => Some(failure),
@@ -118,15 +150,20 @@ impl ChunkStream {
 }
 
 /// From the chunk that stands by itself outwards; each level is XORed onto the one below.
-fn decode(decoder: &mut Decoder, job: Job, free_encoded: &Buffers, free_raw: &Buffers) -> Decoded {
+fn decode(decoder: &mut Decoder, job: Job, free_encoded: &Buffers, free_raw: &Buffers) -> Done {
     let raw = decode_chain(decoder, &job.chain, free_raw)?;
-    let Job { chain, hash } = job;
+    let Job {
+        chain,
+        hash,
+        figures_of,
+    } = job;
     chain
         .into_iter()
         .for_each(|encoded| free_encoded.give(encoded));
     let actual = ChunkHash::of(&raw);
     if actual == hash {
-        Ok(raw)
+        let figures = figures_of.and_then(|dtype| stats::scan(dtype, &raw));
+        Ok((raw, figures))
     } else {
         Err(modelstore_chunk::Error::HashMismatch {
             expected: hash,

@@ -11,6 +11,7 @@ use crate::store::arguments::{from_sql_uuid, maybe_text, uuid};
 use crate::tensor_storage::content_hash::content_hash;
 use crate::tensor_storage::locate::{StoredTensor, tensor_columns};
 use crate::tensor_storage::state_dict::StateDict;
+use crate::tensor_storage::stream::Wanted;
 use modelstore_chunk::ChunkHash;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -163,9 +164,13 @@ fn store() -> Result<Vec<Problem>> {
         &|_| None,
         unused
             .into_iter()
-            .map(|hash| (hash, "(no tensor)".into()))
+            .map(|hash| Wanted {
+                hash,
+                label: "(no tensor)".into(),
+                figures_of: None,
+            })
             .collect(),
-        &mut |_, _| (),
+        &mut |_, _, _| (),
     )?;
     for of in tables::state_dicts(&store)? {
         recorded(&mut verifier, &store, of, &format!("{of}, "))?;

@@ -7,9 +7,10 @@ use crate::store::arguments::{from_sql_uuid, to_sql_uuid};
 use crate::store::query::Row;
 use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::locate::{self, StoredTensor, read_tensor};
-use crate::tensor_storage::stream::ChunkStream;
+use crate::tensor_storage::stream::{ChunkStream, Wanted};
 use crate::verify::zone;
 use modelstore_chunk::{ChunkHash, ContentHasher};
+use modelstore_tensor::stats::Stats;
 use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 use std::rc::Rc;
 use uuid::Uuid;
@@ -86,7 +87,11 @@ impl<'a> Verifier<'a> {
         let pieces = zone::pieces(self.store, &ids)?;
         let wanted = pieces
             .iter()
-            .map(|piece| (piece.hash, Rc::clone(&labels[piece.tensor])))
+            .map(|piece| Wanted {
+                hash: piece.hash,
+                label: Rc::clone(&labels[piece.tensor]),
+                figures_of: Some(tensors[piece.tensor].dtype),
+            })
             .collect();
         let mut hashes = FileHashes::new();
         hashes.update(&file.header);
@@ -95,11 +100,11 @@ impl<'a> Verifier<'a> {
         self.chunks(
             &|chunk| pieces.get(chunk).map(|piece| ids[piece.tensor]),
             wanted,
-            &mut |chunk, raw| {
+            &mut |chunk, raw, figures| {
                 hashes.update(raw);
                 bytes += raw.len() as u64;
                 if let Some(piece) = pieces.get(chunk) {
-                    let problem = piece.wrong_figures(tensors[piece.tensor].dtype, raw);
+                    let problem = piece.wrong_figures(figures);
                     wrong.extend(problem.map(|problem| (piece, problem)));
                 }
             },
@@ -172,17 +177,21 @@ impl<'a> Verifier<'a> {
         let first = pieces.first().map(|p| p.hash);
         let wanted = pieces
             .iter()
-            .map(|p| (p.hash, tensor.label.as_str().into()))
+            .map(|p| Wanted {
+                hash: p.hash,
+                label: tensor.label.as_str().into(),
+                figures_of: Some(tensor.dtype),
+            })
             .collect();
         let mut wrong = Vec::new();
-        self.chunks(&|_| Some(tensor.id), wanted, &mut |chunk, raw| {
+        self.chunks(&|_| Some(tensor.id), wanted, &mut |chunk, raw, figures| {
             // The hash of a tensor of one chunk is the chunk's, which is checked already.
             if !single {
                 hasher.update(raw);
             }
             bytes += raw.len() as u64;
             if let Some(piece) = pieces.get(chunk) {
-                let problem = piece.wrong_figures(tensor.dtype, raw);
+                let problem = piece.wrong_figures(figures);
                 wrong.extend(problem.map(|problem| (piece.hash, problem)));
             }
         })?;
@@ -208,26 +217,27 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    /// Decodes chunks in order. `tensor_of` says which tensor a chunk, by its place, is read for; `each` gets its place, too.
+    /// Decodes chunks in order. `tensor_of` says which tensor a chunk, by its place, is read for; `each` gets its place, its raw
+    /// bytes and their figures.
     pub fn chunks(
         &mut self,
         tensor_of: &dyn Fn(usize) -> Option<Uuid>,
-        wanted: Vec<(ChunkHash, Rc<str>)>,
-        each: &mut dyn FnMut(usize, &[u8]),
+        wanted: Vec<Wanted>,
+        each: &mut dyn FnMut(usize, &[u8], Option<&Stats>),
     ) -> Result<()> {
         let mut stream = ChunkStream::new(self.store, wanted)?;
         let mut place = 0;
-        while let Some((hash, label, outcome)) = stream.next_outcome()? {
+        while let Some(chunk) = stream.next_outcome()? {
             self.chunks += 1;
-            match outcome {
-                Ok(raw) => {
+            match chunk.raw {
+                Ok((raw, figures)) => {
                     self.bytes += raw.len() as u64;
-                    each(place, &raw);
+                    each(place, &raw, figures.as_ref());
                     stream.recycle(raw);
                 }
                 Err(failure) => {
                     let problem = failure.message().to_owned();
-                    self.report(&label, tensor_of(place), Some(&hash), problem);
+                    self.report(&chunk.label, tensor_of(place), Some(&chunk.hash), problem);
                 }
             }
             place += 1;

@@ -6,8 +6,7 @@ use crate::store::arguments::to_sql_uuid;
 use crate::store::query::Row;
 use crate::tensor_storage::locate::StoredTensor;
 use modelstore_chunk::ChunkHash;
-use modelstore_tensor::DType;
-use modelstore_tensor::stats::{self, Stats};
+use modelstore_tensor::stats::Stats;
 use pgrx::datum::Uuid as SqlUuid;
 use uuid::Uuid;
 
@@ -103,10 +102,9 @@ pub fn wrong_order<'a>(
 }
 
 impl Piece {
-    /// What its row says of the elements and is not so.
-    pub fn wrong_figures(&self, dtype: DType, raw: &[u8]) -> Option<String> {
-        let actual = stats::scan(dtype, raw);
-        if let Some(actual) = &actual
+    /// What its row says of the elements and is not so; `actual` is none for a type that has no figures.
+    pub fn wrong_figures(&self, actual: Option<&Stats>) -> Option<String> {
+        if let Some(actual) = actual
             && actual.count != self.element_count as u64
         {
             return Some(format!(
@@ -118,7 +116,7 @@ impl Piece {
             .iter()
             .zip(&self.figures)
             .filter(|((_, of), recorded)| {
-                let actual = actual.as_ref().and_then(of);
+                let actual = actual.and_then(of);
                 match (actual, **recorded) {
                     (Some(a), Some(b)) => a != b && !(a.is_nan() && b.is_nan()),
                     (a, b) => a.is_some() != b.is_some(),
@@ -127,9 +125,7 @@ impl Piece {
         let counts = COUNTS
             .iter()
             .zip(&self.counts)
-            .filter(|((_, of), recorded)| {
-                actual.as_ref().map(|stats| of(stats) as i64) != **recorded
-            });
+            .filter(|((_, of), recorded)| actual.map(|stats| of(stats) as i64) != **recorded);
         let wrong: Vec<&str> = figures
             .map(|((name, _), _)| *name)
             .chain(counts.map(|((name, _), _)| *name))
