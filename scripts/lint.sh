@@ -1,14 +1,26 @@
 #!/usr/bin/env bash
-# Formatting, then clippy with warnings as errors (through its own flags: RUSTFLAGS would break the build).
+# Formatting, the arrows between the folders of src/, then clippy with warnings as errors (through its own flags: RUSTFLAGS would
+# break the build).
 #
-#   scripts/lint.sh [fmt|clippy]
+#   scripts/lint.sh [fmt|arrows|clippy]
 . "$(dirname "$0")/lib.sh"
 
 "$ROOT/scripts/toolchain.sh"
 cd "$ROOT"
 what=${1:-all}
-if [ "$what" != clippy ]; then cargo fmt --all --check; fi
-if [ "$what" != fmt ]; then
+
+# Folders and files of src/ use each other in one direction: `tsort` names what goes round in a circle.
+arrows() {
+  local grouped
+  grouped=$(grep -rn 'crate::{' src) && die "name folders one by one, not in a group: $grouped"
+  grep -roE '\bcrate::[a-z_]+' src --include='*.rs' | grep -v '^src/\(lib.rs\|in_server_tests/\)' |
+    sed -E 's#^src/([a-z_]+)[^:]*:crate::#\1 #' | awk '$1 != $2' | sort -u | tsort >/dev/null ||
+    die "folders of src/ use each other in a circle"
+}
+
+if [ "$what" = all ] || [ "$what" = fmt ]; then cargo fmt --all --check; fi
+if [ "$what" = all ] || [ "$what" = arrows ]; then arrows; fi
+if [ "$what" = all ] || [ "$what" = clippy ]; then
   PGRX_PG_CONFIG_PATH=$("$ROOT/scripts/postgres.sh" "$PG")
   export PGRX_PG_CONFIG_PATH
   build_environment

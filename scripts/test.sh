@@ -86,6 +86,7 @@ on_postgres() {
 
 scripts/toolchain.sh
 check formatting scripts/lint.sh fmt || true
+check "arrows between folders" scripts/lint.sh arrows || true
 check clippy scripts/lint.sh clippy || true
 cargo_tests
 scripts/model.sh >/dev/null

@@ -14,6 +14,9 @@ pub use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
 /// Result of the glue.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// What a worker's panic says when an allocation in its job was refused.
+pub const OUT_OF_MEMORY: &str = "out of memory";
+
 /// An error on its way to the client.
 #[derive(Debug)]
 pub struct Failure {
@@ -233,9 +236,7 @@ fn chunk_code(e: &chunk::Error) -> Code {
         | E::DeltaTooDeep(_)
         | E::DeltaCycle(_) => Code::ERRCODE_DATA_CORRUPTED,
         E::Threads { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
-        E::WorkerPanic(text) if text == crate::allocator::OUT_OF_MEMORY => {
-            Code::ERRCODE_OUT_OF_MEMORY
-        }
+        E::WorkerPanic(text) if text == OUT_OF_MEMORY => Code::ERRCODE_OUT_OF_MEMORY,
         E::WorkerPanic(_) => Code::ERRCODE_INTERNAL_ERROR,
         _ => Code::ERRCODE_DATA_EXCEPTION,
     }

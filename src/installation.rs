@@ -1,8 +1,8 @@
 //! What CREATE EXTENSION asks before it makes anything: the encoding of the database, and whose the schema is.
 
-use crate::encoding::require_utf8;
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::store::query;
+use crate::pg::encoding::require_utf8;
+use crate::pg::query;
 
 /// Called once, by the script of CREATE EXTENSION, before anything else: an error unless the database's encoding is UTF8 and
 /// the schema belongs to the role that installs, or to a superuser, and holds no functions that somebody left there.

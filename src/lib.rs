@@ -8,26 +8,22 @@
 
 pgrx::pg_module_magic!(name, version);
 
-mod allocator;
 mod atom;
-mod background;
-mod encoding;
+mod chunks;
 mod error;
+mod formats;
 mod installation;
-mod jsonb;
+mod io;
+mod maintenance;
+mod model;
 mod names;
 mod pg;
-mod registry;
-mod safetensors;
 mod settings;
-mod source;
 mod store;
 mod tensor;
 mod tensor_chunk;
 mod tensor_storage;
 mod training;
-mod varlena;
-mod verify;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[allow(clippy::expect_used, clippy::unwrap_used)]
@@ -52,7 +48,7 @@ pgrx::extension_sql_file!(
 /// Runs once when a backend loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    allocator::on_session_thread();
+    pg::allocator::on_session_thread();
     without_backtraces();
     settings::define();
 }

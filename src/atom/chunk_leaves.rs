@@ -2,13 +2,13 @@
 
 use crate::atom::key::name;
 use crate::atom::statement::{codes, keys};
-use crate::background;
 use crate::error::{Code, Failure, Result, warning};
-use crate::source::Source;
+use crate::io::Source;
+use crate::pg::arguments::chunk;
+use crate::pg::background;
+use crate::pg::scratch::in_scratch_memory;
+use crate::pg::varlena::Building;
 use crate::store::Store;
-use crate::store::arguments::chunk;
-use crate::store::scratch::in_scratch_memory;
-use crate::varlena::Building;
 use modelstore_atom::Key;
 use modelstore_chunk::{ChunkHash, Decoder, Encoder, Error};
 use modelstore_tensor::DType;

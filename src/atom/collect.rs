@@ -2,9 +2,9 @@
 
 use crate::atom::pending::Pending;
 use crate::error::Result;
-use crate::source::Source;
+use crate::io::Source;
+use crate::pg::progress::Progress;
 use crate::store::Store;
-use crate::tensor_storage::progress::Progress;
 use modelstore_atom::Modality;
 use modelstore_atom::coordinates::Coordinates;
 use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD};
@@ -31,7 +31,7 @@ pub fn collect(
     let (mut start, mut at) = (0, 0);
     // For what takes long enough to be looked at.
     let mut progress =
-        (total > WINDOW_BYTES as u64).then(|| Progress::begin(store, "atoms", total));
+        (total > WINDOW_BYTES as u64).then(|| Progress::begin(store.relation_oid("atoms"), total));
     loop {
         let end_of_window = start + window.len() as u64;
         if window.len() - at < LOOKAHEAD && end_of_window < total {

@@ -1,7 +1,7 @@
 //! Hilbert codes of points on a grid, one at a time and by the array.
 
 use crate::error::{Failure, Result, or_raise, required};
-use crate::tensor::array::{BigintArray, BigintArrayOut, build, read};
+use crate::pg::array::{BigintArray, BigintArrayOut, build, read};
 use modelstore_atom::Error;
 use modelstore_atom::hilbert::{self, CellBox};
 use modelstore_tensor::Shape;

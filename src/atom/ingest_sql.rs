@@ -3,15 +3,15 @@
 use crate::atom::ingest::{Ingested, Run, Sources};
 use crate::atom::key::modality_argument;
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::io::Source;
+use crate::io::bytes::{Bytea, ByteaSource};
+use crate::io::joined::Joined;
+use crate::io::large_object::LargeObject;
+use crate::io::memory::Memory;
 use crate::names;
-use crate::source::Source;
-use crate::source::bytes::{Bytea, ByteaSource};
-use crate::source::joined::Joined;
-use crate::source::large_object::LargeObject;
-use crate::source::memory::Memory;
+use crate::pg::arguments::to_sql_uuid;
+use crate::pg::array::ByteaArray;
 use crate::store::Store;
-use crate::store::arguments::to_sql_uuid;
-use crate::tensor::array::ByteaArray;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 

@@ -6,8 +6,8 @@
 use crate::atom::places::Places;
 use crate::atom::spatial::{Neighbour, nearest, partitions};
 use crate::error::Result;
+use crate::pg::arguments::maybe_text;
 use crate::store::Store;
-use crate::store::arguments::maybe_text;
 use modelstore_atom::spatial::PackedTree;
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::pg_sys;

@@ -2,8 +2,8 @@
 
 use crate::atom::statement::keys;
 use crate::error::Result;
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::Key;
 
 /// Rows of a statement.

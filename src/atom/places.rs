@@ -6,9 +6,9 @@
 
 use crate::atom::statement::{in_partition, key_in};
 use crate::error::Result;
+use crate::pg::index_scan::{Direction, PartitionScan, PartitionedIndex};
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use crate::store::index_scan::{Direction, PartitionScan, PartitionedIndex};
-use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::key::RANGES_PER_MODALITY;
 use modelstore_atom::spatial::PlaceRange;
 use modelstore_atom::{Key, Modality};
@@ -28,7 +28,12 @@ impl Places {
     pub fn open(store: &Store) -> Result<Places> {
         Ok(Places {
             store: store.clone(),
-            index: PartitionedIndex::open(store, "atoms", "atoms_place_idx", PARTITIONS)?,
+            index: PartitionedIndex::open(
+                store.name(),
+                store.relation_oid("atoms"),
+                store.relation_oid("atoms_place_idx"),
+                PARTITIONS,
+            )?,
         })
     }
 

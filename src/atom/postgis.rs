@@ -1,9 +1,9 @@
 //! Atoms as geometries, where PostGIS is installed.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::query;
 use crate::pg::spi;
 use crate::store::Store;
-use crate::store::query;
 use pgrx::prelude::*;
 
 /// `@postgis@` stands for the schema of PostGIS, as `@store@` does for that of the store.

@@ -2,8 +2,8 @@
 
 use crate::atom::statement::{in_modality, keys};
 use crate::error::{Code, Failure, Result};
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::Key;
 use modelstore_atom::Modality;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Keys of atoms in statements: as parameters, in rows, and as the ranges that partitions are found by.
 
 use crate::error::Result;
-use crate::store::query::Row;
+use crate::pg::query::Row;
 use modelstore_atom::key::{modality_codes, partition_bounds};
 use modelstore_atom::{Key, Modality};
 

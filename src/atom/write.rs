@@ -12,10 +12,10 @@ use crate::atom::reference_counts::add_references;
 use crate::atom::security::{Salt, own_salt};
 use crate::atom::statement::{in_modality, key_in, keys};
 use crate::error::{Code, Failure, Result};
-use crate::source::Source;
+use crate::io::Source;
+use crate::pg::arguments::bytes_array;
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use crate::store::arguments::bytes_array;
-use crate::store::scratch::in_scratch_memory;
 use modelstore_atom::key::{m_of, salted};
 use modelstore_atom::{Key, Modality, Point};
 

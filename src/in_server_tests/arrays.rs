@@ -3,7 +3,7 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server_tests::{bytes_of, message};
-    use crate::tensor::array;
+    use crate::pg::array;
     use modelstore_tensor::Shape;
     use pgrx::pg_sys;
     use pgrx::prelude::*;

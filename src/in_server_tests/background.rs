@@ -2,8 +2,8 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::background;
     use crate::in_server_tests::message;
+    use crate::pg::background;
     use pgrx::prelude::*;
     use std::panic::AssertUnwindSafe;
     use std::sync::Arc;

@@ -4,10 +4,10 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::error::Code;
-    use crate::jsonb::{Jsonb, Token};
+    use crate::pg::jsonb::{Jsonb, Token};
+    use crate::pg::varlena::{Detoasted, Toasted};
     use crate::tensor::interrupts::check;
     use crate::tensor::{cast, compare, datum::TensorIn, datum::TensorOut, datum::TensorRef, io};
-    use crate::varlena::{Detoasted, Toasted};
     use modelstore_tensor::{DType, Shape, text};
     use pgrx::pg_sys;
     use pgrx::prelude::*;

@@ -9,8 +9,8 @@ mod stores;
 mod values;
 
 use crate::error::{Result, or_raise};
-use crate::store::query;
-use crate::varlena::Detoasted;
+use crate::pg::query;
+use crate::pg::varlena::Detoasted;
 
 /// Calls `each` with the datum of every row of a query of one column, while its memory lives.
 fn each_datum(sql: &str, mut each: impl FnMut(pgrx::pg_sys::Datum)) {

@@ -3,14 +3,14 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server_tests::{each_datum, message, noise};
-    use crate::source::Source;
-    use crate::source::bytes::{Bytea, ByteaSource};
-    use crate::source::large_object::LargeObject;
-    use crate::source::parts::Parts;
-    use crate::source::server_file::ServerFile;
+    use crate::io::Source;
+    use crate::io::bytes::{Bytea, ByteaSource};
+    use crate::io::large_object::LargeObject;
+    use crate::io::parts::Parts;
+    use crate::io::server_file::ServerFile;
+    use crate::pg::arguments::bytes;
+    use crate::pg::varlena::Toasted;
     use crate::store::Store;
-    use crate::store::arguments::bytes;
-    use crate::varlena::Toasted;
     use pgrx::prelude::*;
 
     const LEN: usize = 300_007;

@@ -3,16 +3,16 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server_tests::message;
+    use crate::pg::query;
     use crate::settings;
     use crate::store::Store;
-    use crate::store::query;
     use pgrx::pg_sys;
     use pgrx::prelude::*;
 
     fn count(store: &Store) -> i64 {
         let counted = store.row(
             "SELECT count(*) FROM @store@.models WHERE model_name = $1",
-            &[crate::store::arguments::text("m")],
+            &[crate::pg::arguments::text("m")],
             |row| row.get(1),
         );
         counted.expect("a query").expect("a row")
@@ -52,11 +52,9 @@ mod tests {
     #[pg_test]
     fn a_parameter_is_never_part_of_the_text() {
         let hostile = "'; DROP TABLE x; -- $1 @store@ \" \\";
-        let found = query::rows(
-            "SELECT $1",
-            &[crate::store::arguments::text(hostile)],
-            |row| row.get::<String>(1),
-        );
+        let found = query::rows("SELECT $1", &[crate::pg::arguments::text(hostile)], |row| {
+            row.get::<String>(1)
+        });
         assert_eq!(found.expect("a query"), [hostile]);
     }
 

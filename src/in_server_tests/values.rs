@@ -4,8 +4,8 @@
 mod tests {
     use crate::in_server_tests::{bytes_of, each_datum, message};
     use crate::pg::extension;
+    use crate::pg::varlena::{Building, Detoasted, MAX_BYTES, Toasted};
     use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
-    use crate::varlena::{Building, Detoasted, MAX_BYTES, Toasted};
     use modelstore_tensor::{DType, Shape, layout};
     use pgrx::pg_sys;
     use pgrx::prelude::*;

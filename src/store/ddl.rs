@@ -4,9 +4,9 @@
 //! and dropping the extension refuses while they exist.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::pg::query;
 use crate::pg::{extension, spi};
 use crate::store::Store;
-use crate::store::query;
 use modelstore_atom::Modality;
 use modelstore_atom::key::{RANGES_PER_MODALITY, partition_bounds};
 use pgrx::prelude::*;
@@ -99,7 +99,7 @@ fn make_schema(store: &Store) -> Result<()> {
     let owner = query::rows(
         "SELECT pg_get_userbyid(nspowner)::text, pg_get_userbyid(nspowner) = current_user
          FROM pg_namespace WHERE nspname = $1",
-        &[crate::store::arguments::text(store.name())],
+        &[crate::pg::arguments::text(store.name())],
         |row| Ok((row.get::<String>(1)?, row.get::<bool>(2)?)),
     )?;
     match owner.first() {
@@ -274,7 +274,7 @@ fn check_deferred_constraints(store: &Store) -> Result<()> {
     let names = query::rows(
         "SELECT DISTINCT '@store@.' || quote_ident(k.conname) FROM pg_constraint k
          JOIN pg_namespace n ON n.oid = k.connamespace WHERE n.nspname = $1 AND k.condeferrable",
-        &[crate::store::arguments::text(store.name())],
+        &[crate::pg::arguments::text(store.name())],
         |row| row.get::<String>(1),
     )?;
     if names.is_empty() {
@@ -293,7 +293,7 @@ fn schema_is_empty(store: &Store) -> Result<bool> {
               OR EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid)
               OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)
               OR EXISTS (SELECT FROM pg_operator WHERE oprnamespace = n.oid))",
-        &[crate::store::arguments::text(store.name())],
+        &[crate::pg::arguments::text(store.name())],
         |_| Ok(()),
     )?;
     Ok(others.is_empty())
@@ -377,7 +377,7 @@ fn record_version(store: &Store, version: i32) -> Result<()> {
         "INSERT INTO @store@.store_version (version, extension_version) VALUES ($1, $2)",
         &[
             version.into(),
-            crate::store::arguments::text(env!("CARGO_PKG_VERSION")),
+            crate::pg::arguments::text(env!("CARGO_PKG_VERSION")),
         ],
     )?;
     Ok(())

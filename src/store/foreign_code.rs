@@ -6,12 +6,12 @@
 //! it says that it trusts the owner.
 
 use crate::error::{Code, Failure, Result};
+use crate::pg::arguments::text;
+use crate::pg::query::select_rows;
 use crate::pg::snapshot::with_latest_snapshot;
 use crate::pg::spi::Snapshot;
 use crate::settings;
 use crate::store::Store;
-use crate::store::arguments::text;
-use crate::store::query::select_rows;
 use pgrx::pg_sys;
 
 /// Functions that expressions of a store's own DDL call, as `pg_get_expr` writes them. None of them runs SQL, reads a file

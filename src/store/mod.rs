@@ -1,19 +1,10 @@
 //! Stores: schemas of user-owned tables made by `create_store`, and the one way to reach their tables.
 
-pub mod arguments;
-pub mod chunk_array;
-pub mod chunks;
-pub mod corruption;
 pub mod ddl;
 mod foreign_code;
-pub mod gc;
-pub mod index_scan;
 pub mod owner;
-pub mod query;
-pub mod scratch;
 pub mod shape;
-pub mod space;
-pub mod subtransaction;
+mod statements;
 
 use crate::error::{Code, Failure, Result};
 use crate::pg::spi::Snapshot;

@@ -2,13 +2,13 @@
 //! columns and types of the DDL.
 
 use crate::error::{Code, Failure, Result};
+use crate::pg::arguments::text;
 use crate::pg::extension;
+use crate::pg::query::select_rows;
 use crate::pg::snapshot::with_latest_snapshot;
 use crate::pg::spi::Snapshot;
 use crate::store::Store;
-use crate::store::arguments::text;
 use crate::store::ddl::MODULES;
-use crate::store::query::select_rows;
 use pgrx::pg_sys;
 use std::collections::HashMap;
 use std::sync::LazyLock;

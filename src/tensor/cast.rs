@@ -1,15 +1,15 @@
 //! Casts between `tensor` and the arrays, bytes and JSON of SQL.
 
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::jsonb::{Jsonb, JsonbOut, Token};
-use crate::tensor::array::{
+use crate::pg::array::{
     self, BigintArray, BigintArrayOut, DoubleArray, DoubleArrayOut, IntegerArray, IntegerArrayOut,
     RealArray, RealArrayOut,
 };
+use crate::pg::jsonb::{Jsonb, JsonbOut, Token};
+use crate::pg::varlena::Building;
 use crate::tensor::datum::{TensorIn, TensorOut};
 use crate::tensor::interrupts;
 use crate::tensor::io::enforce;
-use crate::varlena::Building;
 use modelstore_tensor::typmod::Typmod;
 use modelstore_tensor::{DType, Shape, Tensor, TensorView, convert, layout, text};
 use pgrx::prelude::*;

@@ -2,9 +2,9 @@
 //! [`modelstore_tensor::order`]. A large value is read from TOAST only as far as the answer needs.
 
 use crate::error::{Result, or_raise};
+use crate::pg::varlena::Toasted;
 use crate::tensor::datum::{TensorIn, TensorRef};
 use crate::tensor::interrupts;
-use crate::varlena::Toasted;
 use modelstore_tensor::{layout, order};
 use pgrx::prelude::*;
 use std::cmp::Ordering;

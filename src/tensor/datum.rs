@@ -4,7 +4,7 @@
 //! dimensions, the elements. With the length word in front the elements start on an 8-byte boundary.
 
 use crate::error::{Code, Failure, Result};
-use crate::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
+use crate::pg::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
 use modelstore_tensor::layout::{self, Head};
 use modelstore_tensor::{DType, Shape, Tensor, TensorView};
 

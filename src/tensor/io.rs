@@ -1,7 +1,7 @@
 //! Text, binary and type-modifier functions of `tensor`.
 
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::source::bytes::ByteaOut;
+use crate::io::bytes::ByteaOut;
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
 use crate::tensor::interrupts;
 use crate::tensor::soft_error::ErrorSink;

@@ -1,6 +1,5 @@
 //! The SQL type `modelstore.tensor`: datums, input and output, casts, functions and operators.
 
-pub mod array;
 pub mod cast;
 pub mod compare;
 pub mod datum;
@@ -11,3 +10,4 @@ pub mod numeric;
 pub mod pgvector;
 pub mod shape;
 pub mod soft_error;
+pub mod tensor_array;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::tensor::array::NumericArray;
+use crate::pg::array::NumericArray;
 use crate::tensor::datum::TensorOut;
 use crate::tensor::interrupts;
 use crate::tensor::io::enforce;

@@ -5,9 +5,9 @@
 //! makes. So they mean the same under any search_path, and no role that can create objects somewhere changes them.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::arguments::text;
+use crate::pg::query;
 use crate::pg::spi;
-use crate::store::arguments::text;
-use crate::store::query;
 use pgrx::prelude::*;
 
 /// Each pgvector type with the dtype it becomes.

@@ -2,7 +2,7 @@
 //! and the payload.
 
 use crate::error::{Code, Failure, Result};
-use crate::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
+use crate::pg::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
 use modelstore_chunk::{ChunkHead, PREFIX_BYTES};
 
 /// A whole chunk.

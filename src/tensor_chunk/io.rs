@@ -2,12 +2,12 @@
 //! in decode the chunk once, so that no undecodable value is ever stored through them.
 
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::source::bytes::ByteaOut;
+use crate::io::bytes::ByteaOut;
+use crate::pg::varlena::Building;
 use crate::tensor::interrupts;
 use crate::tensor::io::receive;
 use crate::tensor::soft_error::ErrorSink;
 use crate::tensor_chunk::datum::{ChunkIn, ChunkOut, ChunkRef};
-use crate::varlena::Building;
 use modelstore_chunk::{ChunkHash, ChunkHead, Decoder, block_index_len, plan_range};
 use pgrx::datum::Internal;
 use pgrx::prelude::*;

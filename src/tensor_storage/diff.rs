@@ -1,10 +1,10 @@
 //! Comparing two models, or two checkpoints, weight by weight.
 
 use crate::error::{Result, or_raise};
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, uuid};
 use crate::tensor_storage::locate::{self, StoredTensor};
-use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::stream::ChunkStream;
 use modelstore_tensor::TensorView;
 use modelstore_tensor::difference::Difference;

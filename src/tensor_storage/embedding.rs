@@ -1,9 +1,9 @@
 //! Rows of an embedding by id.
 
 use crate::error::{Code, Failure, Result, or_raise};
-use crate::registry::models;
+use crate::model::models;
+use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, uuid};
 use crate::tensor::datum::TensorOut;
 use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate;

@@ -1,9 +1,9 @@
 //! Weights with something wrong in them, from the zone maps where those say enough.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::registry::models;
+use crate::model::models;
+use crate::pg::arguments::{from_sql_uuid, maybe_uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_uuid};
 use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate;
 use crate::tensor_storage::stream::ChunkStream;

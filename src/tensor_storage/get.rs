@@ -1,9 +1,9 @@
 //! Tensors and slices of tensors as values.
 
+use crate::chunks::corruption::corrupted;
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
-use crate::store::arguments::from_sql_uuid;
-use crate::store::corruption::corrupted;
 use crate::tensor::datum::{MAX_VALUE_BYTES, TensorOut};
 use crate::tensor::shape::{check_groups, group_bytes};
 use crate::tensor_storage::locate::{self, StoredTensor};

@@ -4,14 +4,14 @@
 //! All in the order of the hashes. What is encoded has been hashed again on the same thread: a source that changes
 //! between the passes is an error, and never bytes under the hash of others.
 
-use crate::background;
+use crate::chunks::corruption::corrupted;
+use crate::chunks::spi_chunks::{NewChunk, Recorded, SMALL_CHUNK, SpiChunks, fetch_encoded};
 use crate::error::{Code, Failure, Result, warning};
-use crate::source::Source;
+use crate::io::Source;
+use crate::pg::background;
+use crate::pg::progress::Progress;
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use crate::store::chunks::{NewChunk, Recorded, SMALL_CHUNK, SpiChunks, fetch_encoded};
-use crate::store::corruption::corrupted;
-use crate::store::scratch::in_scratch_memory;
-use crate::tensor_storage::progress::Progress;
 use crate::tensor_storage::stream::decode_chain;
 use modelstore_chunk::{
     Buffers, ChunkHash, ChunkHead, Decoder, Encoder, MAX_DELTA_DEPTH, Pipeline,

@@ -1,12 +1,12 @@
 //! Finding a stored tensor and the list of its pieces.
 
+use crate::chunks::corruption::corrupted;
 use crate::error::{Code, Failure, Result};
-use crate::registry::architecture::unknown_weight;
-use crate::registry::models;
+use crate::model::architecture::unknown_weight;
+use crate::model::models;
+use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
+use crate::pg::query::Row;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
-use crate::store::corruption::corrupted;
-use crate::store::query::Row;
 use modelstore_chunk::ChunkHash;
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;

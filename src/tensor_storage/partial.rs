@@ -1,12 +1,12 @@
 //! Reading a range of elements of a stored tensor: only the TOAST pieces of the blocks that hold it.
 
+use crate::chunks::corruption::{corrupt_chunk, missing_chunk};
 use crate::error::{Code, Failure, Result};
+use crate::pg::arguments::{bytes, uuid};
+use crate::pg::varlena::Toasted;
 use crate::store::Store;
-use crate::store::arguments::{bytes, uuid};
-use crate::store::corruption::{corrupt_chunk, missing_chunk};
 use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate::{Coverage, StoredPiece, StoredTensor, read_piece};
-use crate::varlena::Toasted;
 use modelstore_chunk::{
     ChunkHash, ChunkHead, Decoder, MAX_DELTA_DEPTH, PREFIX_BYTES, block_index_len,
     codec::xor_in_place, plan_range,

@@ -1,9 +1,9 @@
 //! The raw bytes of a stored tensor, read anywhere.
 
+use crate::chunks::corruption::{corrupt_chunk, corrupted};
+use crate::chunks::spi_chunks::fetch_encoded;
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::chunks::fetch_encoded;
-use crate::store::corruption::{corrupt_chunk, corrupted};
 use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate::{self, StoredTensor};
 use crate::tensor_storage::stream::decode_chain;

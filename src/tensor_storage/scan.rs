@@ -1,11 +1,11 @@
 //! The first pass over incoming tensors: everything that can be known without writing.
 
-use crate::background;
 use crate::error::{Code, Failure, Result};
+use crate::io::Source;
+use crate::io::file_hashes::FileHashes;
+use crate::pg::background;
+use crate::pg::progress::Progress;
 use crate::settings;
-use crate::source::Source;
-use crate::tensor_storage::file_hashes::FileHashes;
-use crate::tensor_storage::progress::Progress;
 use crate::tensor_storage::write::Incoming;
 use modelstore_chunk::{Buffers, ChunkHash, ContentHasher, Grid, InOrder, Piece, PieceInfo, grid};
 use modelstore_tensor::{DType, stats};

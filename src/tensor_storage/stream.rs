@@ -1,10 +1,10 @@
 //! Chunks of the store in order, decoded on threads and checked against their hashes.
 
-use crate::background;
+use crate::chunks::corruption::{corrupt_chunk, missing_chunk};
+use crate::chunks::spi_chunks::fetch_encoded;
 use crate::error::{Failure, Result};
+use crate::pg::background;
 use crate::store::Store;
-use crate::store::chunks::fetch_encoded;
-use crate::store::corruption::{corrupt_chunk, missing_chunk};
 use crate::tensor_storage::locate::{StoredPiece, StoredTensor};
 use modelstore_chunk::{Buffers, ChunkHash, Decoder, Pipeline};
 use modelstore_tensor::DType;

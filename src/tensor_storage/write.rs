@@ -5,17 +5,17 @@
 //! add overlapping models from deadlocking on each other's uncommitted chunks: all chunks first, ordered, then all
 //! tensors, ordered.
 
+use crate::chunks::spi_chunks::suppressed;
 use crate::error::{Code, Failure, Result};
-use crate::source::Source;
-use crate::source::memory::Memory;
+use crate::io::Source;
+use crate::io::file_hashes::FileHashes;
+use crate::io::memory::Memory;
+use crate::pg::arguments::{bytes_array, from_sql_uuid, to_sql_uuid};
+use crate::pg::progress::Progress;
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use crate::store::arguments::{bytes_array, from_sql_uuid, to_sql_uuid};
-use crate::store::chunks::suppressed;
-use crate::store::scratch::in_scratch_memory;
-use crate::tensor_storage::file_hashes::FileHashes;
 use crate::tensor_storage::insert_chunks::{Origin, damaged_tensor, insert_chunks};
 use crate::tensor_storage::locate;
-use crate::tensor_storage::progress::Progress;
 use crate::tensor_storage::scan::{Scan, Scanned, scan};
 use modelstore_chunk::{Buffers, ChunkHash, MAX_CHUNK_BYTES, MAX_DELTA_DEPTH, PieceInfo};
 use modelstore_tensor::stats;
@@ -95,7 +95,7 @@ pub fn write_tensors(
         .map(|t| t.shape.byte_len(t.dtype))
         .sum::<Result<u64, modelstore_tensor::Error>>()?;
     // Each byte counts once for each pass.
-    let mut progress = Progress::begin(store, "tensor_chunks", 2 * total);
+    let mut progress = Progress::begin(store.relation_oid("tensor_chunks"), 2 * total);
     let Scan {
         tensors: scanned,
         files,

@@ -1,18 +1,18 @@
 //! The state of a model in training becomes a checkpoint, in one transaction.
 
 use crate::error::{Code, Failure, Result};
-use crate::jsonb::Jsonb;
-use crate::registry::models;
-use crate::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
-use crate::settings;
-use crate::source::Source;
-use crate::store::Store;
-use crate::store::arguments::{
+use crate::formats::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
+use crate::io::Source;
+use crate::model::content_hash::content_hash;
+use crate::model::models;
+use crate::model::state_dict::{StateDict, missing_checkpoint};
+use crate::pg::arguments::{
     bytes, from_sql_uuid, maybe_bytes, maybe_jsonb, maybe_uuid, text, to_sql_uuid, uuid,
 };
-use crate::store::query;
-use crate::tensor_storage::content_hash::content_hash;
-use crate::tensor_storage::state_dict::{StateDict, missing_checkpoint};
+use crate::pg::jsonb::Jsonb;
+use crate::pg::query;
+use crate::settings;
+use crate::store::Store;
 use crate::training::guard_rails::{self, Check};
 use crate::training::{metrics, optimizer_state, sessions};
 use modelstore_formats::safetensors::Header;

@@ -1,19 +1,19 @@
 //! The SQL functions that make checkpoints, one for each way tensors come.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::jsonb::Jsonb;
-use crate::safetensors::export::Export;
-use crate::safetensors::export_sql::stream;
-use crate::safetensors::import::Imported;
-use crate::safetensors::upload;
-use crate::source::Source;
-use crate::source::bytes::{Bytea, ByteaOut, ByteaSource};
-use crate::source::large_object::LargeObject;
-use crate::source::tensors::TensorsSource;
+use crate::formats::safetensors::export::Export;
+use crate::formats::safetensors::export_sql::stream;
+use crate::formats::safetensors::import::Imported;
+use crate::formats::safetensors::upload;
+use crate::io::Source;
+use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
+use crate::io::large_object::LargeObject;
+use crate::io::tensors::TensorsSource;
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
+use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, to_sql_uuid};
-use crate::tensor::array::TensorArray;
-use crate::tensor_storage::state_dict::StateDict;
+use crate::tensor::tensor_array::TensorArray;
 use crate::training::checkpoint::{NewCheckpoint, create};
 use crate::training::guard_rails;
 use pgrx::datum::Uuid as SqlUuid;

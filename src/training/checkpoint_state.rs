@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::error::{or_raise, required};
+use crate::model::state_dict::missing_checkpoint;
+use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, uuid};
-use crate::tensor_storage::state_dict::missing_checkpoint;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::{IntoDatum, TimestampWithTimeZone, Uuid as SqlUuid};
 use pgrx::prelude::*;

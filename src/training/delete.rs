@@ -1,9 +1,9 @@
 //! Deleting a checkpoint or a whole run. What others need, or what was kept on purpose, goes with `cascade` only.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::state_dict::missing_checkpoint;
+use crate::pg::arguments::{from_sql_uuid, maybe_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_uuid, uuid};
-use crate::tensor_storage::state_dict::missing_checkpoint;
 use crate::training::{checkpoint, sessions};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;

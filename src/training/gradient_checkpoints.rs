@@ -1,9 +1,9 @@
 //! Which layers to recompute in the backward pass instead of keeping their activations.
 
 use crate::error::{Code, Failure, Result, info, or_raise, required};
-use crate::registry::models;
+use crate::model::models;
+use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, uuid};
 use crate::training::{latest, sessions};
 use modelstore_formats::architecture::{WeightInfo, layer_count, recognise};
 use modelstore_tensor::DType;

@@ -1,10 +1,10 @@
 //! What a checkpoint must pass before its transaction may commit.
 
 use crate::error::{Code, Failure, Result};
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{text, uuid};
 use crate::settings;
 use crate::store::Store;
-use crate::store::arguments::{text, uuid};
-use crate::tensor_storage::state_dict::StateDict;
 use modelstore_formats::architecture::{
     SharedWeight, is_mask, is_trainable, parameter_count, tied,
 };

@@ -1,10 +1,10 @@
 //! Finding a checkpoint, the newest or the best, and what it has.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::registry::models;
+use crate::model::models;
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
-use crate::tensor_storage::state_dict::StateDict;
 use crate::training::sessions;
 use modelstore_training::retention::Mode;
 use pgrx::datum::Uuid as SqlUuid;

@@ -1,8 +1,8 @@
 //! Metrics as pictures: SVG for a browser, a line of blocks for psql.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, uuid};
 use crate::training::sessions;
 use modelstore_plot::line_plot::{LinePlot, Series};
 use pgrx::datum::Uuid as SqlUuid;

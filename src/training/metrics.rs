@@ -1,10 +1,10 @@
 //! Metrics of runs: many figures in one call.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::jsonb::Jsonb;
 use crate::names;
+use crate::pg::arguments::{from_sql_uuid, text, uuid};
+use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, uuid};
 use crate::training::sessions;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;

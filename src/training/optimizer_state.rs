@@ -1,13 +1,13 @@
 //! What the optimizer remembers of each parameter: Adam's moments, SGD's momentum, any other tensor by name.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::state_dict::StateDict;
 use crate::names;
+use crate::pg::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
 use crate::tensor::datum::{TensorIn, TensorOut};
 use crate::tensor_storage::get::whole;
 use crate::tensor_storage::locate::{read_tensor, tensor_columns};
-use crate::tensor_storage::state_dict::StateDict;
 use crate::tensor_storage::write::write_value;
 use crate::training::checkpoint::OPTIMIZER_FILE;
 use crate::training::guard_rails::{self, Check};

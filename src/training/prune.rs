@@ -1,9 +1,9 @@
 //! Which checkpoints are kept.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::registry::models;
+use crate::model::models;
+use crate::pg::arguments::{from_sql_uuid, maybe_uuid, text, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, maybe_uuid, text, uuid};
 use crate::training::latest::{METRIC, check_mode};
 use crate::training::{checkpoint, delete, sessions};
 use modelstore_training::retention::{self, Checkpoint, Reason, Retention};

@@ -1,12 +1,12 @@
 //! A checkpoint becomes a version of its model.
 
 use crate::error::{Result, or_raise, required};
-use crate::jsonb::Jsonb;
-use crate::registry::architecture;
-use crate::registry::models::{self, NewModel};
+use crate::model::architecture;
+use crate::model::models::{self, NewModel};
+use crate::model::state_dict::missing_checkpoint;
+use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
+use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
-use crate::tensor_storage::state_dict::missing_checkpoint;
 use crate::training::checkpoint::WEIGHTS_FILE;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;

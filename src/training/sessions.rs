@@ -1,14 +1,14 @@
 //! Training runs: started, found again by name, finished, reopened.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::jsonb::Jsonb;
+use crate::model::models;
+use crate::model::state_dict::StateDict;
 use crate::names;
-use crate::registry::models;
-use crate::store::Store;
-use crate::store::arguments::{
+use crate::pg::arguments::{
     from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
 };
-use crate::tensor_storage::state_dict::StateDict;
+use crate::pg::jsonb::Jsonb;
+use crate::store::Store;
 use pgrx::datum::{Interval, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use uuid::Uuid;

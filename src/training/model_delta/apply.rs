@@ -2,15 +2,15 @@
 
 use super::weights;
 use crate::error::{Code, Failure, Result};
-use crate::registry::models::NewModel;
-use crate::safetensors::import::{Imported, import};
-use crate::source::Source;
+use crate::formats::safetensors::import::{Imported, import};
+use crate::io::Source;
+use crate::model::content_hash::content_hash;
+use crate::model::models::NewModel;
+use crate::model::state_dict::{StateDict, missing_checkpoint};
+use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
-use crate::store::arguments::{from_sql_uuid, uuid};
-use crate::tensor_storage::content_hash::content_hash;
 use crate::tensor_storage::locate::StoredTensor;
 use crate::tensor_storage::raw_bytes::RawBytes;
-use crate::tensor_storage::state_dict::{StateDict, missing_checkpoint};
 use modelstore_chunk::{ChunkHash, Decoder};
 use modelstore_formats::model_delta::{
     Layout, Manifest, PREFIX_BYTES, WeightDelta, manifest_len, parse_manifest,

@@ -2,14 +2,14 @@
 
 use super::weights;
 use crate::error::{Code, Failure, Result};
-use crate::safetensors::consistency::{self, File};
+use crate::formats::safetensors::consistency::{self, File};
+use crate::model::content_hash::content_hash;
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::uuid;
 use crate::settings;
 use crate::store::Store;
-use crate::store::arguments::uuid;
-use crate::tensor_storage::content_hash::content_hash;
 use crate::tensor_storage::locate::StoredTensor;
 use crate::tensor_storage::raw_bytes::RawBytes;
-use crate::tensor_storage::state_dict::StateDict;
 use crate::training::checkpoint::WEIGHTS_FILE;
 use modelstore_chunk::{ChunkHash, Encoder, Grid, Piece, grid};
 use modelstore_formats::model_delta::{ChunkDelta, Manifest, WeightDelta, build_prefix};

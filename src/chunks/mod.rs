@@ -1,0 +1,5 @@
+//! Chunks in the tables of a store.
+
+pub mod chunk_array;
+pub mod corruption;
+pub mod spi_chunks;

@@ -1,0 +1,144 @@
+//! Whether what is recorded of a file still agrees with its own header: the names, dtypes, shapes and offsets of its
+//! weights, and the list of its chunks.
+
+use crate::error::Result;
+use crate::formats::safetensors::files::manifest_hash;
+use crate::io::file_hashes::FileHashes;
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{from_sql_uuid, text, uuid};
+use crate::pg::query::Row;
+use crate::store::Store;
+use crate::tensor_storage::locate;
+use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
+use pgrx::datum::Uuid as SqlUuid;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// What is recorded of a file.
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// Length and JSON.
+    pub header: Vec<u8>,
+    /// Size of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: Vec<u8>,
+    /// BLAKE3-256 of the file.
+    pub blake3: Vec<u8>,
+    /// BLAKE3-256 of the header and the hashes of the chunks.
+    pub manifest_hash: Vec<u8>,
+}
+
+/// The safetensors files of a model or a checkpoint, by name.
+pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
+    store.rows(
+        &of.sql(
+            "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
+             WHERE @owner@ = $1 AND format = 'safetensors' ORDER BY file_name",
+        ),
+        &[uuid(of.id())],
+        read_file,
+    )
+}
+
+fn read_file(row: &Row<'_>) -> Result<File> {
+    Ok(File {
+        name: row.get(1)?,
+        header: row.get(2)?,
+        bytes: row.get::<i64>(3)? as u64,
+        sha256: row.get(4)?,
+        blake3: row.get(5)?,
+        manifest_hash: row.get(6)?,
+    })
+}
+
+/// What is wrong with files that are kept as a whole, such as the index of a sharded model: name and sentence.
+pub fn whole_files(store: &Store, of: StateDict) -> Result<Vec<(String, String)>> {
+    let files = store.rows(
+        &of.sql(
+            "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
+             WHERE @owner@ = $1 AND format <> 'safetensors' ORDER BY file_name",
+        ),
+        &[uuid(of.id())],
+        read_file,
+    )?;
+    let mut problems = Vec::new();
+    for file in files {
+        let mut hashes = FileHashes::new();
+        hashes.update(&file.header);
+        let (sha256, blake3) = hashes.finish();
+        let manifest = manifest_hash(&file.header, std::iter::empty());
+        let checks = [
+            (file.bytes == file.header.len() as u64, "size"),
+            (file.sha256 == sha256, "SHA-256 hash"),
+            (file.blake3 == blake3, "BLAKE3 hash"),
+            (
+                file.manifest_hash[..] == manifest.as_bytes()[..],
+                "manifest hash",
+            ),
+        ];
+        for (is_right, what) in checks {
+            if !is_right {
+                problems.push((file.name.clone(), format!("file does not match its {what}")));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// What does not agree, a sentence each.
+pub fn disagreements(store: &Store, of: StateDict, file: &File) -> Result<Vec<String>> {
+    let json = file.header.get(LENGTH_BYTES as usize..).unwrap_or_default();
+    let header = match parse_header(json, file.bytes) {
+        Ok(header) => header,
+        Err(e) => return Ok(vec![format!("recorded header does not read: {e}")]),
+    };
+    type Recorded = (Uuid, String, Vec<i64>, i64);
+    let mut recorded: HashMap<String, Recorded> = HashMap::new();
+    store.query(
+        &of.sql(
+            "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, w.file_offset
+             FROM @entries@ w JOIN @store@.tensor_metadata t USING (tensor_id)
+             WHERE w.@owner@ = $1 AND w.file_name = $2",
+        ),
+        &[uuid(of.id()), text(&file.name)],
+        |row| {
+            let id = from_sql_uuid(row.get::<SqlUuid>(2)?);
+            recorded.insert(row.get(1)?, (id, row.get(3)?, row.get(4)?, row.get(5)?));
+            Ok(())
+        },
+    )?;
+    let mut problems = Vec::new();
+    let mut ids = Vec::with_capacity(header.tensors.len());
+    for tensor in &header.tensors {
+        let Some((id, dtype, shape, offset)) = recorded.remove(&tensor.name) else {
+            problems.push(format!("weight \"{}\" is missing", tensor.name));
+            continue;
+        };
+        ids.push(id);
+        let same_shape = shape
+            .iter()
+            .map(|&d| d as u64)
+            .eq(tensor.shape.dims().iter().copied());
+        if dtype != tensor.dtype.name() || !same_shape || offset as u64 != tensor.start {
+            problems.push(format!(
+                "dtype, shape or offset of weight \"{}\" is not that of the header",
+                tensor.name
+            ));
+        }
+    }
+    problems.extend(
+        recorded
+            .keys()
+            .map(|name| format!("weight \"{name}\" is not in the header")),
+    );
+    if problems.is_empty() {
+        let chunks = locate::chunks_of(store, &ids)?;
+        let hash = manifest_hash(&file.header, chunks.iter().map(|(_, hash)| hash));
+        if hash.as_bytes()[..] != file.manifest_hash[..] {
+            problems.push("header or chunks do not match the manifest hash".to_owned());
+        }
+    }
+    Ok(problems)
+}

@@ -1,0 +1,103 @@
+//! The SQL functions that export.
+
+use crate::error::{Failure, Result, or_raise, required};
+use crate::formats::safetensors::export::Export;
+use crate::formats::safetensors::half_written::HalfWritten;
+use crate::io::bytes::ByteaOut;
+use crate::io::large_object::LargeObject;
+use crate::io::server_file::{Access, io_failure, require_absolute, require_privilege};
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::from_sql_uuid;
+use crate::store::Store;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// The parts of the file in order. In a select list they stream; in FROM, PostgreSQL collects them first.
+#[pg_extern(stable, parallel_restricted, cost = 10000)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_safetensors(
+    model_id: Option<SqlUuid>,
+    file_name: default!(Option<&str>, "NULL"),
+) -> SetOfIterator<'static, ByteaOut> {
+    stream(or_raise(begin(model_id, file_name)))
+}
+
+/// The parts as rows. Each is copied into memory of the server, and the buffer it was decoded into serves the next one.
+pub fn stream(mut export: Export) -> SetOfIterator<'static, ByteaOut> {
+    SetOfIterator::new(std::iter::from_fn(move || {
+        or_raise((|| {
+            let Some(part) = export.next()? else {
+                return Ok(None);
+            };
+            let row = ByteaOut::copy(&part)?;
+            export.recycle(part);
+            Ok(Some(row))
+        })())
+    }))
+}
+
+/// Writes the file to a new large object and returns its OID.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_safetensors_large_object(
+    model_id: Option<SqlUuid>,
+    file_name: default!(Option<&str>, "NULL"),
+) -> pg_sys::Oid {
+    or_raise((|| {
+        let mut export = begin(model_id, file_name)?;
+        let mut object = LargeObject::create()?;
+        drain(&mut export, |part| object.append(part))?;
+        Ok(object.oid())
+    })())
+}
+
+/// Writes the file to a new file of the server, for roles that may, and returns its size.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn export_safetensors_file(
+    model_id: Option<SqlUuid>,
+    path: Option<&str>,
+    file_name: default!(Option<&str>, "NULL"),
+) -> i64 {
+    or_raise((|| {
+        to_file(model_id, Path::new(required(path, "path")?), file_name)
+    })())
+}
+
+fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> Result<i64> {
+    require_privilege(Access::Write)?;
+    require_absolute(path)?;
+    let mut export = begin(model_id, file_name)?;
+    // Never over an existing file: the server's own are among those it could reach.
+    let mut file = File::create_new(path).map_err(|e| io_failure("create", path, &e))?;
+    let half_written = HalfWritten::new(path);
+    let mut bytes = 0;
+    drain(&mut export, |part| {
+        bytes += part.len() as i64;
+        file.write_all(part)
+            .map_err(|e| io_failure("write", path, &e))
+    })?;
+    file.sync_all().map_err(|e| io_failure("write", path, &e))?;
+    half_written.finished();
+    Ok(bytes)
+}
+
+fn begin(model_id: Option<SqlUuid>, file_name: Option<&str>) -> Result<Export> {
+    let model = from_sql_uuid(required(model_id, "model_id")?);
+    Export::begin(&Store::for_reading()?, StateDict::Model(model), file_name)
+}
+
+fn drain(
+    export: &mut Export,
+    mut each: impl FnMut(&[u8]) -> std::result::Result<(), Failure>,
+) -> Result<()> {
+    while let Some(part) = export.next()? {
+        each(&part)?;
+        export.recycle(part);
+        pgrx::check_for_interrupts!();
+    }
+    Ok(())
+}

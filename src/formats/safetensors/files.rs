@@ -1,0 +1,79 @@
+//! What is kept of an imported file beside its tensors: the header as it was, and hashes of the whole.
+
+use crate::error::{Code, Failure, Result};
+use crate::io::file_hashes::FileHashes;
+use crate::model::state_dict::StateDict;
+use crate::names;
+use crate::pg::arguments::{bytes, text, uuid};
+use crate::store::Store;
+use crate::tensor_storage::locate;
+use modelstore_chunk::ChunkHash;
+use modelstore_formats::safetensors::is_plain_file_name;
+use uuid::Uuid;
+
+/// BLAKE3-256 of a header and of the hashes of the chunks behind it, in order.
+pub fn manifest_hash<'a>(
+    header: &[u8],
+    chunks: impl Iterator<Item = &'a ChunkHash>,
+) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(header);
+    chunks.for_each(|chunk| {
+        hasher.update(chunk.as_bytes());
+    });
+    hasher.finalize()
+}
+
+/// Adds a file with the tensors that follow its header, in order.
+#[allow(clippy::too_many_arguments)]
+pub fn record(
+    store: &Store,
+    of: StateDict,
+    file_name: &str,
+    format: &str,
+    header: &[u8],
+    file_bytes: u64,
+    hashes: FileHashes,
+    tensors: &[Uuid],
+) -> Result<()> {
+    check_name(file_name)?;
+    let chunks = locate::chunks_of(store, tensors)?;
+    let manifest_hash = manifest_hash(header, chunks.iter().map(|(_, hash)| hash));
+    let (sha256, blake3) = hashes.finish();
+    let inserted = store.execute(
+        &of.sql(
+            "INSERT INTO @files@ (@owner@, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        ),
+        &[
+            uuid(of.id()),
+            text(file_name),
+            text(format),
+            bytes(header),
+            (file_bytes as i64).into(),
+            bytes(&sha256),
+            bytes(&blake3),
+            bytes(manifest_hash.as_bytes()),
+        ],
+    )?;
+    if inserted == 1 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ERRCODE_UNIQUE_VIOLATION,
+        format!("{of} already has a file \"{file_name}\""),
+    ))
+}
+
+/// A file name that is safe to write back beside others.
+fn check_name(file_name: &str) -> Result<()> {
+    names::check_file_name_length(file_name)?;
+    if is_plain_file_name(file_name) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::ERRCODE_INVALID_NAME,
+        format!("invalid file name \"{}\"", file_name.escape_default()),
+    )
+    .detail("Expected a name without folders, such as model-00001-of-00002.safetensors."))
+}

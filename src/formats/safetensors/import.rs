@@ -1,0 +1,242 @@
+//! One safetensors file becomes weights of a model.
+
+use crate::error::{Code, Failure, Result};
+use crate::formats::safetensors::files;
+use crate::io::Source;
+use crate::io::file_hashes::FileHashes;
+use crate::model::architecture;
+use crate::model::models::{self, NewModel};
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{maybe_uuid, text, uuid};
+use crate::store::Store;
+use crate::tensor_storage::write::{InFile, Incoming, write_tensors};
+use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
+use modelstore_formats::safetensors::{
+    Header, LENGTH_BYTES, TensorEntry, header_len, parse_header,
+};
+use pgrx::datum::Uuid as SqlUuid;
+use serde_json::json;
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// What an import did.
+#[derive(Default)]
+pub struct Imported {
+    /// The model that has the weights now.
+    pub model: Uuid,
+    /// Weights of this file.
+    pub weights: u64,
+    /// Their elements, tied weights once.
+    pub parameters: u64,
+    /// Their bytes.
+    pub raw_bytes: u64,
+    /// Chunks that the store did not have.
+    pub new_chunks: u64,
+    /// What those take, encoded.
+    pub new_bytes: u64,
+    /// Raw bytes that the store had already.
+    pub reused_bytes: u64,
+}
+
+/// Makes a model of one file.
+pub fn import(
+    store: &Store,
+    model: &NewModel<'_>,
+    file_name: &str,
+    source: &mut dyn Source,
+) -> Result<Imported> {
+    // The header is read first: a file that is no safetensors leaves no trace at all.
+    let file = FileIn::open(file_name, source)?;
+    let id = models::insert(store, model)?;
+    let mut imported = import_files(store, id, vec![file])?;
+    architecture::describe(store, id)?;
+    imported.parameters = architecture::parameters(store, id, None)?;
+    Ok(imported)
+}
+
+fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
+    let file_len = source.len();
+    let mut prefix = Vec::new();
+    source.read_at(0, file_len.min(IDENTIFYING_BYTES) as usize, &mut prefix)?;
+    // What is wrong with it as a header is of no use to somebody who has another kind of file.
+    let other = |e: modelstore_formats::Error| other_format(&prefix, file_len).unwrap_or(e);
+    let length = &prefix[..prefix.len().min(LENGTH_BYTES as usize)];
+    let json_len = header_len(length, file_len).map_err(other)?;
+    let mut head = Vec::new();
+    source.read_at(0, (LENGTH_BYTES + json_len) as usize, &mut head)?;
+    let header = parse_header(&head[LENGTH_BYTES as usize..], file_len).map_err(other)?;
+    Ok((header, head))
+}
+
+/// A safetensors file of which the header has been read.
+pub struct FileIn<'a> {
+    /// The name it is recorded under.
+    pub name: &'a str,
+    /// What its header says.
+    pub header: Header,
+    /// Length and JSON, as they are.
+    head: Vec<u8>,
+    source: &'a mut dyn Source,
+}
+
+impl<'a> FileIn<'a> {
+    /// Reads the header.
+    pub fn open(name: &'a str, source: &'a mut dyn Source) -> Result<FileIn<'a>> {
+        let (header, head) = read_header(source)?;
+        Ok(FileIn {
+            name,
+            header,
+            head,
+            source,
+        })
+    }
+}
+
+/// What was stored of files.
+pub struct StoredFiles {
+    /// The stored tensor of each entry of each file's header, in its order.
+    pub tensor_ids: Vec<Vec<Uuid>>,
+    /// Counts, over all files.
+    pub counts: Imported,
+}
+
+/// Stores the tensors of files and records the files; the caller says what the tensors are. `bases` has, for each file,
+/// the stored tensors its own may be stored as differences to, by name.
+pub fn store_files(
+    store: &Store,
+    of: StateDict,
+    files: Vec<FileIn<'_>>,
+    bases: &[impl Borrow<HashMap<String, Uuid>>],
+) -> Result<StoredFiles> {
+    let mut counts = Imported {
+        model: of.id(),
+        ..Imported::default()
+    };
+    let (mut inputs, mut read) = (Vec::new(), Vec::new());
+    for file in files {
+        let mut hashes = FileHashes::new();
+        hashes.update(&file.head);
+        counts.raw_bytes += file.source.len() - file.header.data_offset;
+        read.push((file.name, file.header, file.head, file.source.len()));
+        inputs.push(InFile {
+            source: file.source,
+            hashes,
+        });
+    }
+    let mut tensors = Vec::new();
+    for (number, (_, header, ..)) in read.iter().enumerate() {
+        tensors.extend(header.tensors.iter().map(|t| {
+            Incoming {
+                file: number,
+                name: &t.name,
+                dtype: t.dtype,
+                shape: &t.shape,
+                offset: header.data_offset + t.start,
+                base: bases
+                    .get(number)
+                    .and_then(|b| b.borrow().get(&t.name))
+                    .copied(),
+            }
+        }));
+    }
+    let written = write_tensors(store, inputs, &tensors)?;
+    counts.weights = tensors.len() as u64;
+    counts.parameters = tensors.iter().map(|t| t.shape.elements()).sum();
+    counts.new_chunks = written.new_chunks;
+    counts.new_bytes = written.new_bytes;
+    counts.reused_bytes = written.reused_bytes;
+    let mut ids = written.tensor_ids.into_iter();
+    let mut tensor_ids = Vec::new();
+    for ((name, header, head, bytes), hashes) in read.iter().zip(written.files) {
+        let of_file: Vec<Uuid> = ids.by_ref().take(header.tensors.len()).collect();
+        files::record(
+            store,
+            of,
+            name,
+            "safetensors",
+            head,
+            *bytes,
+            hashes,
+            &of_file,
+        )?;
+        tensor_ids.push(of_file);
+    }
+    Ok(StoredFiles { tensor_ids, counts })
+}
+
+/// Adds the weights of files to a model, all in one write; the caller describes the model afterwards.
+pub fn import_files(store: &Store, model: Uuid, files: Vec<FileIn<'_>>) -> Result<Imported> {
+    let parent = parent_tensors(store, model)?;
+    let bases = vec![&parent; files.len()];
+    let listed: Vec<(&str, Vec<TensorEntry>)> = files
+        .iter()
+        .map(|file| (file.name, file.header.tensors.clone()))
+        .collect();
+    let stored = store_files(store, StateDict::Model(model), files, &bases)?;
+    for ((name, tensors), ids) in listed.iter().zip(&stored.tensor_ids) {
+        insert_weights(store, model, name, tensors, ids)?;
+    }
+    Ok(stored.counts)
+}
+
+fn insert_weights(
+    store: &Store,
+    model: Uuid,
+    name: &str,
+    tensors: &[TensorEntry],
+    ids: &[Uuid],
+) -> Result<()> {
+    let rows: Vec<_> = tensors
+        .iter()
+        .zip(ids)
+        .map(|(t, id)| {
+            json!({ "weight_name": t.name, "tensor_id": id.to_string(), "file_offset": t.start,
+                    "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
+        })
+        .collect();
+    let inserted = store.execute(
+        "INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
+         SELECT $1, r.weight_name, r.tensor_id, r.trainable, $2, r.file_offset
+         FROM jsonb_to_recordset($3) AS r(weight_name text, tensor_id uuid, trainable boolean, file_offset bigint)
+         ON CONFLICT DO NOTHING",
+        &[uuid(model), text(name), pgrx::JsonB(rows.into()).into()],
+    )?;
+    if inserted != tensors.len() {
+        return Err(Failure::new(
+            Code::ERRCODE_UNIQUE_VIOLATION,
+            format!("file \"{name}\" has weights that the model has already"),
+        )
+        .detail("Each weight of a model comes from one file."));
+    }
+    Ok(())
+}
+
+/// Keeps a model's parent, and with it its tensors, until the transaction ends.
+pub fn keep_parent(store: &Store, model: Uuid) -> Result<()> {
+    let kept = store.write(
+        "SELECT 1 FROM @store@.models p JOIN @store@.models m ON m.parent_model_id = p.model_id
+         WHERE m.model_id = $1 FOR KEY SHARE OF p",
+        &[uuid(model)],
+        |_| Ok(()),
+    );
+    kept.map(drop)
+}
+
+/// The parent's tensors by weight name: what changed weights may be stored as differences to.
+fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
+    keep_parent(store, model)?;
+    let rows = store.rows(
+        "SELECT w.weight_name, w.tensor_id
+         FROM @store@.models m JOIN @store@.model_weights w ON w.model_id = m.parent_model_id
+         WHERE m.model_id = $1",
+        &[maybe_uuid(Some(model))],
+        |row| {
+            Ok((
+                row.get::<String>(1)?,
+                crate::pg::arguments::from_sql_uuid(row.get::<SqlUuid>(2)?),
+            ))
+        },
+    )?;
+    Ok(rows.into_iter().collect())
+}

@@ -1,0 +1,283 @@
+//! The SQL functions that import.
+
+use crate::error::{Result, or_raise, required};
+use crate::formats::safetensors::import::{Imported, import};
+use crate::formats::safetensors::{shards, upload};
+use crate::io::Source;
+use crate::io::bytes::{Bytea, ByteaSource};
+use crate::io::large_object::LargeObject;
+use crate::model::models::NewModel;
+use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
+use crate::pg::jsonb::Jsonb;
+use crate::store::Store;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use std::path::Path;
+
+/// What every import returns, as one row. pgrx reads the columns from each signature, so they stand there as well.
+pub type ImportedRow = TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+>;
+
+/// The file name a model has when its bytes came without one.
+pub const DEFAULT_FILE_NAME: &str = "model.safetensors";
+
+#[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_bytea(
+    name: Option<&str>,
+    version: Option<&str>,
+    data: Option<Bytea<'_>>,
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let mut source = ByteaSource::new(required(data, "data")?);
+        import_as(&mut source, name, version, config, parent, metadata)
+    })())
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_large_object(
+    name: Option<&str>,
+    version: Option<&str>,
+    data: Option<pg_sys::Oid>,
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let mut source = LargeObject::open(required(data, "data")?)?;
+        import_as(&mut source, name, version, config, parent, metadata)
+    })())
+}
+
+/// A safetensors file of the server, or the index.json of a sharded model whose shards lie beside it.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_safetensors_file(
+    name: Option<&str>,
+    version: Option<&str>,
+    path: Option<&str>,
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let store = Store::current()?;
+        let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
+        row(shards::import_path(
+            &store,
+            &model,
+            Path::new(required(path, "path")?),
+        )?)
+    })())
+}
+
+/// Imports the upload as a safetensors file and forgets it.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn finish_upload(
+    upload_id: Option<SqlUuid>,
+    name: Option<&str>,
+    version: Option<&str>,
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    parent: default!(Option<SqlUuid>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let id = from_sql_uuid(required(upload_id, "upload_id")?);
+        upload::consume(id, |parts| {
+            import_as(parts, name, version, config, parent, metadata)
+        })
+    })())
+}
+
+/// Adds one more file to a model: a shard, or with a name such as `model.safetensors.index.json` the index that ties them together.
+#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_safetensors_bytea(
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    data: Option<Bytea<'_>>,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let mut source = ByteaSource::new(required(data, "data")?);
+        add(model_id, file_name, &mut source)
+    })())
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_safetensors_large_object(
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    data: Option<pg_sys::Oid>,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let mut source = LargeObject::open(required(data, "data")?)?;
+        add(model_id, file_name, &mut source)
+    })())
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_safetensors_upload(
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    upload_id: Option<SqlUuid>,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let id = from_sql_uuid(required(upload_id, "upload_id")?);
+        upload::consume(id, |parts| add(model_id, file_name, parts))
+    })())
+}
+
+fn add(
+    model_id: Option<SqlUuid>,
+    file_name: Option<&str>,
+    source: &mut dyn Source,
+) -> Result<ImportedRow> {
+    row(shards::add_file(
+        &Store::current()?,
+        from_sql_uuid(required(model_id, "model_id")?),
+        required(file_name, "file_name")?,
+        source,
+    )?)
+}
+
+/// Imports a source as the only file of a new model.
+pub fn import_as(
+    source: &mut dyn Source,
+    name: Option<&str>,
+    version: Option<&str>,
+    config: Option<Jsonb<'_>>,
+    parent: Option<SqlUuid>,
+    metadata: Option<Jsonb<'_>>,
+) -> Result<ImportedRow> {
+    let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
+    row(import(
+        &Store::current()?,
+        &model,
+        DEFAULT_FILE_NAME,
+        source,
+    )?)
+}
+
+fn new_model<'a>(
+    name: Option<&'a str>,
+    version: Option<&'a str>,
+    config: Option<&'a Jsonb<'a>>,
+    parent: Option<SqlUuid>,
+    metadata: Option<&'a Jsonb<'a>>,
+) -> Result<NewModel<'a>> {
+    Ok(NewModel {
+        name: required(name, "name")?,
+        version: required(version, "version")?,
+        parent: parent.map(from_sql_uuid),
+        config,
+        metadata,
+        status: "ready",
+        ..NewModel::default()
+    })
+}
+
+pub fn row(imported: Imported) -> Result<ImportedRow> {
+    Ok(TableIterator::once((
+        to_sql_uuid(imported.model),
+        imported.weights as i64,
+        imported.parameters as i64,
+        imported.raw_bytes as i64,
+        imported.new_chunks as i64,
+        imported.new_bytes as i64,
+        imported.reused_bytes as i64,
+    )))
+}

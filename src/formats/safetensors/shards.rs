@@ -1,0 +1,143 @@
+//! Models of several safetensors files: shards and the index.json that ties them together.
+
+use crate::error::{Code, Failure, Result};
+use crate::formats::safetensors::files;
+use crate::formats::safetensors::import::{FileIn, Imported, import, import_files, keep_parent};
+use crate::io::Source;
+use crate::io::file_hashes::FileHashes;
+use crate::io::server_file::ServerFile;
+use crate::model::architecture;
+use crate::model::models::{self, NewModel};
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::uuid;
+use crate::store::Store;
+use modelstore_formats::safetensors::{ShardIndex, is_index_name, parse_index};
+use std::collections::BTreeMap;
+use std::path::Path;
+use uuid::Uuid;
+
+/// An index is JSON about names; this is far above any real one.
+const MAX_INDEX_BYTES: u64 = 256 << 20;
+
+/// Imports a file of the server; an index.json brings in the shards beside it.
+pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<Imported> {
+    let mut source = ServerFile::open(path)?;
+    let file_name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    if !is_index_name(&file_name) {
+        return import(store, model, &file_name, &mut source);
+    }
+    let (bytes, index) = read_index(&mut source)?;
+    let names = index.files();
+    let mut sources = names
+        .iter()
+        .map(|shard| ServerFile::open(&path.with_file_name(shard)))
+        .collect::<Result<Vec<_>>>()?;
+    let shards = names
+        .iter()
+        .zip(&mut sources)
+        .map(|(shard, source)| {
+            FileIn::open(shard, source).map_err(|e| e.about(&format!("shard \"{shard}\"")))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let id = models::insert(store, model)?;
+    // All in one write: its chunks are inserted in one order, whichever shard they are of.
+    let mut imported = import_files(store, id, shards)?;
+    record_index(store, id, &file_name, &bytes, &index)?;
+    architecture::describe(store, id)?;
+    imported.parameters = architecture::parameters(store, id, None)?;
+    Ok(imported)
+}
+
+/// Adds a shard, or the index, to a model that exists.
+pub fn add_file(
+    store: &Store,
+    model: Uuid,
+    file_name: &str,
+    source: &mut dyn Source,
+) -> Result<Imported> {
+    lock(store, model)?;
+    let mut imported = if is_index_name(file_name) {
+        let (bytes, index) = read_index(source)?;
+        record_index(store, model, file_name, &bytes, &index)?;
+        Imported {
+            model,
+            ..Imported::default()
+        }
+    } else {
+        import_files(store, model, vec![FileIn::open(file_name, source)?])?
+    };
+    architecture::describe(store, model)?;
+    imported.parameters = architecture::parameters(store, model, Some(file_name))?;
+    store.execute(
+        "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
+        &[uuid(model)],
+    )?;
+    Ok(imported)
+}
+
+/// Takes the model for this transaction. Two sessions that add files to one model do so one after the other: what is
+/// derived from the weights is derived from those of all files. In a transaction whose snapshot is older than the file
+/// that another has added meanwhile, it is a serialization failure.
+fn lock(store: &Store, model: Uuid) -> Result<()> {
+    // The parent first, as who deletes it has it: its children's rows come after its own.
+    keep_parent(store, model)?;
+    let found = store.write(
+        "SELECT 1 FROM @store@.models WHERE model_id = $1 FOR NO KEY UPDATE",
+        &[uuid(model)],
+        |_| Ok(()),
+    )?;
+    match found.len() {
+        0 => models::require(store, model),
+        _ => Ok(()),
+    }
+}
+
+fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {
+    if source.len() > MAX_INDEX_BYTES {
+        return Err(Failure::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("safetensors index of {} bytes is too large", source.len()),
+        )
+        .detail(format!("An index has at most {MAX_INDEX_BYTES} bytes.")));
+    }
+    let mut bytes = Vec::new();
+    source.read_at(0, source.len() as usize, &mut bytes)?;
+    let index = parse_index(&bytes)?;
+    Ok((bytes, index))
+}
+
+/// Checks that each weight is in the shard the index says, and keeps the index as it is.
+fn record_index(
+    store: &Store,
+    model: Uuid,
+    file_name: &str,
+    bytes: &[u8],
+    index: &ShardIndex,
+) -> Result<()> {
+    let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    store.query(
+        "SELECT file_name, weight_name FROM @store@.model_weights WHERE model_id = $1 AND file_name IS NOT NULL",
+        &[uuid(model)],
+        |row| {
+            shards.entry(row.get(1)?).or_default().push(row.get(2)?);
+            Ok(())
+        },
+    )?;
+    let shards: Vec<_> = shards.into_iter().collect();
+    index.check(&shards)?;
+    let mut hashes = FileHashes::new();
+    hashes.update(bytes);
+    files::record(
+        store,
+        StateDict::Model(model),
+        file_name,
+        "safetensors_index",
+        bytes,
+        bytes.len() as u64,
+        hashes,
+        &[],
+    )
+}

@@ -1,0 +1,181 @@
+//! Decoding everything and comparing it with its hashes.
+
+mod tables;
+mod verifier;
+mod zone;
+
+use crate::error::{Result, or_raise};
+use crate::formats::safetensors::consistency;
+use crate::model::content_hash::content_hash;
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{from_sql_uuid, maybe_text, uuid};
+use crate::store::Store;
+use crate::tensor_storage::locate::{StoredTensor, tensor_columns};
+use crate::tensor_storage::stream::Wanted;
+use modelstore_chunk::ChunkHash;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use verifier::{Problem, Verifier};
+
+/// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_model(
+    model_id: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    TableIterator::new(or_raise(state_dict(StateDict::Model(from_sql_uuid(
+        model_id,
+    )))))
+}
+
+/// The same for a checkpoint: its weights and its optimizer state.
+#[pg_extern(stable, strict, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_checkpoint(
+    checkpoint_id: SqlUuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    let checkpoint = StateDict::Checkpoint(from_sql_uuid(checkpoint_id));
+    TableIterator::new(or_raise(state_dict(checkpoint)))
+}
+
+/// The same for every tensor of the store, with what ties its tables together.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn verify_store() -> TableIterator<
+    'static,
+    (
+        name!(object, String),
+        name!(tensor_id, Option<SqlUuid>),
+        name!(chunk_hash, Option<Vec<u8>>),
+        name!(problem, String),
+    ),
+> {
+    TableIterator::new(or_raise(store()))
+}
+
+fn state_dict(of: StateDict) -> Result<Vec<Problem>> {
+    let store = Store::for_reading()?;
+    of.require(&store)?;
+    let mut verifier = Verifier::new(&store);
+    recorded(&mut verifier, &store, of, "")?;
+    for file in consistency::files(&store, of)? {
+        let tensors = weights(&mut verifier, of, Some(&file.name))?;
+        verifier.file(&file, &tensors)?;
+    }
+    for tensor in weights(&mut verifier, of, None)? {
+        verifier.tensor(&tensor)?;
+    }
+    Ok(verifier.finish())
+}
+
+/// Compares what is recorded of a model or a checkpoint with itself, without decoding anything: files with their headers,
+/// weights with the content hash. What does not even read is a problem too.
+fn recorded(verifier: &mut Verifier<'_>, store: &Store, of: StateDict, prefix: &str) -> Result<()> {
+    let object = |file: &str| format!("{prefix}{file}");
+    for (file, problem) in consistency::whole_files(store, of)? {
+        verifier.report(&object(&file), None, None, problem);
+    }
+    for file in consistency::files(store, of)? {
+        let problems = consistency::disagreements(store, of, &file)
+            .unwrap_or_else(|failure| vec![failure.message().to_owned()]);
+        for problem in problems {
+            verifier.report(&object(&file.name), None, None, problem);
+        }
+    }
+    if let Some(recorded) = recorded_hash(store, of)? {
+        let problem = match content_hash(store, of) {
+            Ok(actual) if actual.as_bytes()[..] == recorded[..] => return Ok(()),
+            Ok(_) => "weights do not match the content hash".to_owned(),
+            Err(failure) => failure.message().to_owned(),
+        };
+        verifier.report(&of.to_string(), None, None, problem);
+    }
+    Ok(())
+}
+
+/// The content hash that is recorded of the weights.
+fn recorded_hash(store: &Store, of: StateDict) -> Result<Option<Vec<u8>>> {
+    let found = store.row(
+        &of.sql("SELECT content_hash FROM @table@ WHERE @owner@ = $1"),
+        &[uuid(of.id())],
+        |row| row.opt::<Vec<u8>>(1),
+    )?;
+    Ok(found.flatten())
+}
+
+/// Tensors of the weights of one file in its order, or of the weights that came from none.
+fn weights(
+    verifier: &mut Verifier<'_>,
+    of: StateDict,
+    file: Option<&str>,
+) -> Result<Vec<StoredTensor>> {
+    verifier.readable(
+        &of.sql(concat!(
+            "SELECT ",
+            tensor_columns!(),
+            ", w.weight_name FROM @entries@ w JOIN @store@.tensor_metadata t USING (tensor_id)
+              WHERE w.@owner@ = $1 AND w.file_name IS NOT DISTINCT FROM $2
+              ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
+        )),
+        &[uuid(of.id()), maybe_text(file)],
+        |row| row.get(6).map(Some),
+    )
+}
+
+fn store() -> Result<Vec<Problem>> {
+    let store = Store::for_reading()?;
+    let mut verifier = Verifier::new(&store);
+    let tensors = verifier.readable(
+        concat!(
+            "SELECT ",
+            tensor_columns!(),
+            " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
+        ),
+        &[],
+        |_| Ok(None),
+    )?;
+    for tensor in &tensors {
+        verifier.tensor(tensor)?;
+    }
+    // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
+    let unused = store.rows(
+        "SELECT chunk_hash FROM @store@.tensor_chunks c
+         WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",
+        &[],
+        |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
+    )?;
+    verifier.chunks(
+        &|_| None,
+        unused
+            .into_iter()
+            .map(|hash| Wanted {
+                hash,
+                label: "(no tensor)".into(),
+                figures_of: None,
+            })
+            .collect(),
+        &mut |_, _, _| (),
+    )?;
+    for of in tables::state_dicts(&store)? {
+        recorded(&mut verifier, &store, of, &format!("{of}, "))?;
+        pgrx::check_for_interrupts!();
+    }
+    tables::compare(&store, &mut verifier)?;
+    Ok(verifier.finish())
+}

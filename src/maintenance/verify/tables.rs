@@ -1,0 +1,156 @@
+//! Whether the tables of a store agree with each other, beside the data.
+
+use crate::error::Result;
+use crate::maintenance::verify::verifier::Verifier;
+use crate::pg::query;
+use crate::store::Store;
+use crate::store::shape::names;
+use crate::tensor_storage::locate::{read_tensor, tensor_columns};
+use pgrx::datum::Uuid as SqlUuid;
+
+/// What follows from other columns: object, chunk and problem.
+const DISAGREEMENTS: &str = "
+    SELECT 'chunk ' || encode(chunk_hash, 'hex'), chunk_hash, 'recorded sizes or base do not match the chunk'
+    FROM @store@.tensor_chunks
+    WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
+       OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
+    UNION ALL
+    SELECT 'chunk ' || encode(c.chunk_hash, 'hex'), c.chunk_hash, 'recorded depth does not fit that of the base'
+    FROM @store@.tensor_chunks c LEFT JOIN @store@.tensor_chunks b ON b.chunk_hash = c.base_hash
+    WHERE c.delta_depth <= b.delta_depth OR (c.delta_depth = 0) <> (c.base_hash IS NULL)
+    UNION ALL
+    SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
+    FROM @store@.tensor_metadata t
+    WHERE chunk_count <> (SELECT count(*) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id)
+    UNION ALL
+    SELECT 'model ' || w.model_id, NULL, format('weight %I is tied to one of another tensor', w.weight_name)
+    FROM @store@.model_weights w
+    JOIN @store@.model_weights o ON o.model_id = w.model_id AND o.weight_name = w.tied_to
+    WHERE o.tensor_id <> w.tensor_id OR o.tied_to IS NOT NULL
+    UNION ALL
+    SELECT 'model ' || e.model_id, NULL, format('%s embedding is not of the shape of weight %I', e.kind, e.weight_name)
+    FROM @store@.embeddings e
+    JOIN @store@.model_weights w USING (model_id, weight_name)
+    JOIN @store@.tensor_metadata t USING (tensor_id)
+    WHERE t.shape IS DISTINCT FROM ARRAY[e.row_count, e.dim]
+    UNION ALL
+    SELECT 'model ' || a.model_id, NULL, format('alias %I of model %I names a version of model %I', a.alias, a.model_name, m.model_name)
+    FROM @store@.model_aliases a JOIN @store@.models m USING (model_id)
+    WHERE a.model_name <> m.model_name";
+
+/// Compares them.
+pub fn compare(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
+    let found = store.rows(DISAGREEMENTS, &[], |row| {
+        Ok((
+            row.get::<String>(1)?,
+            row.opt::<Vec<u8>>(2)?,
+            row.get::<String>(3)?,
+        ))
+    })?;
+    verifier.problems.extend(
+        found
+            .into_iter()
+            .map(|(object, chunk, problem)| (object, None, chunk, problem)),
+    );
+    element_counts(store, verifier)?;
+    foreign_keys(store, verifier)
+}
+
+fn element_counts(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
+    store.query_by_cursor(
+        concat!(
+            "SELECT ",
+            tensor_columns!(),
+            ", t.element_count FROM @store@.tensor_metadata t"
+        ),
+        |row| {
+            // Those that do not read at all are problems already.
+            if let Ok(tensor) = read_tensor(row, None) {
+                let recorded = row.get::<i64>(6)?;
+                if recorded as u64 != tensor.shape.elements() {
+                    let problem = format!(
+                        "tensor of shape {} is recorded with {recorded} elements",
+                        tensor.shape
+                    );
+                    verifier.report(&tensor.label, Some(tensor.id), None, problem);
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Rows that refer to nothing: PostgreSQL sees to it, but for sessions that have switched that off, and restores of parts.
+fn foreign_keys(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
+    let keys = store.rows(
+        "SELECT r.relname::text, c.columns, f.relname::text,
+                format('SELECT count(*) FROM %I.%I r WHERE %s AND NOT EXISTS (SELECT FROM %I.%I f WHERE %s)',
+                       rn.nspname, r.relname, c.not_null, fn.nspname, f.relname, c.equal)
+         FROM pg_constraint k
+         JOIN pg_class t ON t.oid = $1
+         JOIN pg_class r ON r.oid = k.conrelid AND r.relowner = t.relowner AND r.relnamespace = t.relnamespace
+         JOIN pg_class f ON f.oid = k.confrelid AND f.relowner = t.relowner AND f.relnamespace = t.relnamespace
+         JOIN pg_namespace rn ON rn.oid = r.relnamespace
+         JOIN pg_namespace fn ON fn.oid = f.relnamespace
+         CROSS JOIN LATERAL (
+             SELECT string_agg(a.attname, ', ' ORDER BY u.n) AS columns,
+                    string_agg(format('r.%I IS NOT NULL', a.attname), ' AND ' ORDER BY u.n) AS not_null,
+                    string_agg(format('f.%I = r.%I', b.attname, a.attname), ' AND ' ORDER BY u.n) AS equal
+             FROM unnest(k.conkey, k.confkey) WITH ORDINALITY u(own, other, n)
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.own
+             JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = u.other
+         ) c
+         WHERE k.contype = 'f' AND k.conparentid = 0 AND r.relname = ANY ($2) AND f.relname = ANY ($2)
+           AND has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(f.oid, 'SELECT')
+         ORDER BY 1, 2",
+        // Of a store alone: a table beside it may have a policy that runs its owner's code.
+        &[
+            store.relation_oid("tensor_metadata").into(),
+            names().into(),
+        ],
+        |row| {
+            Ok((
+                (row.get::<String>(1)?, row.get::<String>(2)?),
+                row.get::<String>(3)?,
+                row.get::<String>(4)?,
+            ))
+        },
+    )?;
+    for ((table, columns), referenced, count) in keys {
+        let dangling = query::rows(&count, &[], |row| row.get::<i64>(1))?;
+        let dangling = dangling.first().copied().unwrap_or_default();
+        if dangling > 0 {
+            verifier.report(
+                &format!("table {table}"),
+                None,
+                None,
+                format!(
+                    "{dangling} rows refer by ({columns}) to rows of {referenced} that do not exist"
+                ),
+            );
+        }
+        pgrx::check_for_interrupts!();
+    }
+    Ok(())
+}
+
+/// The models of a store, and its checkpoints where it has them.
+pub fn state_dicts(store: &Store) -> Result<Vec<crate::model::state_dict::StateDict>> {
+    use crate::model::state_dict::StateDict;
+    use crate::pg::arguments::from_sql_uuid;
+    let id = |row: &query::Row<'_>| row.get::<SqlUuid>(1).map(from_sql_uuid);
+    let mut found: Vec<StateDict> = store
+        .rows("SELECT model_id FROM @store@.models ORDER BY 1", &[], id)?
+        .into_iter()
+        .map(StateDict::Model)
+        .collect();
+    if store.relation_oid("model_checkpoints") != pgrx::pg_sys::InvalidOid {
+        let checkpoints = store.rows(
+            "SELECT checkpoint_id FROM @store@.model_checkpoints ORDER BY 1",
+            &[],
+            id,
+        )?;
+        found.extend(checkpoints.into_iter().map(StateDict::Checkpoint));
+    }
+    Ok(found)
+}

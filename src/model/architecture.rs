@@ -1,0 +1,226 @@
+//! What a model's weights say about it: layers, heads, embeddings, the role of each weight, tied weights.
+
+use crate::error::{Code, Failure, Result};
+use crate::model::content_hash::content_hash;
+use crate::model::state_dict::StateDict;
+use crate::pg::arguments::{bytes, maybe_text, uuid};
+use crate::store::Store;
+use modelstore_formats::architecture::{Architecture, SharedWeight, WeightInfo, recognise, tied};
+use modelstore_tensor::DType;
+use pgrx::JsonB;
+use pgrx::datum::Uuid as SqlUuid;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// One weight as the store has it.
+struct Weight {
+    name: String,
+    tensor: [u8; 16],
+    dtype: DType,
+    dims: Vec<u64>,
+    /// Whether all its elements are equal: two such tensors are equal without being one parameter.
+    constant: bool,
+}
+
+/// Derives everything again from the weights and the config, replacing what stood there.
+pub fn describe(store: &Store, model: Uuid) -> Result<()> {
+    let weights = weights(store, model)?;
+    let config = store
+        .row(
+            "SELECT config FROM @store@.models WHERE model_id = $1",
+            &[uuid(model)],
+            |row| row.json(1),
+        )?
+        .flatten();
+    let infos: Vec<WeightInfo<'_>> = weights
+        .iter()
+        .map(|w| WeightInfo {
+            name: &w.name,
+            dtype: w.dtype,
+            dims: &w.dims,
+        })
+        .collect();
+    let architecture = recognise(&infos, config.as_ref());
+    replace(store, model, &weights, &architecture, config.as_ref())?;
+    store.execute(
+        "UPDATE @store@.models
+         SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, attention_heads = $5, kv_heads = $6,
+             content_hash = $7
+         WHERE model_id = $1",
+        &[
+            uuid(model),
+            maybe_text(architecture.family.as_deref()),
+            architecture.hidden_size.map(|n| n as i64).into(),
+            architecture.vocab_size.map(|n| n as i64).into(),
+            architecture.num_heads.map(|n| n as i64).into(),
+            architecture.num_kv_heads.map(|n| n as i64).into(),
+            bytes(content_hash(store, StateDict::Model(model))?.as_bytes()),
+        ],
+    )?;
+    Ok(())
+}
+
+fn weights(store: &Store, model: Uuid) -> Result<Vec<Weight>> {
+    store.rows(
+        "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape,
+                coalesce((SELECT min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0
+                          FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id), true)
+         FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+         WHERE w.model_id = $1 ORDER BY w.weight_name COLLATE \"C\"",
+        &[uuid(model)],
+        |row| {
+            let dims: Vec<i64> = row.get(4)?;
+            Ok(Weight {
+                name: row.get(1)?,
+                tensor: *row.get::<SqlUuid>(2)?.as_bytes(),
+                dtype: DType::from_name(&row.get::<String>(3)?)?,
+                dims: dims
+                    .into_iter()
+                    .map(|d| u64::try_from(d).unwrap_or(0))
+                    .collect(),
+                constant: row.get(5)?,
+            })
+        },
+    )
+}
+
+fn replace(
+    store: &Store,
+    model: Uuid,
+    weights: &[Weight],
+    architecture: &Architecture,
+    config: Option<&Value>,
+) -> Result<()> {
+    for table in ["embeddings", "attention_heads"] {
+        store.execute(
+            &format!("DELETE FROM @store@.{table} WHERE model_id = $1"),
+            &[uuid(model)],
+        )?;
+    }
+    store.execute(
+        "UPDATE @store@.model_weights SET layer_index = NULL WHERE model_id = $1 AND layer_index IS NOT NULL",
+        &[uuid(model)],
+    )?;
+    store.execute(
+        "DELETE FROM @store@.transformer_layers WHERE model_id = $1",
+        &[uuid(model)],
+    )?;
+
+    let layers = architecture
+        .layers
+        .iter()
+        .map(
+            |l| json!({ "i": l.index, "name": l.name, "kind": l.kind, "parameters": l.parameters }),
+        )
+        .collect();
+    insert(
+        store,
+        model,
+        "INSERT INTO @store@.transformer_layers (model_id, layer_index, layer_name, layer_type, parameter_count)
+         SELECT $1, r.i, r.name, r.kind, r.parameters
+         FROM jsonb_to_recordset($2) AS r(i integer, name text, kind text, parameters bigint)",
+        layers,
+    )?;
+    let heads = architecture
+        .heads
+        .iter()
+        .map(|h| json!({ "layer": h.layer_index, "head": h.head_index, "kind": h.kind, "kv": h.kv_head_index, "dim": h.head_dim }))
+        .collect();
+    insert(
+        store,
+        model,
+        "INSERT INTO @store@.attention_heads (model_id, layer_index, head_index, head_type, kv_head_index, head_dim)
+         SELECT $1, r.layer, r.head, r.kind, r.kv, r.dim
+         FROM jsonb_to_recordset($2) AS r(layer integer, head integer, kind text, kv integer, dim integer)",
+        heads,
+    )?;
+    let embeddings = architecture
+        .embeddings
+        .iter()
+        .filter_map(|e| {
+            let weight = weights.get(e.weight)?;
+            Some(json!({ "kind": e.kind, "name": weight.name, "rows": e.rows, "dim": e.dim }))
+        })
+        .collect();
+    insert(
+        store,
+        model,
+        "INSERT INTO @store@.embeddings (model_id, kind, weight_name, row_count, dim)
+         SELECT $1, r.kind, r.name, r.rows, r.dim
+         FROM jsonb_to_recordset($2) AS r(kind text, name text, rows bigint, dim bigint)
+         ON CONFLICT DO NOTHING",
+        embeddings,
+    )?;
+    let tied = tied_names(weights, config);
+    let roles = weights
+        .iter()
+        .zip(&architecture.weight_roles)
+        .map(|(w, role)| json!({ "name": w.name, "layer": role.layer, "component": role.component, "tied": tied.get(&w.name) }))
+        .collect();
+    insert(
+        store,
+        model,
+        // Whoever adds weights, by whatever way: a buffer is not trained.
+        "UPDATE @store@.model_weights w
+         SET layer_index = r.layer, component = r.component, tied_to = r.tied,
+             trainable = w.trainable AND r.component IS DISTINCT FROM 'buffer'
+         FROM jsonb_to_recordset($2) AS r(name text, layer integer, component text, tied text)
+         WHERE w.model_id = $1 AND w.weight_name = r.name
+           AND ((w.layer_index, w.component, w.tied_to) IS DISTINCT FROM (r.layer, r.component, r.tied)
+                OR w.trainable AND r.component = 'buffer')",
+        roles,
+    )
+}
+
+fn insert(store: &Store, model: Uuid, sql: &str, rows: Vec<Value>) -> Result<()> {
+    if !rows.is_empty() {
+        store.execute(sql, &[uuid(model), JsonB(Value::Array(rows)).into()])?;
+    }
+    Ok(())
+}
+
+/// Weights that are one parameter with an earlier one, which each is mapped to.
+fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, String> {
+    let shared: Vec<SharedWeight<'_>> = weights
+        .iter()
+        .map(|w| SharedWeight {
+            name: &w.name,
+            content: w.tensor,
+            rank: w.dims.len(),
+            constant: w.constant,
+        })
+        .collect();
+    let earlier = tied(&shared, config);
+    weights
+        .iter()
+        .zip(earlier)
+        .filter_map(|(weight, earlier)| {
+            let earlier = weights.get(earlier?)?;
+            Some((weight.name.clone(), earlier.name.clone()))
+        })
+        .collect()
+}
+
+/// Elements of a model's weights, or of those in one of its files, tied ones once.
+pub fn parameters(store: &Store, model: Uuid, file_name: Option<&str>) -> Result<u64> {
+    let counted = store.row(
+        "SELECT coalesce(sum(t.element_count), 0)::bigint
+         FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
+         WHERE w.model_id = $1 AND w.tied_to IS NULL AND ($2 IS NULL OR w.file_name = $2)",
+        &[uuid(model), maybe_text(file_name)],
+        |row| row.get::<i64>(1),
+    )?;
+    Ok(counted.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+}
+
+/// The id of a weight's tensor; an error that helps when the model or the weight is unknown.
+pub fn unknown_weight(store: &Store, model: Uuid, name: &str) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("model {model} has no weight \"{name}\""),
+    )
+    .hint(store.sql(&format!(
+        "SELECT weight_name FROM @store@.model_weights WHERE model_id = '{model}';"
+    )))
+}

@@ -1,0 +1,243 @@
+//! Registering and finding models.
+
+use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::names;
+use crate::pg::arguments::{
+    from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
+};
+use crate::pg::jsonb::Jsonb;
+use crate::store::Store;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use uuid::Uuid;
+
+/// How often a model is looked for that another session makes or deletes meanwhile.
+const MAX_TRIES: usize = 20;
+
+/// What is said of a model when it is made.
+#[derive(Default)]
+pub struct NewModel<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub parent: Option<Uuid>,
+    pub derivation: Option<&'a str>,
+    pub architecture: Option<&'a str>,
+    /// NULL for that of the parent, where `inherits_config` says so.
+    pub config: Option<&'a Jsonb<'a>>,
+    pub inherits_config: bool,
+    pub metadata: Option<&'a Jsonb<'a>>,
+    pub status: &'a str,
+}
+
+impl<'a> NewModel<'a> {
+    /// One without files: the arguments that every way to register has.
+    fn registered(
+        name: Option<&'a str>,
+        version: Option<&'a str>,
+        parent: Option<SqlUuid>,
+    ) -> Result<NewModel<'a>> {
+        Ok(NewModel {
+            name: required(name, "name")?,
+            version: required(version, "version")?,
+            parent: parent.map(from_sql_uuid),
+            status: "registered",
+            ..NewModel::default()
+        })
+    }
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn register_model(
+    name: Option<&str>,
+    version: Option<&str>,
+    parent: default!(Option<SqlUuid>, "NULL"),
+    architecture: default!(Option<&str>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+    derivation: default!(Option<&str>, "NULL"),
+) -> SqlUuid {
+    or_raise((|| {
+        let model = NewModel {
+            derivation,
+            architecture,
+            config: config.as_ref(),
+            metadata: metadata.as_ref(),
+            ..NewModel::registered(name, version, parent)?
+        };
+        insert(&Store::current()?, &model).map(to_sql_uuid)
+    })())
+}
+
+/// The model of this name and version, which is made if there is none.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn find_or_register_model(
+    name: Option<&str>,
+    version: Option<&str>,
+    parent: default!(Option<SqlUuid>, "NULL"),
+    architecture: default!(Option<&str>, "NULL"),
+    config: default!(Option<Jsonb<'_>>, "NULL"),
+    metadata: default!(Option<Jsonb<'_>>, "NULL"),
+    derivation: default!(Option<&str>, "NULL"),
+) -> SqlUuid {
+    or_raise((|| {
+        let model = NewModel {
+            derivation,
+            architecture,
+            config: config.as_ref(),
+            metadata: metadata.as_ref(),
+            ..NewModel::registered(name, version, parent)?
+        };
+        find_or_insert(&Store::current()?, &model).map(to_sql_uuid)
+    })())
+}
+
+/// Sessions that race get the same model: who loses waits for the winner, then finds its row.
+fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
+    for _ in 0..MAX_TRIES {
+        let found = store.row(
+            "SELECT model_id FROM @store@.models WHERE model_name = $1 AND version = $2",
+            &[text(model.name), text(model.version)],
+            |row| row.get::<SqlUuid>(1),
+        )?;
+        if let Some(found) = found {
+            return Ok(from_sql_uuid(found));
+        }
+        if let Some(made) = try_insert(store, model)? {
+            return Ok(made);
+        }
+        // The winner's row may be gone again by now: once more.
+        pgrx::check_for_interrupts!();
+    }
+    Err(Failure::new(
+        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "model \"{}\" version \"{}\" can be neither found nor stored",
+            model.name, model.version
+        ),
+    )
+    .detail("A policy hides it, or a trigger keeps it out.")
+    .hint(format!(
+        "SELECT polname FROM pg_policy WHERE polrelid = {}::regclass;",
+        pgrx::spi::quote_literal(store.sql("@store@.models"))
+    )))
+}
+
+/// Adds the row of a model; a name and version that are taken, or an unknown parent, are errors.
+pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
+    try_insert(store, model)?.ok_or_else(|| {
+        Failure::new(
+            Code::ERRCODE_UNIQUE_VIOLATION,
+            format!(
+                "model \"{}\" version \"{}\" already exists",
+                model.name, model.version
+            ),
+        )
+        .detail("A name and version are given once.")
+        .hint(format!(
+            "SELECT modelstore.find_model({}, {});",
+            pgrx::spi::quote_literal(model.name),
+            pgrx::spi::quote_literal(model.version)
+        ))
+    })
+}
+
+/// The same; `None` when name and version are taken.
+fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
+    names::check("model name", model.name)?;
+    names::check("model version", model.version)?;
+    if let Some(parent) = model.parent {
+        require(store, parent)?;
+    }
+    let id = Uuid::now_v7();
+    let inserted = store.execute(
+        "INSERT INTO @store@.models (model_id, model_name, version, parent_model_id, derivation, architecture, config, metadata, status)
+         VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, (SELECT p.config FROM @store@.models p WHERE $10 AND p.model_id = $4)), $8, $9)
+         ON CONFLICT (model_name, version) DO NOTHING",
+        &[
+            uuid(id),
+            text(model.name),
+            text(model.version),
+            maybe_uuid(model.parent),
+            maybe_text(model.derivation),
+            maybe_text(model.architecture),
+            maybe_jsonb(model.config),
+            maybe_jsonb(model.metadata),
+            text(model.status),
+            model.inherits_config.into(),
+        ],
+    )?;
+    Ok((inserted == 1).then_some(id))
+}
+
+/// An error unless the model exists.
+pub fn require(store: &Store, model: Uuid) -> Result<()> {
+    match store.row(
+        "SELECT 1 FROM @store@.models WHERE model_id = $1",
+        &[uuid(model)],
+        |_| Ok(()),
+    )? {
+        Some(()) => Ok(()),
+        None => Err(unknown(store, model)),
+    }
+}
+
+/// There is no such model.
+pub fn unknown(store: &Store, model: Uuid) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("model {model} does not exist"),
+    )
+    .detail(format!("Store \"{}\" has no such model.", store.name()))
+    .hint(store.sql("SELECT model_id, model_name, version FROM @store@.models;"))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn find_model(name: Option<&str>, version_or_alias: default!(Option<&str>, "'latest'")) -> SqlUuid {
+    or_raise(
+        required(name, "name")
+            .and_then(|name| find(name, version_or_alias.unwrap_or("latest")))
+            .map(to_sql_uuid),
+    )
+}
+
+/// An alias first, then a version; `latest` is the newest version that is not archived, unless an alias or a version is
+/// called so.
+fn find(name: &str, version: &str) -> Result<Uuid> {
+    let store = Store::for_reading()?;
+    let found = store.row(
+        "SELECT model_id FROM (
+             SELECT model_id, 1 AS preference FROM @store@.model_aliases WHERE model_name = $1 AND alias = $2
+             UNION ALL
+             SELECT model_id, 2 FROM @store@.models WHERE model_name = $1 AND version = $2
+             UNION ALL
+             (SELECT model_id, 3 FROM @store@.models WHERE model_name = $1 AND $2 = 'latest' AND status <> 'archived'
+              ORDER BY created_at DESC, model_id DESC LIMIT 1)
+         ) candidates ORDER BY preference LIMIT 1",
+        &[text(name), text(version)],
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    if let Some(found) = found {
+        return Ok(from_sql_uuid(found));
+    }
+    let failure = Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("model \"{name}\" has no version or alias \"{version}\""),
+    )
+    .hint(store.sql("SELECT model_name, version, status FROM @store@.models;"));
+    let archived = store.row(
+        "SELECT count(*) FROM @store@.models WHERE model_name = $1 AND status = 'archived'",
+        &[text(name)],
+        |row| row.get::<i64>(1),
+    )?;
+    Err(match archived {
+        Some(count) if version == "latest" && count > 0 => {
+            failure.detail(format!("All its versions are archived: {count}."))
+        }
+        _ => failure,
+    })
+}

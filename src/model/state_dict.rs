@@ -1,0 +1,128 @@
+//! Named tensors with the files they came in: what PyTorch calls a state dict. A model has one, a checkpoint has one,
+//! in tables of the same shape, and what reads them reads both.
+
+use crate::error::{Code, Failure, Result};
+use crate::model::models;
+use crate::pg::arguments::uuid;
+use crate::store::Store;
+use std::fmt;
+use uuid::Uuid;
+
+/// Whose tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateDict {
+    /// `model_files` and `model_weights`.
+    Model(Uuid),
+    /// `checkpoint_files`, `checkpoint_weights` and `optimizer_state`.
+    Checkpoint(Uuid),
+}
+
+impl StateDict {
+    /// Its key.
+    pub fn id(self) -> Uuid {
+        match self {
+            StateDict::Model(id) | StateDict::Checkpoint(id) => id,
+        }
+    }
+
+    /// The model or the checkpoint of that key; 42704 when there is neither.
+    pub fn find(store: &Store, id: Uuid) -> Result<StateDict> {
+        let found = store.row(
+            "SELECT EXISTS (SELECT 1 FROM @store@.models WHERE model_id = $1),
+                    EXISTS (SELECT 1 FROM @store@.model_checkpoints WHERE checkpoint_id = $1)",
+            &[uuid(id)],
+            |row| Ok((row.get::<bool>(1)?, row.get::<bool>(2)?)),
+        )?;
+        match found {
+            Some((true, _)) => Ok(StateDict::Model(id)),
+            Some((_, true)) => Ok(StateDict::Checkpoint(id)),
+            _ => Err(Failure::new(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("{id} is no model and no checkpoint"),
+            )
+            .detail(format!(
+                "Store \"{}\" has neither of that key.",
+                store.name()
+            ))
+            .hint(
+                store.sql("SELECT checkpoint_id, model_id, step FROM @store@.model_checkpoints;"),
+            )),
+        }
+    }
+
+    /// An error unless it exists.
+    pub fn require(self, store: &Store) -> Result<()> {
+        let StateDict::Checkpoint(id) = self else {
+            return models::require(store, self.id());
+        };
+        let found = store.row(
+            "SELECT 1 FROM @store@.model_checkpoints WHERE checkpoint_id = $1",
+            &[uuid(id)],
+            |_| Ok(()),
+        )?;
+        found.ok_or_else(|| missing_checkpoint(store, id))
+    }
+
+    /// A statement in which `@table@` stands for the table that has its row, `@files@` and `@weights@` stand for its tables, `@entries@` for all tensors that lie in its
+    /// files, the optimizer's among them, and `@owner@` for the column of its key.
+    pub fn sql(self, template: &str) -> String {
+        let (table, owner, files, weights, entries) = match self {
+            StateDict::Model(_) => (
+                "@store@.models",
+                "model_id",
+                "@store@.model_files",
+                "@store@.model_weights",
+                "@store@.model_weights",
+            ),
+            StateDict::Checkpoint(_) => (
+                "@store@.model_checkpoints",
+                "checkpoint_id",
+                "@store@.checkpoint_files",
+                "@store@.checkpoint_weights",
+                "(SELECT checkpoint_id, weight_name, tensor_id, file_name, file_offset FROM @store@.checkpoint_weights
+                  UNION ALL
+                  SELECT checkpoint_id, parameter_name || '.' || state_name, tensor_id, file_name, file_offset
+                  FROM @store@.optimizer_state)",
+            ),
+        };
+        template
+            .replace("@table@", table)
+            .replace("@files@", files)
+            .replace("@entries@", entries)
+            .replace("@weights@", weights)
+            .replace("@owner@", owner)
+    }
+
+    /// What finds damage in it.
+    pub fn verify_hint(self) -> String {
+        match self {
+            StateDict::Model(id) => format!("SELECT * FROM modelstore.verify_model('{id}');"),
+            StateDict::Checkpoint(id) => {
+                format!("SELECT * FROM modelstore.verify_checkpoint('{id}');")
+            }
+        }
+    }
+}
+
+/// What is said of a checkpoint that is not there.
+pub fn missing_checkpoint(store: &Store, id: Uuid) -> Failure {
+    Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!("checkpoint {id} does not exist"),
+    )
+    .detail(format!(
+        "Store \"{}\" has no such checkpoint.",
+        store.name()
+    ))
+    .hint(store.sql("SELECT checkpoint_id, model_id, step FROM @store@.model_checkpoints;"))
+}
+
+/// As messages name it: `model …` or `checkpoint …`.
+impl fmt::Display for StateDict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateDict::Model(id) => write!(f, "model {id}"),
+            StateDict::Checkpoint(id) => write!(f, "checkpoint {id}"),
+        }
+    }
+}

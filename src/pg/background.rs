@@ -1,0 +1,166 @@
+//! Worker threads of this session: made on first use, kept for the next, never touching the database.
+//!
+//! Every signal is blocked in them, because PostgreSQL's handlers belong on the main thread. An ERROR (cancel
+//! included) unwinds through the pipeline, which waits for its jobs; a terminated session exits without unwinding, so
+//! a callback of the exit waits instead.
+#![allow(unsafe_code)]
+
+use crate::error::Result;
+use crate::pg::allocator::run_job;
+use modelstore_chunk::{Pipeline, Workers};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Jobs that run now, in all pipelines.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+/// Set when the session exits: jobs that have not started do not start.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+/// The threads of this session.
+struct Pool {
+    threads: usize,
+    workers: &'static Workers,
+    /// Every pipeline has a copy: without another, nobody uses the pool.
+    users: Arc<()>,
+}
+
+thread_local! {
+    static POOL: Cell<Option<Pool>> = const { Cell::new(None) };
+    static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A pipeline whose jobs share states such as encoders.
+pub fn pipeline<S, J, R>(
+    make: impl Fn() -> S + Send + Sync + 'static,
+    run: impl Fn(&mut S, J) -> R + Send + Sync + 'static,
+) -> Result<Pipeline<'static, J, R>>
+where
+    S: Send + 'static,
+    J: Send + 'static,
+    R: Send + 'static,
+{
+    let (workers, user) = workers()?;
+    Ok(Pipeline::with_state(workers, make, move |state, job| {
+        let _user = &user;
+        let _running = Running::enter();
+        run_job(|| run(state, job))
+    }))
+}
+
+/// Waits for the next result of a pipeline, answering cancel and terminate meanwhile.
+pub fn next<J, R>(pipeline: &mut Pipeline<'static, J, R>) -> Result<Option<R>>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+{
+    pipeline.next(&mut || {
+        pgrx::check_for_interrupts!();
+        Ok(())
+    })
+}
+
+/// Waits until something that threads bring about is so, answering cancel and terminate meanwhile.
+pub fn wait_until(mut condition: impl FnMut() -> bool) -> Result<()> {
+    while !condition() {
+        pgrx::check_for_interrupts!();
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
+}
+
+/// The pool of the present setting. A result that streams across calls keeps its pool: until the last of them ends, a
+/// change of the setting waits, so that a session never has more than one.
+fn workers() -> Result<(&'static Workers, Arc<()>)> {
+    let threads = crate::settings::threads();
+    let pool = match POOL.take() {
+        Some(pool) if pool.threads == threads || Arc::strong_count(&pool.users) > 1 => pool,
+        Some(pool) => {
+            end(pool);
+            begin(threads)?
+        }
+        None => begin(threads)?,
+    };
+    let user = (pool.workers, Arc::clone(&pool.users));
+    POOL.set(Some(pool));
+    Ok(user)
+}
+
+fn begin(threads: usize) -> Result<Pool> {
+    if !EXIT_CALLBACK.replace(true) {
+        // SAFETY: main thread; the callback is a static function.
+        unsafe { pg_sys::on_proc_exit(Some(wait_for_jobs), pg_sys::Datum::from(0)) }
+    }
+    keep_freed_memory();
+    let workers = without_signals(|| Workers::new(threads, || ()))?;
+    Ok(Pool {
+        threads,
+        workers: Box::leak(Box::new(workers)),
+        users: Arc::default(),
+    })
+}
+
+/// Ends the threads of a pool that nobody uses.
+fn end(pool: Pool) {
+    // SAFETY: the workers were leaked by `begin`, and without another user nobody refers to them.
+    drop(unsafe { Box::from_raw(std::ptr::from_ref(pool.workers).cast_mut()) });
+}
+
+/// glibc gives blocks of a mebibyte back to the system as they are freed and faults every page in again at the next use.
+/// A session that has streamed chunks keeps up to 32 MB for the next ones instead.
+fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets two parameters of the allocator; any value is allowed.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 16 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 32 << 20);
+    }
+}
+
+/// Runs something with every signal blocked: threads made meanwhile are born that way, and no signal finds them before
+/// they could block it themselves.
+fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    // SAFETY: the sets live on this stack; what the session's own thread had blocked is put back. `run` makes threads and
+    // does not call PostgreSQL, so it neither raises nor waits.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = run();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}
+
+/// Counts a job while it runs.
+struct Running;
+
+impl Running {
+    fn enter() -> Running {
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        let running = Running;
+        // Counted first, so that the exit either sees the job or the job sees the exit. The panic becomes the job's
+        // error, which nobody will read.
+        assert!(!EXITING.load(Ordering::SeqCst), "the session is exiting");
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A job takes milliseconds; the limit only guards against a bug that would keep the session from ever ending.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn wait_for_jobs(_code: i32, _argument: pg_sys::Datum) {
+    EXITING.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    while RUNNING.load(Ordering::SeqCst) > 0 && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}

@@ -1,0 +1,69 @@
+//! Progress of imports in `pg_stat_progress_copy`.
+#![allow(unsafe_code)]
+
+use pgrx::pg_sys;
+
+/// Columns of `pg_stat_progress_copy`, from `commands/progress.h`.
+const BYTES_PROCESSED: i32 = 0;
+const BYTES_TOTAL: i32 = 1;
+const TUPLES_PROCESSED: i32 = 2;
+
+/// Reports while it lives; silent when the session already reports for a command around us, such as COPY.
+pub struct Progress {
+    active: bool,
+    bytes: u64,
+    chunks: u64,
+}
+
+impl Progress {
+    /// Begins to report on a relation.
+    pub fn begin(relation: pg_sys::Oid, total_bytes: u64) -> Progress {
+        // SAFETY: main thread; MyBEEntry points at this backend's own entry once it is running.
+        let active = unsafe {
+            !pg_sys::MyBEEntry.is_null()
+                && (*pg_sys::MyBEEntry).st_progress_command
+                    == pg_sys::ProgressCommandType::PROGRESS_COMMAND_INVALID
+        };
+        let progress = Progress {
+            active,
+            bytes: 0,
+            chunks: 0,
+        };
+        if active {
+            // SAFETY: main thread.
+            unsafe {
+                pg_sys::pgstat_progress_start_command(
+                    pg_sys::ProgressCommandType::PROGRESS_COMMAND_COPY,
+                    relation,
+                )
+            }
+            progress.set(BYTES_TOTAL, total_bytes);
+        }
+        progress
+    }
+
+    /// Counts a chunk that is done.
+    pub fn advance(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.chunks += 1;
+        self.set(BYTES_PROCESSED, self.bytes);
+        self.set(TUPLES_PROCESSED, self.chunks);
+    }
+
+    fn set(&self, column: i32, value: u64) {
+        if self.active {
+            // SAFETY: main thread; the column is one of this command's.
+            unsafe { pg_sys::pgstat_progress_update_param(column, value as i64) }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        // An aborting transaction clears it itself.
+        if self.active && !std::thread::panicking() {
+            // SAFETY: main thread; we started it.
+            unsafe { pg_sys::pgstat_progress_end_command() }
+        }
+    }
+}
