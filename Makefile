@@ -38,7 +38,7 @@ install: ## build it into the PostgreSQL of PG_CONFIG (default: the pg_config on
 test: ## the whole suite on PostgreSQL 18 and 15; the last line has the count
 	@scripts/test.sh
 
-pytest: build ## some tests against a server: make pytest ARGS="pgrx-tests/test_docs.py -k README"
+pytest: build ## some tests against a server: make pytest ARGS="pgrx-tests/server/test_docs.py -k README"
 	@scripts/pytest.sh $(ARGS)
 
 regress: build ## golden SQL: make regress, or ARGS="--accept NAME" to write what is expected

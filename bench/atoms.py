@@ -122,7 +122,7 @@ def bench_ingest(b, db: psycopg.Connection) -> None:
 def real_text(size: int) -> bytes:
     """Documents and source code of this project, and of packages beside it, each once."""
     seen, parts, total = set(), [], 0
-    for pattern in ("docs/*.md", "*.md", "src/**/*.rs", "crates/**/*.rs", "pgrx-tests/*.py", ".local/venv/lib/python3*/site-packages/**/*.py"):
+    for pattern in ("docs/*.md", "*.md", "src/**/*.rs", "crates/**/*.rs", "pgrx-tests/**/*.py", ".local/venv/lib/python3*/site-packages/**/*.py"):
         for path in sorted(ROOT.glob(pattern)):
             data = path.read_bytes()
             if (digest := hashlib.sha256(data).digest()) in seen or b"\0" in data:

@@ -45,7 +45,7 @@ class Bench:
     def fresh_store(self) -> None:
         if self.value("SELECT count(*) FROM modelstore.stores()"):
             self.db.execute("SELECT modelstore.drop_store('store', true)")
-        self.db.execute("SELECT modelstore.create_store()")
+        self.db.execute("SELECT modelstore.create_store(modules => ARRAY['atoms'])")
         self.db.execute("CHECKPOINT")
 
     def value(self, sql: str, *args):

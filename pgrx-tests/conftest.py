@@ -5,7 +5,7 @@ extension and a store in it. `connect` opens further connections to it, as any r
 and reads the log of the server; `minilm` is the path of a real model. The server belongs to the test run, and it is an
 error when one of its processes dies without a test having said so (`server.crash_expected()`).
 
-    make pytest ARGS="pgrx-tests/test_regress.py"            one file, PostgreSQL 18
+    make pytest ARGS="pgrx-tests/server/test_regress.py"            one file, PostgreSQL 18
     make pytest ARGS="pgrx-tests -m 'not slow'" PG=15        the quick ones, PostgreSQL 15
     KEEP_SERVER=1 make pytest ARGS=…                         leaves the server up, to look at afterwards
 """
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from databases import create_database, make_template
 from harness import EXTENSION, MAJOR, Server, script
 
 _numbers = itertools.count(1)
@@ -55,14 +56,6 @@ def template(server: Server) -> str:
     return make_template(server, "with_store", f"CREATE EXTENSION {EXTENSION}; SELECT modelstore.create_store();")
 
 
-def make_template(server: Server, name: str, sql: str) -> str:
-    """Makes a database by a script."""
-    with server.connect(autocommit=True) as c:
-        c.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
-    server.psql(sql, name)
-    return name
-
-
 @pytest.fixture
 def new_database(server: Server) -> Iterator[Callable[..., str]]:
     """new_database(template='template1'): makes a database and returns its name; it is dropped after the test."""
@@ -78,13 +71,6 @@ def new_database(server: Server) -> Iterator[Callable[..., str]]:
     with server.connect(autocommit=True) as c:
         for name in made:
             c.execute(psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(psycopg.sql.Identifier(name)))
-
-
-def create_database(server: Server, name: str, template: str) -> None:
-    """CREATE DATABASE from a template. Copying files is the quick way where nothing is synced to disk."""
-    statement = psycopg.sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-    with server.connect(autocommit=True) as c:
-        c.execute(statement.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
 
 
 @pytest.fixture

@@ -16,28 +16,18 @@ import psycopg
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "docs" / "api.md"
 STORE = "api_docs"
 
-# A function that stands in no topic and behind no type, cast, operator or trigger is an error: give it its place.
-TOPICS = {
-    "Stores": "create_store upgrade_store drop_store store_version stores",
-    "Registry": "register_model find_or_register_model find_model rename_model set_model_metadata archive_model delete_model set_alias drop_alias lineage calculate_model_parameters",
-    "Import": "import_safetensors import_safetensors_large_object import_safetensors_file add_safetensors add_safetensors_large_object add_safetensors_upload",
-    "Export": "export_safetensors export_safetensors_large_object export_safetensors_file",
-    "Upload": "begin_upload append_upload upload_offset finish_upload abort_upload",
-    "Tensors in the store": "get_tensor get_tensor_slice reconstruct_tensor embedding diff_models find_weights_with",
-    "Tensor values": "dtype shape ndim numel nbytes slice reshape astype tobytes frombuffer "
-    "norm l1_norm linf_norm sum mean std min max enable_pgvector",
-    "Chunk values": "codec raw_size stored_size base_hash decode",
-    "Maintenance": "verify_model verify_store space_report gc",
-    "Training": "start_training find_or_start_training finish_training reopen_training delete_training log_metrics log_metric drop_metrics metric_plot metric_plots sparkline "
-    "plan_gradient_checkpoints set_gradient_checkpoints",
-    "Checkpoints": "create_checkpoint create_checkpoint_large_object create_checkpoint_tensors create_checkpoint_upload get_latest_checkpoint get_best_checkpoint checkpoint_state checkpoint_weights_at "
-    "put_optimizer_state get_optimizer_state diff_checkpoints verify_checkpoint restore_checkpoint export_checkpoint "
-    "delete_checkpoint prune_checkpoints publish_delta apply_delta apply_delta_large_object",
-    "Atoms": "ingest ingest_large_object ingest_many reconstruct reconstruct_parts release atoms_gc verify_atoms set_atom_meta secure_atoms refresh_spatial_summary",
-    "Places of atoms": "nearest within_box within_radius find_path atom_key atom_point atom_place enable_postgis",
-    "Hilbert curves": "hilbert_encode hilbert_decode hilbert_ranges",
-    "Zone maps": "zone_mean zone_std zone_l2",
-}
+COMMENTS = pathlib.Path(__file__).resolve().parent.parent / "sql" / "extension" / "comments"
+
+
+def topics() -> dict[str, list[str]]:
+    """Names of functions by topic: the first line of each file of comments, and its functions in its order."""
+    found = {}
+    for file in sorted(COMMENTS.glob("*.sql")):
+        text = file.read_text()
+        names = re.findall(r'^COMMENT ON FUNCTION "?(\w+)"?\(', text, re.M)
+        found[text.splitlines()[0].removeprefix("-- ")] = list(dict.fromkeys(names))
+    return found
+
 
 INTRODUCTION = """\
 # Reference
@@ -145,13 +135,14 @@ def functions(cursor: psycopg.Cursor) -> tuple[dict[str, str], str]:
             support.append(row[::2])
         else:
             found.setdefault(name, []).append(row)
-    topics = {
-        topic: table(["Function", "Returns", "Description"], [row for name in names.split() for row in found.pop(name, [])])
-        for topic, names in TOPICS.items()
+    tables = {
+        topic: table(["Function", "Returns", "Description"], rows)
+        for topic, names in topics().items()
+        if (rows := [row for name in names for row in found.pop(name, [])])
     }
     if found:
-        sys.exit(f"functions without a topic in {__file__}: {', '.join(found)}")
-    return topics, table(["Function", "Description"], support)
+        sys.exit(f"functions without a comment in {COMMENTS}: {', '.join(found)}")
+    return tables, table(["Function", "Description"], support)
 
 
 def operators(cursor: psycopg.Cursor) -> str:
@@ -214,11 +205,11 @@ def relations(cursor: psycopg.Cursor, schema: str, kinds: list[str]) -> str:
 
 
 def document(cursor: psycopg.Cursor) -> str:
-    topics, support = functions(cursor)
+    by_topic, support = functions(cursor)
     sections = {
         "Settings": settings(cursor),
         "Types": types(cursor),
-        **topics,
+        **by_topic,
         "Operators": operators(cursor),
         "Casts": casts(cursor),
         "The view for uploads": relations(cursor, "modelstore", ["v", "m"]),
@@ -226,7 +217,8 @@ def document(cursor: psycopg.Cursor) -> str:
         "Views of a store": relations(cursor, STORE, ["v", "m"]),
         "Functions behind types, casts and operators": support,
     }
-    return INTRODUCTION + "".join(f"\n## {title}\n\n{body}" for title, body in sections.items())
+    contents = "".join(f"- [{title}](#{title.lower().replace(' ', '-').replace(',', '')})\n" for title in sections)
+    return f"{INTRODUCTION}\n{contents}" + "".join(f"\n## {title}\n\n{body}" for title, body in sections.items())
 
 
 def main() -> None:
@@ -235,7 +227,7 @@ def main() -> None:
     with psycopg.connect(sys.argv[1]) as connection, connection.cursor() as cursor:
         cursor.execute("SET client_min_messages = error")
         cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_modelstore")
-        cursor.execute("SELECT modelstore.create_store(%s)", (STORE,))
+        cursor.execute("SELECT modelstore.create_store(%s, ARRAY['all'])", (STORE,))
         cursor.execute("SET search_path = modelstore")
         missing = uncommented(cursor)
         text = document(cursor)

@@ -45,6 +45,23 @@ apt_install() {
       apt-get install -y -qq --no-install-recommends "$@" >&2 </dev/null; }
 }
 
+# unpack_debian FOLDER PACKAGE…: packages of Debian's archive, unpacked and not installed; the packages stay in FOLDER/deb.
+unpack_debian() (
+  have apt-get || die "$2 comes from Debian's archive: apt-get is missing"
+  say "$2 from Debian's archive"
+  mkdir "$1/deb"
+  cd "$1/deb"
+  # With lists of our own when the system's are missing or out of date.
+  apt-get download "${@:2}" >log 2>&1 || {
+    mkdir -p "$LOCAL/apt/lists/partial" "$LOCAL/apt/cache/archives/partial"
+    own=(-o "Dir::State::lists=$LOCAL/apt/lists" -o "Dir::Cache=$LOCAL/apt/cache" -o APT::Sandbox::User=root)
+    { apt-get "${own[@]}" update && apt-get "${own[@]}" download "${@:2}"; } >>log 2>&1 ||
+      { cat log >&2 && die "no $2 in this system's package archives; it is in Debian 12's"; }
+  }
+  cd "$1"
+  for deb in deb/*.deb; do dpkg -x "$deb" .; done
+)
+
 # PostgreSQL refuses to run as root: root lends itself an unprivileged user.
 ensure_server_user() {
   is_root || return 0

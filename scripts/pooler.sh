@@ -6,23 +6,10 @@
 find_state
 with_lock
 prefix=$STATE/pgbouncer
-packages=(pgbouncer libevent-2.1-7 libc-ares2)
 
 fetch() {
-  have apt-get || die "PgBouncer comes from Debian's archive"
-  say "PgBouncer from Debian's archive"
-  mkdir "$1/deb"
-  cd "$1/deb"
-  # With lists of our own when the system's are missing or out of date.
-  apt-get download "${packages[@]}" >log 2>&1 || {
-    mkdir -p "$LOCAL/apt/lists/partial" "$LOCAL/apt/cache/archives/partial"
-    local own=(-o "Dir::State::lists=$LOCAL/apt/lists" -o "Dir::Cache=$LOCAL/apt/cache" -o APT::Sandbox::User=root)
-    { apt-get "${own[@]}" update && apt-get "${own[@]}" download "${packages[@]}"; } >>log 2>&1 ||
-      { cat log >&2 && die "no PgBouncer in this system's package archives"; }
-  }
+  unpack_debian "$1" pgbouncer libevent-2.1-7 libc-ares2
   cd "$1"
-  local deb
-  for deb in deb/*.deb; do dpkg -x "$deb" .; done
   rm -r deb
   cat >run <<'RUN'
 #!/bin/sh

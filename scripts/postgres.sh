@@ -38,21 +38,8 @@ from_wheel() {
 }
 
 from_debian() {
-  have apt-get || die "PostgreSQL $major comes from Debian's archive: use a Debian that has it, or PG_CONFIG=…"
-  say "PostgreSQL $major from Debian's archive"
-  local packages=(postgresql-15 postgresql-client-15 postgresql-server-dev-15 libpq5 libpq-dev)
-  mkdir "$1/deb"
-  cd "$1/deb"
-  # With lists of our own when the system's are missing or out of date.
-  apt-get download "${packages[@]}" >log 2>&1 || {
-    mkdir -p "$LOCAL/apt/lists/partial" "$LOCAL/apt/cache/archives/partial"
-    local own=(-o "Dir::State::lists=$LOCAL/apt/lists" -o "Dir::Cache=$LOCAL/apt/cache" -o APT::Sandbox::User=root)
-    { apt-get "${own[@]}" update && apt-get "${own[@]}" download "${packages[@]}"; } >>log 2>&1 ||
-      { cat log >&2 && die "no PostgreSQL 15 in this system's package archives; it is in Debian 12's"; }
-  }
+  unpack_debian "$1" postgresql-15 postgresql-client-15 postgresql-server-dev-15 libpq5 libpq-dev
   cd "$1"
-  local deb
-  for deb in deb/*.deb; do dpkg -x "$deb" .; done
   local libraries
   libraries=$(dpkg-deb -f deb/postgresql-15_*.deb Depends | tr ',' '\n' | sed -E 's/^ *([^ ]+).*/\1/' |
     grep -E '^(lib|tzdata)' | grep -v '^libllvm' | sort -u | tr '\n' ' ')

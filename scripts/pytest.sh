@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Tests from outside the server, with pytest; the harness starts a server of its own. Build first (make pytest does).
 #
-#   scripts/pytest.sh pgrx-tests/test_docs.py -k README
+#   scripts/pytest.sh pgrx-tests/server/test_docs.py -k README
 #   PG=15 scripts/pytest.sh pgrx-tests -m 'not slow'
-#   PG_VARIANT=pg_test scripts/pytest.sh pgrx-tests/test_in_server.py
+#   PG_VARIANT=pg_test scripts/pytest.sh pgrx-tests/server/test_in_server.py
 . "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"

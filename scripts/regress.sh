@@ -13,6 +13,6 @@ if [ "${1:-}" = --accept ]; then
   [ $# -gt 0 ] || die "which file?"
 fi
 selected=()
-for name in "$@"; do selected+=("pgrx-tests/test_regress.py::test_golden_sql[$name]"); done
-[ $# -gt 0 ] || selected=(pgrx-tests/test_regress.py)
+for name in "$@"; do selected+=("pgrx-tests/server/test_regress.py::test_golden_sql[$name]"); done
+[ $# -gt 0 ] || selected=(pgrx-tests/server/test_regress.py)
 exec "$ROOT/scripts/pytest.sh" -q ${accept:+"$accept"} "${selected[@]}"

@@ -45,8 +45,8 @@ for name in "${wanted[@]}"; do
     tamper) campaign tamper 1 pgrx-tests/security/test_tampered_chunks.py ;;
     turmoil) campaign turmoil 1 pgrx-tests/security/test_turmoil.py ;;
     kill) campaign kill "$rounds" pgrx-tests -m crash ;;
-    atoms) campaign atoms "$rounds" pgrx-tests/test_atoms_concurrency.py pgrx-tests/test_concurrency.py pgrx-tests/test_atoms_failures.py ;;
-    memory) campaign memory 1 pgrx-tests/test_memory.py ;;
+    atoms) campaign atoms "$rounds" pgrx-tests/atoms/test_atoms_concurrency.py pgrx-tests/server/test_concurrency.py pgrx-tests/atoms/test_atoms_failures.py ;;
+    memory) campaign memory 1 pgrx-tests/server/test_memory.py ;;
     *) die "no campaign $name; see the head of scripts/soak.sh" ;;
   esac
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole suite, on PostgreSQL 18 and on 15 (PG or PG_CONFIG: on that one only). Every part runs, whatever failed
-# before it; the last line sums them up and the exit code says whether all is well.
+# The whole suite on PostgreSQL 18, and on 15 what depends on the version (PG or PG_CONFIG: the whole suite on that one alone).
+# Every part runs, whatever failed before it; the last line sums them up and the exit code says whether all is well.
 requested=${PG:-}${PG_CONFIG:-}
 . "$(dirname "$0")/lib.sh"
 
@@ -11,6 +11,7 @@ results=$LOCAL/results
 rm -rf "$results"
 mkdir -p "$results"
 began=$SECONDS
+export PROFILE=${PROFILE:-ci}
 
 count() { # PASSED FAILED SKIPPED TITLE
   passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
@@ -44,7 +45,7 @@ python_tests() {
   local title=$1 xml=$results/$2.xml code=0 sums
   shift 2
   say "$title"
-  timeout 2400 scripts/pytest.sh --junitxml "$xml" "$@" >&2 || code=$?
+  timeout 2400 scripts/pytest.sh -q --junitxml "$xml" "$@" >&2 || code=$?
   sums=$("$VENV/bin/python" - "$xml" <<'PYTHON' || echo 0 1 0
 import sys, xml.etree.ElementTree as tree
 outcome = {}  # a test whose clean-up fails stands in the file twice
@@ -63,25 +64,33 @@ PYTHON
   count "$1" "$2" "$3" "$title"
 }
 
+# Tests from outside, in two workers that have a server each. Those that measure time or memory come after them, alone.
+outside() { # TITLE NAME MARKED
+  local marked=${3:+ and $3}
+  python_tests "$1" "$2" -n 2 --dist loadfile -m "not alone$marked" pgrx-tests
+  python_tests "$1, alone" "$2-alone" -m "alone$marked" pgrx-tests
+}
+
+# Everything on one version.
 on_postgres() {
   export PG=$1
-  local outside=(pgrx-tests --ignore pgrx-tests/test_in_server.py)
-  if [ "$PG" != 18 ] && [ -z "$requested" ]; then # once is enough for what no version of PostgreSQL changes
-    for once in docs atoms_failures atoms_ingest atoms_keys atoms_nearest atoms_path verify_every_column training_run; do
-      outside+=(--ignore "pgrx-tests/test_$once.py")
-    done
-    for once in hostile_store sql_fuzz tampered_chunks turmoil pooler; do
-      outside+=(--ignore "pgrx-tests/security/test_$once.py")
-    done
-  fi
-  if check "build for PostgreSQL $PG" scripts/build.sh; then
-    python_tests "from outside, PostgreSQL $PG" "outside-$PG" "${outside[@]}"
-  fi
-  if check "build with in-server tests for PostgreSQL $PG" scripts/build.sh pg_test; then
-    PG_VARIANT=pg_test python_tests "in the server, PostgreSQL $PG" "inside-$PG" pgrx-tests/test_in_server.py
-  fi
+  if check "build for PostgreSQL $PG" scripts/build.sh; then outside "from outside, PostgreSQL $PG" "outside-$PG" ""; fi
+  in_the_server
   # A PostgreSQL of the user's has no copy for the tests: give it the real build back.
   [ -z "$PG_CONFIG" ] || scripts/build.sh >/dev/null
+}
+
+in_the_server() {
+  if check "build with in-server tests for PostgreSQL $PG" scripts/build.sh pg_test; then
+    PG_VARIANT=pg_test python_tests "in the server, PostgreSQL $PG" "inside-$PG" pgrx-tests/server/test_in_server.py
+  fi
+}
+
+# On another version, what depends on it; one build serves both kinds of tests.
+also_on_postgres() {
+  export PG=$1
+  in_the_server
+  PG_VARIANT=pg_test outside "from outside, PostgreSQL $PG" "outside-$PG" versioned
 }
 
 scripts/toolchain.sh
@@ -90,7 +99,12 @@ check "arrows between folders" scripts/lint.sh arrows || true
 check clippy scripts/lint.sh clippy || true
 cargo_tests
 scripts/model.sh >/dev/null
-if [ -n "$requested" ]; then on_postgres "$PG"; else for major in 18 15; do on_postgres "$major"; done; fi
+if [ -n "$requested" ]; then
+  on_postgres "$PG"
+else
+  on_postgres 18
+  also_on_postgres 15
+fi
 
 for line in "${report[@]}"; do printf '%s\n' "$line" >&2; done
 if [ "$skipped" = 0 ]; then echo "$passed passed, $failed failed"; else echo "$passed passed, $failed failed, $skipped skipped"; fi

@@ -34,8 +34,8 @@ pgrx=$(sed -nE 's/^pgrx *= *"=([0-9.]+)".*/\1/p' "$ROOT/Cargo.toml")
 [ -n "$pgrx" ] || die "Cargo.toml names no exact version of pgrx"
 if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx" ]; then
   say "cargo-pgrx $pgrx (a few minutes, once)"
-  # Without the default features it needs no OpenSSL headers; it downloads nothing here.
-  (cd / && cargo install cargo-pgrx --version "$pgrx" --locked --no-default-features --root "$LOCAL/tools" >&2)
+  # Without the default features it needs no OpenSSL headers: it downloads nothing here. Its own speed does not matter.
+  (cd / && cargo install --debug cargo-pgrx --version "$pgrx" --locked --no-default-features --root "$LOCAL/tools" >&2)
 fi
 mkdir -p "$LOCAL/pgrx"
 [ -f "$LOCAL/pgrx/config.toml" ] || echo '[configs]' >"$LOCAL/pgrx/config.toml"

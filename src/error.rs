@@ -120,6 +120,16 @@ pub fn warning(message: &str) {
         .report(PgLogLevel::WARNING);
 }
 
+/// A message at level NOTICE.
+pub fn notice(message: &str) {
+    ErrorReport::new(
+        Code::ERRCODE_SUCCESSFUL_COMPLETION,
+        message.to_owned(),
+        function_name!(),
+    )
+    .report(PgLogLevel::NOTICE);
+}
+
 /// A message at level INFO.
 pub fn info(message: &str) {
     ErrorReport::new(

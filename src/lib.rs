@@ -39,11 +39,7 @@ pgrx::extension_sql_file!(
     name = "atom_type",
     requires = ["shell_types"]
 );
-pgrx::extension_sql_file!(
-    "../sql/extension/90_comments.sql",
-    name = "comments",
-    finalize
-);
+modelstore_sql_folder::extension_sql_folder!("sql/extension/comments", name = "comments", finalize);
 
 /// Runs once when a backend loads the library.
 #[pgrx::pg_guard]
@@ -51,7 +47,18 @@ pub extern "C-unwind" fn _PG_init() {
     pg::allocator::on_session_thread();
     without_backtraces();
     settings::define();
+    store::module::register(MODULES);
 }
+
+/// The modules of a store, in the order in which they are made.
+const MODULES: &[&store::module::Module] = &[
+    &model::MODULE,
+    &tensor_storage::MODULE,
+    &training::MODULE,
+    &atom::MODULE,
+    #[cfg(any(test, feature = "pg_test"))]
+    &in_server_tests::notes::MODULE,
+];
 
 /// pgrx puts a backtrace into DETAIL where RUST_BACKTRACE asks for one. Clients are to see what was expected, not the
 /// addresses of the server's code.

@@ -536,11 +536,7 @@ def populate(db: psycopg.Connection, store: str, rng_seed: int = 5) -> list[str]
             failed.append(f"{sql}: {e}")
             return None
 
-    has_modules = db.execute("SELECT bool_or('modules' = ANY (proargnames)) FROM pg_proc WHERE proname = 'create_store'").fetchone()[0]
-    if has_modules:
-        attempt("SELECT modelstore.create_store(%s, modules => ARRAY['all'])", store)
-    else:
-        attempt("SELECT modelstore.create_store(%s)", store)
+    attempt("SELECT modelstore.create_store(%s, modules => ARRAY['all'])", store)
     db.execute("SELECT set_config('modelstore.store', %s, false)", (store,))
     rng = random.Random(rng_seed)
     base = tiny_gpt2(rng_seed)

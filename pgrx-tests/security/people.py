@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 
 import psycopg
-import pytest
-from campaign import functions
 from harness import Server
 from models import random_tensor, safetensors_bytes, tiny_gpt2
 
@@ -35,8 +33,7 @@ def meet(server: Server, database: str, extension: bool = True) -> None:
 
 def create_store(c: psycopg.Connection, name: str) -> None:
     """With all modules."""
-    modules = any(f.name == "create_store" and "modules" in f.names for f in functions(c))
-    c.execute(f"SELECT modelstore.create_store(%s{', ARRAY[$$all$$]' if modules else ''})", (name,))
+    c.execute("SELECT modelstore.create_store(%s, ARRAY['all'])", (name,))
 
 
 CONFIG = '{"model_type": "gpt2", "n_embd": 16, "n_head": 4, "n_layer": 2, "vocab_size": 40, "n_positions": 12}'
@@ -62,34 +59,6 @@ def template(server: Server) -> str:
             c.execute(TRAP)
         _templates.add(server.name)
     return name
-
-
-@pytest.fixture
-def place(server: Server, new_database) -> Iterator[str]:
-    """Name of a database like the template, where the owner and the attacker may create schemas. A server that a test has crashed is
-    waited for."""
-    name = new_database(template(server))
-    meet(server, name, extension=False)
-    yield name
-    server.wait_ready()
-
-
-@pytest.fixture
-def plain(place: str, connect) -> psycopg.Connection:
-    """A session of a role that may connect, and make temporary tables."""
-    return connect(dbname=place, user=PLAIN, options="-c statement_timeout=60s")
-
-
-@pytest.fixture
-def attacker(place: str, connect) -> psycopg.Connection:
-    """A session of the attacker, on `ms`."""
-    return connect(dbname=place, user=ATTACKER, options="-c statement_timeout=60s -c modelstore.store=ms")
-
-
-@pytest.fixture
-def owner(place: str, connect) -> psycopg.Connection:
-    """A session of the owner of `store`."""
-    return connect(dbname=place, user=OWNER, options="-c statement_timeout=60s")
 
 
 def sqlstate(c: psycopg.Connection, sql: str, arguments: tuple = ()) -> str:

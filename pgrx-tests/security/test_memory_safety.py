@@ -9,7 +9,9 @@ import psycopg
 import pytest
 from harness import wait_until
 from models import random_tensor, safetensors_bytes
-from people import ATTACKER, attacker, meet, place, plain, sqlstate  # noqa: F401
+from people import ATTACKER, meet, sqlstate
+
+pytestmark = pytest.mark.versioned
 
 # What a store that is none may be told as.
 NO_STORE = {"42939", "3F000"}

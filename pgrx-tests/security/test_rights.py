@@ -12,7 +12,9 @@ import pytest
 from campaign import functions
 from harness import FAST, ROOT, Server
 from models import random_tensor, safetensors_bytes
-from people import ATTACKER, OWNER, PLAIN, READER, TRAP, attacker, create_store, meet, owner, place, ran_as, sqlstate  # noqa: F401
+from people import ATTACKER, OWNER, PLAIN, READER, TRAP, create_store, meet, ran_as, sqlstate
+
+pytestmark = pytest.mark.versioned
 
 
 # Names

@@ -10,6 +10,8 @@ from models import safetensors_bytes
 import numpy as np
 from observe import aside, exported_sha256, is_blocked, problems
 
+pytestmark = pytest.mark.versioned
+
 MIB = 1 << 20
 
 

@@ -1,4 +1,4 @@
--- Module 1, core: the registry of models, their files, layers and heads.
+-- Models: the registry of models, their files, layers and heads.
 CREATE TABLE @store@.models (
     model_id uuid PRIMARY KEY,
     model_name text NOT NULL CHECK (model_name <> ''),
@@ -84,7 +84,6 @@ CREATE TABLE @store@.transformer_layers (
     layer_name text NOT NULL,
     layer_type text NOT NULL,
     parameter_count bigint NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (model_id, layer_name),
     PRIMARY KEY (model_id, layer_index)
 );
 COMMENT ON TABLE @store@.transformer_layers IS 'Layers of a model, recognised from the names of its weights.';
@@ -101,7 +100,6 @@ CREATE TABLE @store@.attention_heads (
     head_type text NOT NULL,
     kv_head_index integer,
     head_dim integer,
-    UNIQUE NULLS NOT DISTINCT (model_id, layer_index, head_type, head_index),
     PRIMARY KEY (model_id, layer_index, head_index),
     FOREIGN KEY (model_id, layer_index) REFERENCES @store@.transformer_layers ON DELETE CASCADE
 );

@@ -1,4 +1,4 @@
--- Module 2, tensor storage: content-addressed chunks and tensors, and the weights that name them.
+-- Tensors: content-addressed chunks and tensors, and the weights that name them.
 CREATE TABLE @store@.tensor_chunks (
     chunk_hash bytea PRIMARY KEY CHECK (octet_length(chunk_hash) = 32),
     chunk modelstore.tensor_chunk NOT NULL,
@@ -149,7 +149,7 @@ COMMENT ON COLUMN @store@.upload_parts.upload_id IS 'The upload.';
 COMMENT ON COLUMN @store@.upload_parts.part_offset IS 'Where the part begins in the file.';
 COMMENT ON COLUMN @store@.upload_parts.data IS 'The bytes.';
 
--- Views over modules 1 and 2.
+-- Views over models and tensors.
 CREATE VIEW @store@.v_weight_statistics AS
 SELECT w.model_id,
        w.weight_name,

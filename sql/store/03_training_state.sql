@@ -1,4 +1,4 @@
--- Module 3, training state: runs, their metrics, and the checkpoints they leave.
+-- Training: runs, their metrics, and the checkpoints they leave.
 CREATE TABLE @store@.training_sessions (
     session_id uuid PRIMARY KEY,
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
@@ -34,7 +34,6 @@ COMMENT ON COLUMN @store@.training_sessions.started_at IS 'When it began to run.
 COMMENT ON COLUMN @store@.training_sessions.ended_at IS 'When it was finished.';
 COMMENT ON COLUMN @store@.training_sessions.resumed_from_checkpoint_id IS 'The checkpoint it continues, of any run: the parent of its first checkpoint.';
 
--- By hash of the run: the metrics of a run are in one partition, and removing them touches no other.
 CREATE TABLE @store@.training_metrics (
     session_id uuid NOT NULL REFERENCES @store@.training_sessions ON DELETE CASCADE,
     step bigint NOT NULL,
@@ -42,23 +41,7 @@ CREATE TABLE @store@.training_metrics (
     metric_name text NOT NULL CHECK (metric_name <> ''),
     value double precision NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
-) PARTITION BY HASH (session_id);
-CREATE TABLE @store@.training_metrics_0 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 0);
-CREATE TABLE @store@.training_metrics_1 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 1);
-CREATE TABLE @store@.training_metrics_2 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 2);
-CREATE TABLE @store@.training_metrics_3 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 3);
-CREATE TABLE @store@.training_metrics_4 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 4);
-CREATE TABLE @store@.training_metrics_5 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 5);
-CREATE TABLE @store@.training_metrics_6 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 6);
-CREATE TABLE @store@.training_metrics_7 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 7);
-CREATE TABLE @store@.training_metrics_8 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 8);
-CREATE TABLE @store@.training_metrics_9 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 9);
-CREATE TABLE @store@.training_metrics_10 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 10);
-CREATE TABLE @store@.training_metrics_11 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 11);
-CREATE TABLE @store@.training_metrics_12 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 12);
-CREATE TABLE @store@.training_metrics_13 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 13);
-CREATE TABLE @store@.training_metrics_14 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 14);
-CREATE TABLE @store@.training_metrics_15 PARTITION OF @store@.training_metrics FOR VALUES WITH (MODULUS 16, REMAINDER 15);
+);
 -- By time, which tells the newest record and, of a step recorded twice, the one that counts.
 CREATE INDEX training_metrics_idx ON @store@.training_metrics (session_id, metric_name, recorded_at);
 COMMENT ON TABLE @store@.training_metrics IS 'Figures that runs record at their steps. Rows are added, never changed: a step that is run again adds its own, and the later row counts.';
@@ -68,22 +51,6 @@ COMMENT ON COLUMN @store@.training_metrics.epoch IS 'The epoch, where the run sa
 COMMENT ON COLUMN @store@.training_metrics.metric_name IS 'What was measured, for example loss or lr.';
 COMMENT ON COLUMN @store@.training_metrics.value IS 'The figure; NaN and infinities are kept.';
 COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'When it was recorded; of a step recorded more than once the latest record counts.';
-COMMENT ON TABLE @store@.training_metrics_0 IS 'Partition 0 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_1 IS 'Partition 1 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_2 IS 'Partition 2 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_3 IS 'Partition 3 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_4 IS 'Partition 4 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_5 IS 'Partition 5 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_6 IS 'Partition 6 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_7 IS 'Partition 7 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_8 IS 'Partition 8 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_9 IS 'Partition 9 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_10 IS 'Partition 10 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_11 IS 'Partition 11 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_12 IS 'Partition 12 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_13 IS 'Partition 13 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_14 IS 'Partition 14 of training_metrics.';
-COMMENT ON TABLE @store@.training_metrics_15 IS 'Partition 15 of training_metrics.';
 
 CREATE TABLE @store@.model_checkpoints (
     checkpoint_id uuid PRIMARY KEY,
@@ -152,6 +119,7 @@ COMMENT ON COLUMN @store@.checkpoint_files.blake3 IS 'BLAKE3-256 of the file.';
 COMMENT ON COLUMN @store@.checkpoint_files.manifest_hash IS 'BLAKE3-256 of the header and the hashes of the file''s chunks in order.';
 COMMENT ON COLUMN @store@.checkpoint_files.imported_at IS 'When it was stored.';
 
+-- A checkpoint has two files at most: the primary key, which begins with the checkpoint, serves the foreign key to them.
 CREATE TABLE @store@.checkpoint_weights (
     checkpoint_id uuid NOT NULL REFERENCES @store@.model_checkpoints ON DELETE CASCADE,
     weight_name text NOT NULL CHECK (weight_name <> ''),
@@ -161,7 +129,6 @@ CREATE TABLE @store@.checkpoint_weights (
     PRIMARY KEY (checkpoint_id, weight_name),
     FOREIGN KEY (checkpoint_id, file_name) REFERENCES @store@.checkpoint_files DEFERRABLE INITIALLY DEFERRED
 );
-CREATE INDEX checkpoint_weights_file_name_idx ON @store@.checkpoint_weights (checkpoint_id, file_name);
 CREATE INDEX checkpoint_weights_tensor_id_idx ON @store@.checkpoint_weights (tensor_id);
 COMMENT ON TABLE @store@.checkpoint_weights IS 'The weights of each checkpoint by name. An unchanged weight is the tensor the checkpoint before has.';
 COMMENT ON COLUMN @store@.checkpoint_weights.checkpoint_id IS 'The checkpoint.';
@@ -182,7 +149,6 @@ CREATE TABLE @store@.optimizer_state (
     FOREIGN KEY (checkpoint_id, file_name) REFERENCES @store@.checkpoint_files DEFERRABLE INITIALLY DEFERRED,
     CHECK ((file_name IS NULL) = (file_offset IS NULL))
 );
-CREATE INDEX optimizer_state_file_name_idx ON @store@.optimizer_state (checkpoint_id, file_name) WHERE file_name IS NOT NULL;
 CREATE INDEX optimizer_state_tensor_id_idx ON @store@.optimizer_state (tensor_id);
 CREATE INDEX optimizer_state_session_id_idx ON @store@.optimizer_state (session_id);
 COMMENT ON TABLE @store@.optimizer_state IS 'What the optimizer remembers of each parameter at a checkpoint.';

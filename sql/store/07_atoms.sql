@@ -1,4 +1,4 @@
--- Module 7, atoms: any data, taken apart into pieces that are named by their content.
+-- Atoms: any data, split into content-addressed pieces.
 
 -- By ranges of the curve: what lies together is together on disk. create_store makes the 256 partitions. There is no
 -- foreign key between atoms and their parts: PostgreSQL would check it row by row, in two thirds of the time an ingest

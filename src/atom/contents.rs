@@ -1,11 +1,11 @@
 //! What atoms are: a value, a chunk, or parts.
 
 use crate::atom::key::content_hash_of;
-use crate::atom::statement::{in_partition, keys};
+use crate::atom::statement::{in_codes, keys};
 use crate::error::Result;
 use crate::store::Store;
 use modelstore_atom::Key;
-use modelstore_atom::key::partition;
+use modelstore_atom::key::{range, range_bounds};
 use modelstore_chunk::ChunkHash;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -31,8 +31,8 @@ struct Larger {
 pub fn contents(store: &Store, wanted: &[Key]) -> Result<HashMap<Key, Content>> {
     let mut found = HashMap::with_capacity(wanted.len());
     let mut rest = Vec::new();
-    for of_partition in wanted.chunk_by(|a, b| partition(a.h_xy) == partition(b.h_xy)) {
-        values(store, of_partition, &mut found, &mut rest)?;
+    for of_range in wanted.chunk_by(|a, b| range(a.h_xy) == range(b.h_xy)) {
+        values(store, of_range, &mut found, &mut rest)?;
     }
     if !rest.is_empty() {
         larger(store, &rest, &mut found)?;
@@ -40,25 +40,25 @@ pub fn contents(store: &Store, wanted: &[Key]) -> Result<HashMap<Key, Content>> 
     Ok(found)
 }
 
-/// Finds the atoms of a partition. Those without a value are left to the tables of parts and chunks.
+/// Finds the atoms of a range, which are in one partition. Those without a value are left to the tables of parts and chunks.
 fn values(
     store: &Store,
     wanted: &[Key],
     found: &mut HashMap<Key, Content>,
     rest: &mut Vec<Larger>,
 ) -> Result<()> {
-    let Some(partition) = wanted.first().and_then(|key| partition(key.h_xy)) else {
+    let Some(range) = wanted.first().and_then(|key| range(key.h_xy)) else {
         return Ok(());
     };
     let mut value = Vec::new();
     store.query(
-        &in_partition(
+        &in_codes(
             "SELECT k.number, a.value, a.content_hash, a.created_by
              FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
              CROSS JOIN LATERAL (SELECT a.value, a.content_hash, a.created_by FROM @store@.atoms a
                                  WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
                                    AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
-            partition,
+            range_bounds(range),
         ),
         &keys(wanted.iter().copied()),
         |row| {

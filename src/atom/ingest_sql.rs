@@ -1,5 +1,6 @@
 //! The SQL functions that take data apart.
 
+use crate::atom::current_store;
 use crate::atom::ingest::{Ingested, Run, Sources};
 use crate::atom::key::modality_argument;
 use crate::error::{Code, Failure, Result, or_raise, required};
@@ -11,7 +12,6 @@ use crate::io::memory::Memory;
 use crate::names;
 use crate::pg::arguments::to_sql_uuid;
 use crate::pg::array::ByteaArray;
-use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
@@ -152,7 +152,7 @@ fn run<'a>(modality: Option<&str>, source_uri: Option<&'a str>) -> Result<Run<'a
         .transpose()?;
     Ok(Run {
         modality: required(modality_argument(modality)?, "modality")?,
-        store: Store::current()?,
+        store: current_store()?,
         source_uri,
     })
 }

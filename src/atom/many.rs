@@ -4,7 +4,7 @@
 //! they fit into `maintenance_work_mem`.
 
 use crate::atom::places::Places;
-use crate::atom::spatial::{Neighbour, nearest, partitions};
+use crate::atom::spatial::{Neighbour, nearest};
 use crate::error::Result;
 use crate::pg::arguments::maybe_text;
 use crate::store::Store;
@@ -82,7 +82,7 @@ fn is_worth_a_tree(store: &Store, searches: usize, modality: Option<Modality>) -
 
 fn read(places: &mut Places, modality: Option<Modality>) -> Result<PackedTree> {
     let mut points = Vec::new();
-    places.all(partitions(modality), |key| {
+    places.all(modality, |key| {
         let (modality, point) = key.parts()?;
         points.push((point, modality as u32));
         Ok(())

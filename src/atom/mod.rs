@@ -55,3 +55,44 @@ pgrx::extension_sql_file!(
         verify::verify_atoms
     ]
 );
+
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::module::{self, Module};
+use modelstore_atom::Partitions;
+
+/// Opt-in.
+pub const MODULE: Module = Module {
+    partitions: Some(module::Partitions {
+        choices: Partitions::CHOICES,
+        default: 256,
+        ddl: partitions,
+    }),
+    optional_views: &["atom_geometries"],
+    holds: &[("atoms", "atoms")],
+    ..Module::new("atoms", include_str!("../../sql/store/07_atoms.sql"))
+};
+
+/// The current store for a function that may write.
+pub fn current_store() -> Result<Store> {
+    Store::current()?.with(&MODULE)
+}
+
+/// The same for a STABLE function.
+pub fn store_for_reading() -> Result<Store> {
+    Store::for_reading()?.with(&MODULE)
+}
+
+/// The partitions of `atoms`. Some room is left on their pages: a count that changes there leaves the indexes alone.
+fn partitions(count: i32) -> String {
+    let partitions = Partitions::new(count).unwrap_or(Partitions::FINEST);
+    let partition = |number| {
+        let (first, end) = partitions.bounds(number);
+        let modality = partitions.modality(number).map_or("", |m| m.name());
+        format!(
+            "CREATE TABLE @store@.atoms_{number:03}_{modality} PARTITION OF @store@.atoms
+             FOR VALUES FROM ({first}) TO ({end}) WITH (fillfactor = 90);\n"
+        )
+    };
+    partitions.of(None).map(partition).collect()
+}

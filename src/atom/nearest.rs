@@ -5,9 +5,9 @@ use crate::atom::key::modality_argument;
 use crate::atom::many::nearest_of_many;
 use crate::atom::places::Places;
 use crate::atom::spatial::{Neighbour, nearest, within};
+use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::array::{IntegerArray, read};
-use crate::store::Store;
 use modelstore_atom::spatial::Region;
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
@@ -35,7 +35,7 @@ fn nearest_to_atom(
         let (own, point) = key_argument(atom, "atom")?.parts()?;
         let modality = modality_argument(modality)?.unwrap_or(own);
         let k = count(k)?;
-        let store = Store::for_reading()?;
+        let store = store_for_reading()?;
         store
             .snapshot()
             .with(|| nearest(&mut Places::open(&store)?, &point, k, Some(modality)))
@@ -67,7 +67,7 @@ fn nearest_to_points(
     let found = or_raise((|| {
         let points = points_argument(points, "points")?;
         let (k, modality) = (count(k)?, modality_argument(modality)?);
-        let store = Store::for_reading()?;
+        let store = store_for_reading()?;
         store
             .snapshot()
             .with(|| nearest_of_many(&store, &points, k, modality))
@@ -141,7 +141,7 @@ fn within_radius(
 
 fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
     let modality = modality_argument(modality)?;
-    let store = Store::for_reading()?;
+    let store = store_for_reading()?;
     store
         .snapshot()
         .with(|| within(&mut Places::open(&store)?, region, modality))

@@ -5,6 +5,7 @@ use crate::atom::key::missing;
 use crate::atom::places::Places;
 use crate::atom::spatial::nearest;
 use crate::atom::statement::{codes, key_in, keys};
+use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
@@ -50,7 +51,7 @@ fn find_path(
         let kinds = kinds_argument(required(edges, "edges")?)?;
         let k = required(neighbours, "neighbours")?;
         let k = usize::try_from(k).map_err(|_| out_of_range("number of neighbours", k))?;
-        let store = Store::for_reading()?;
+        let store = store_for_reading()?;
         store.snapshot().with(|| {
             let mut edges = StoredEdges {
                 places: Places::open(&store)?,

@@ -4,21 +4,18 @@
 //! and by statements otherwise: policies and rights are then PostgreSQL's to check. Statements name the range of their
 //! partition, so that the planner sees only that one.
 
-use crate::atom::statement::{in_partition, key_in};
+use crate::atom::statement::{in_codes, key_in};
 use crate::error::Result;
-use crate::pg::index_scan::{Direction, PartitionScan, PartitionedIndex};
+use crate::pg::index_scan::{Direction, PartitionScan, PartitionedIndex, bounds_of};
 use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use modelstore_atom::key::RANGES_PER_MODALITY;
 use modelstore_atom::spatial::PlaceRange;
-use modelstore_atom::{Key, Modality};
-
-/// How many partitions a store's atoms have.
-const PARTITIONS: usize = Modality::ALL.len() * RANGES_PER_MODALITY as usize;
+use modelstore_atom::{Key, Modality, Partitions};
 
 /// The atoms of a store as the current statement sees them.
 pub struct Places {
     store: Store,
+    partitions: Partitions,
     /// h_xy, h_yz and h_zm by place.
     index: Option<PartitionedIndex<3>>,
 }
@@ -26,21 +23,31 @@ pub struct Places {
 impl Places {
     /// Those of a store.
     pub fn open(store: &Store) -> Result<Places> {
+        let atoms = store.relation_oid("atoms");
+        let known = Partitions::between(&bounds_of(atoms));
+        let index = match known {
+            Some(_) => {
+                PartitionedIndex::open(store.name(), atoms, store.relation_oid("atoms_place_idx"))?
+            }
+            // Somebody has divided them in another way, which is for the planner to see.
+            None => None,
+        };
         Ok(Places {
             store: store.clone(),
-            index: PartitionedIndex::open(
-                store.name(),
-                store.relation_oid("atoms"),
-                store.relation_oid("atoms_place_idx"),
-                PARTITIONS,
-            )?,
+            partitions: known.unwrap_or(Partitions::FINEST),
+            index,
         })
+    }
+
+    /// How the atoms are divided.
+    pub fn partitions(&self) -> Partitions {
+        self.partitions
     }
 
     /// Up to `count` atoms of a partition on each side of a place. If there are fewer, that is all of them.
     pub fn beside(
         &mut self,
-        partition: u8,
+        partition: u32,
         place: i64,
         count: usize,
         mut each: impl FnMut(Key) -> Result<()>,
@@ -60,7 +67,7 @@ impl Places {
             }
             return Ok(());
         }
-        let sql = in_partition(
+        let sql = in_codes(
             "(SELECT h_xy, h_yz, h_zm FROM @store@.atoms
               WHERE h_xy >= @first@ AND h_xy < @end@ AND modelstore.atom_place(h_xy, h_yz, h_zm) >= $1
               ORDER BY modelstore.atom_place(h_xy, h_yz, h_zm) LIMIT $2)
@@ -68,7 +75,7 @@ impl Places {
              (SELECT h_xy, h_yz, h_zm FROM @store@.atoms
               WHERE h_xy >= @first@ AND h_xy < @end@ AND modelstore.atom_place(h_xy, h_yz, h_zm) < $1
               ORDER BY modelstore.atom_place(h_xy, h_yz, h_zm) DESC LIMIT $2)",
-            partition,
+            self.partitions.bounds(partition),
         );
         let limit = i64::try_from(count).unwrap_or(i64::MAX);
         self.store
@@ -80,7 +87,7 @@ impl Places {
     /// The atoms of a partition whose places are in some ranges.
     pub fn in_ranges(
         &mut self,
-        partition: u8,
+        partition: u32,
         ranges: &[PlaceRange],
         mut each: impl FnMut(Key) -> Result<()>,
     ) -> Result<()> {
@@ -97,13 +104,13 @@ impl Places {
             }
             return Ok(());
         }
-        let sql = in_partition(
+        let sql = in_codes(
             "SELECT a.h_xy, a.h_yz, a.h_zm FROM unnest($1, $2) AS r(first, last)
              CROSS JOIN LATERAL (
                  SELECT a.h_xy, a.h_yz, a.h_zm FROM @store@.atoms a
                  WHERE a.h_xy >= @first@ AND a.h_xy < @end@
                    AND modelstore.atom_place(a.h_xy, a.h_yz, a.h_zm) BETWEEN r.first AND r.last OFFSET 0) a",
-            partition,
+            self.partitions.bounds(partition),
         );
         // What the parameters take goes with the search: there may be a million in a call.
         in_scratch_memory(|| {
@@ -115,13 +122,13 @@ impl Places {
         })
     }
 
-    /// All atoms of some partitions.
+    /// All atoms, or those of a modality.
     pub fn all(
         &mut self,
-        partitions: impl Iterator<Item = u8>,
+        modality: Option<Modality>,
         mut each: impl FnMut(Key) -> Result<()>,
     ) -> Result<()> {
-        for partition in partitions {
+        for partition in self.partitions.of(modality) {
             if let Some(index) = self.index_of(partition) {
                 index.read((i64::MIN, i64::MAX), Direction::Forward, |codes| {
                     pgrx::check_for_interrupts!();
@@ -129,9 +136,9 @@ impl Places {
                 })?;
                 continue;
             }
-            let sql = in_partition(
+            let sql = in_codes(
                 "SELECT h_xy, h_yz, h_zm FROM @store@.atoms WHERE h_xy >= @first@ AND h_xy < @end@",
-                partition,
+                self.partitions.bounds(partition),
             );
             self.store
                 .query_by_cursor(&sql, |row| each(key_in(row, 1)?))?;
@@ -139,7 +146,7 @@ impl Places {
         Ok(())
     }
 
-    fn index_of(&mut self, partition: u8) -> Option<&mut PartitionScan<3>> {
-        self.index.as_mut()?.partition(partition.into())
+    fn index_of(&mut self, partition: u32) -> Option<&mut PartitionScan<3>> {
+        self.index.as_mut()?.partition(partition as usize)
     }
 }

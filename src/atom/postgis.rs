@@ -1,9 +1,9 @@
 //! Atoms as geometries, where PostGIS is installed.
 
+use crate::atom::current_store;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::query;
 use crate::pg::spi;
-use crate::store::Store;
 use pgrx::prelude::*;
 
 /// `@postgis@` stands for the schema of PostGIS, as `@store@` does for that of the store.
@@ -17,7 +17,7 @@ fn enable_postgis() -> String {
 }
 
 fn enable() -> Result<String> {
-    let store = Store::current()?;
+    let store = current_store()?;
     let schema = query::rows(
         "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
          WHERE e.extname = 'postgis'",

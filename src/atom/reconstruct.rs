@@ -9,6 +9,7 @@ use crate::atom::chunk_leaves;
 use crate::atom::contents::{Content, contents};
 use crate::atom::key::{content_hash_of, missing, name};
 use crate::atom::statement::{codes, in_modality};
+use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::io::bytes::ByteaOut;
 use crate::pg::scratch::in_scratch_memory;
@@ -32,7 +33,7 @@ const PART_BYTES: usize = 256 << 10;
 #[search_path(pg_catalog, pg_temp)]
 fn reconstruct(atom: Option<AtomArgument>) -> ByteaOut {
     or_raise((|| {
-        let mut parts = Reconstruction::begin(&Store::for_reading()?, key_argument(atom, "atom")?)?;
+        let mut parts = Reconstruction::begin(&store_for_reading()?, key_argument(atom, "atom")?)?;
         let len = usize::try_from(parts.byte_length).unwrap_or(usize::MAX);
         let mut value = Building::zeroed(len).map_err(|e| {
             let atom = name(parts.root);
@@ -54,7 +55,7 @@ fn reconstruct(atom: Option<AtomArgument>) -> ByteaOut {
 #[search_path(pg_catalog, pg_temp)]
 fn reconstruct_parts(atom: Option<AtomArgument>) -> SetOfIterator<'static, ByteaOut> {
     let mut parts = or_raise((|| {
-        Reconstruction::begin(&Store::for_reading()?, key_argument(atom, "atom")?)
+        Reconstruction::begin(&store_for_reading()?, key_argument(atom, "atom")?)
     })());
     SetOfIterator::new(std::iter::from_fn(move || {
         or_raise((|| {

@@ -1,6 +1,7 @@
 //! References to atoms given up, and atoms that nothing refers to collected.
 
 use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::current_store;
 use crate::atom::key::{content_hash_of, missing, name};
 use crate::atom::reference_counts::add_references;
 use crate::atom::security::{is_secured, require_all_visible, salts};
@@ -24,7 +25,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
     or_raise((|| {
         let key = key_argument(atom, "atom")?;
         let (modality, _) = key.parts()?;
-        let store = Store::current()?;
+        let store = current_store()?;
         let places = places(&store)?;
         // As an ingest does, before any row: a collection that has the table waits for nobody's rows.
         store.execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
@@ -103,7 +104,7 @@ fn atoms_gc() -> TableIterator<'static, (name!(atoms, i64), name!(byte_length, i
 }
 
 fn collect() -> Result<(i64, i64)> {
-    let store = Store::current()?;
+    let store = current_store()?;
     require_all_visible(&store, "collect atoms")?;
     // Waits until no ingest is under way and keeps new ones waiting, not readers.
     store.execute(

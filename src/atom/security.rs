@@ -7,6 +7,7 @@
 //! Collecting needs to see everything and is for the owner of the tables.
 
 use crate::atom::argument::{AtomArgument, key_argument};
+use crate::atom::current_store;
 use crate::atom::key::missing;
 use crate::atom::statement::codes;
 use crate::error::{Code, Failure, Result, or_raise, required};
@@ -50,7 +51,7 @@ const CHANGED: &str = "version = a.version + 1, updated_at = now(), updated_by =
 fn secure_atoms(enable: default!(Option<bool>, true)) -> bool {
     or_raise((|| {
         let enable = required(enable, "enable")?;
-        let store = Store::current()?;
+        let store = current_store()?;
         // All of them first, in the order in which an ingest takes them.
         store.execute(
             "LOCK TABLE @store@.ingestion_log, @store@.atoms, @store@.atom_parts, @store@.atom_chunks IN ACCESS EXCLUSIVE MODE",
@@ -273,7 +274,7 @@ pub fn require_all_visible(store: &Store, what: &str) -> Result<()> {
 fn set_atom_meta(atom: Option<AtomArgument>, meta: Option<Jsonb<'_>>) -> i32 {
     or_raise((|| {
         let key = key_argument(atom, "atom")?;
-        set_meta(&Store::current()?, key, meta.as_ref())
+        set_meta(&current_store()?, key, meta.as_ref())
     })())
 }
 

@@ -6,10 +6,7 @@
 
 use crate::atom::places::Places;
 use crate::error::Result;
-use modelstore_atom::key::RANGES_PER_MODALITY;
-use modelstore_atom::spatial::{
-    Region, cover_within, partition_distance_squared, partition_rectangle, place,
-};
+use modelstore_atom::spatial::{Region, cover_within, place};
 use modelstore_atom::{Key, Modality, Point};
 use std::collections::BTreeSet;
 
@@ -33,13 +30,6 @@ pub struct Neighbour {
     pub key: Key,
 }
 
-/// The partitions of a modality, or all.
-pub fn partitions(modality: Option<Modality>) -> impl Iterator<Item = u8> {
-    (0..=u8::MAX).filter(move |number| {
-        modality.is_none_or(|m| u32::from(*number) / RANGES_PER_MODALITY == m as u32)
-    })
-}
-
 /// The `k` atoms nearest to a point, nearest first.
 pub fn nearest(
     places: &mut Places,
@@ -50,8 +40,11 @@ pub fn nearest(
     if k == 0 {
         return Ok(Vec::new());
     }
-    let mut near: Vec<(u64, u8)> = partitions(modality)
-        .map(|number| (partition_distance_squared(number, point), number))
+    let partitions = places.partitions();
+    let distance = |number| partitions.rectangle(number).distance_squared(point);
+    let mut near: Vec<(u64, u32)> = partitions
+        .of(modality)
+        .map(|number| (distance(number), number))
         .collect();
     near.sort_unstable();
     let mut best = Best::new(*point, k);
@@ -71,7 +64,7 @@ pub fn nearest(
             center: *point,
             radius_squared: best.reach,
         };
-        let area = partition_rectangle(partition);
+        let area = partitions.rectangle(partition);
         let ranges = cover_within(&ball, area.x, area.y, BALL_RANGES);
         places.in_ranges(partition, &ranges, |key| best.add(key))?;
         pgrx::check_for_interrupts!();
@@ -86,8 +79,9 @@ pub fn within(
     modality: Option<Modality>,
 ) -> Result<Vec<Key>> {
     let mut found = Vec::new();
-    for partition in partitions(modality) {
-        let area = partition_rectangle(partition);
+    let partitions = places.partitions();
+    for partition in partitions.of(modality) {
+        let area = partitions.rectangle(partition);
         let ranges = cover_within(region, area.x, area.y, REGION_RANGES);
         places.in_ranges(partition, &ranges, |key| {
             if contains(region, &key.parts()?.1) {

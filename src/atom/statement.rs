@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::query::Row;
-use modelstore_atom::key::{modality_codes, partition_bounds};
+use modelstore_atom::key::modality_codes;
 use modelstore_atom::{Key, Modality};
 
 /// Three bigint parameters.
@@ -36,12 +36,8 @@ pub fn in_modality(template: &str, modality: Modality) -> String {
     in_codes(template, modality_codes(modality))
 }
 
-/// The same for the codes of a partition.
-pub fn in_partition(template: &str, partition: u8) -> String {
-    in_codes(template, partition_bounds(partition))
-}
-
-fn in_codes(template: &str, (first, end): (i64, i64)) -> String {
+/// The same for the codes from one to before another.
+pub fn in_codes(template: &str, (first, end): (i64, i64)) -> String {
     template
         .replace("@first@", &first.to_string())
         .replace("@end@", &end.to_string())

@@ -1,7 +1,7 @@
 //! The summary of where atoms lie.
 
+use crate::atom::current_store;
 use crate::error::{Result, or_raise};
-use crate::store::Store;
 use pgrx::prelude::*;
 
 /// Brings `atom_spatial_summary` up to date; readers see the old one meanwhile.
@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 #[search_path(pg_catalog, pg_temp)]
 fn refresh_spatial_summary() {
     let refresh = || -> Result<()> {
-        Store::current()?.execute(
+        current_store()?.execute(
             "REFRESH MATERIALIZED VIEW CONCURRENTLY @store@.atom_spatial_summary",
             &[],
         )?;

@@ -4,6 +4,7 @@ use crate::atom::key::content_hash_of;
 use crate::atom::reconstruct::Reconstruction;
 use crate::atom::security::salts;
 use crate::atom::statement::key_in;
+use crate::atom::store_for_reading;
 use crate::error::{Result, info, or_raise};
 use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
@@ -75,7 +76,7 @@ fn verify_atoms() -> TableIterator<
         name!(problem, String),
     ),
 > {
-    let problems = or_raise(Store::for_reading().and_then(|store| verify(&store)));
+    let problems = or_raise(store_for_reading().and_then(|store| verify(&store)));
     TableIterator::new(
         problems
             .into_iter()

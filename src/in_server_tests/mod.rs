@@ -4,6 +4,8 @@
 mod arrays;
 mod background;
 mod interrupts;
+mod modules;
+pub mod notes;
 mod sources;
 mod stores;
 mod values;

@@ -14,7 +14,6 @@ use crate::pg::scratch::in_scratch_memory;
 use crate::pg::subtransaction::subtransaction;
 use crate::store::Store;
 use crate::store::owner::as_owner;
-use crate::store::shape::names;
 use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use std::ops::AddAssign;
@@ -102,7 +101,7 @@ impl Reference {
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
              WHERE k.contype = 'f' AND k.confrelid = $1 AND k.conparentid = 0
              ORDER BY 1, 3",
-            &[store.relation_oid(table).into(), names().into()],
+            &[store.relation_oid(table).into(), store.tables().into()],
             |row| {
                 Ok(Reference {
                     table: row.get(1)?,

@@ -43,17 +43,14 @@ fn space_report() -> TableIterator<
 }
 
 fn report(store: &Store) -> Result<Vec<Space>> {
+    let tensors: Vec<&str> = store
+        .modules()
+        .iter()
+        .flat_map(|module| module.tensors_of_models)
+        .copied()
+        .collect();
     store.rows(
-            "WITH RECURSIVE refers AS (
-                 SELECT w.model_id, false AS is_checkpoint, w.tensor_id FROM @store@.model_weights w
-                 UNION ALL
-                 SELECT w.model_id, false, w.gradient_tensor_id FROM @store@.model_weights w WHERE w.gradient_tensor_id IS NOT NULL
-                 UNION ALL
-                 SELECT k.model_id, true, w.tensor_id
-                 FROM @store@.checkpoint_weights w JOIN @store@.model_checkpoints k USING (checkpoint_id)
-                 UNION ALL
-                 SELECT k.model_id, true, o.tensor_id
-                 FROM @store@.optimizer_state o JOIN @store@.model_checkpoints k USING (checkpoint_id)
+            &format!("WITH RECURSIVE refers AS ({}
              ), named AS (
                  SELECT r.model_id, r.is_checkpoint, d.chunk_hash
                  FROM (SELECT DISTINCT model_id, is_checkpoint, tensor_id FROM refers) r JOIN @store@.tensor_data d USING (tensor_id)
@@ -89,6 +86,7 @@ fn report(store: &Store) -> Result<Vec<Space>> {
              SELECT model_id, model_name, version, raw, stored, stored - checkpoints, checkpoints,
                     unshared, stored - unshared, delta, raw - stored
              FROM sums ORDER BY model_name, created_at, model_id",
+            tensors.join(" UNION ALL ")),
         &[],
         |row| {
             Ok((

@@ -9,3 +9,23 @@ pub mod lineage;
 pub mod models;
 pub mod parameters;
 pub mod state_dict;
+
+use crate::store::module::Module;
+
+/// Every store has it.
+pub const MODULE: Module = Module {
+    is_core: true,
+    holds: &[("models", "models")],
+    contradictions: &[
+        "SELECT 'model ' || a.model_id, NULL::bytea, format('alias %I of model %I names a version of model %I', a.alias, a.model_name, m.model_name)
+         FROM @store@.model_aliases a JOIN @store@.models m USING (model_id)
+         WHERE a.model_name <> m.model_name",
+    ],
+    ..Module::new(
+        "models",
+        concat!(
+            include_str!("../../sql/store/00_store.sql"),
+            include_str!("../../sql/store/01_core_tables.sql")
+        ),
+    )
+};

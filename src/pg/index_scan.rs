@@ -35,13 +35,8 @@ pub enum Direction {
 
 impl<const N: usize> PartitionedIndex<N> {
     /// An index of a table in a schema. `None` where only a statement can say what may be seen, or sees it at all: for row-level
-    /// security, rights to columns, a serializable transaction, other than so many partitions, an index that was dropped.
-    pub fn open(
-        schema: &str,
-        table: pg_sys::Oid,
-        index: pg_sys::Oid,
-        partitions: usize,
-    ) -> Result<Option<Self>> {
+    /// security, rights to columns, a serializable transaction, an index that was dropped.
+    pub fn open(schema: &str, table: pg_sys::Oid, index: pg_sys::Oid) -> Result<Option<Self>> {
         let Ok(schema) = CString::new(schema) else {
             return Ok(None);
         };
@@ -50,10 +45,7 @@ impl<const N: usize> PartitionedIndex<N> {
         if table == pg_sys::InvalidOid || index == pg_sys::InvalidOid || !is_readable(table) {
             return Ok(None);
         }
-        let partitions = match partitions_of(table) {
-            oids if oids.len() == partitions => oids,
-            _ => return Ok(None),
-        };
+        let partitions = partitions_of(table);
         let index = Open::index(index);
         if !index.is_usable() || !index.is_over_places::<N>() {
             return Ok(None);
@@ -104,6 +96,43 @@ fn partitions_of(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
         match usize::try_from((*partitions).nparts) {
             Ok(0) | Err(_) => Vec::new(),
             Ok(count) => std::slice::from_raw_parts((*partitions).oids, count).to_vec(),
+        }
+    }
+}
+
+/// The bounds of a table's partitions by ranges of a bigint, when each ends where the next begins: one more than there are
+/// partitions. Of any other table, nothing, or numbers that mean nothing.
+pub fn bounds_of(table: pg_sys::Oid) -> Vec<i64> {
+    if table == pg_sys::InvalidOid {
+        return Vec::new();
+    }
+    let table = Open::table(table);
+    // SAFETY: as above. Bounds by range have an array of datums and one of kinds for each, of as many as key columns; numbers of
+    // eight bytes are datums themselves, and of other types nothing is read through a pointer.
+    unsafe {
+        if (*(*table.0).rd_rel).relkind != pg_sys::RELKIND_PARTITIONED_TABLE as std::ffi::c_char {
+            return Vec::new();
+        }
+        let partitions = &*pg_sys::RelationGetPartitionDesc(table.0, true);
+        if partitions.boundinfo.is_null() {
+            return Vec::new();
+        }
+        let bounds = &*partitions.boundinfo;
+        if bounds.strategy as u8 != b'r' || bounds.ndatums != partitions.nparts + 1 {
+            return Vec::new();
+        }
+        let count = usize::try_from(bounds.ndatums).unwrap_or(0);
+        let values = std::slice::from_raw_parts(bounds.datums, count);
+        let kinds = std::slice::from_raw_parts(bounds.kind, count);
+        let is_value = |kind: &*mut pg_sys::PartitionRangeDatumKind::Type| {
+            **kind == pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_VALUE
+        };
+        match kinds.iter().all(is_value) {
+            true => values
+                .iter()
+                .map(|value| (**value).value() as i64)
+                .collect(),
+            false => Vec::new(),
         }
     }
 }

@@ -1,20 +1,29 @@
 //! Stores: schemas of user-owned tables made by `create_store`, and the one way to reach their tables.
 
-pub mod ddl;
+mod create;
+mod ddl;
+mod drop;
 mod foreign_code;
+mod list;
+pub mod module;
+mod names;
 pub mod owner;
-pub mod shape;
+mod shape;
 mod statements;
+mod upgrade;
 
 use crate::error::{Code, Failure, Result};
 use crate::pg::spi::Snapshot;
-use crate::pg::{extension, invalidation};
+use crate::pg::{extension, invalidation, query, spi};
 use crate::settings;
+use crate::store::module::{Module, Set};
+use crate::store::names::{check_name, shown};
 use crate::store::shape::Relations;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CString;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 /// Stores that the session remembers as checked.
 const MAX_CHECKED: usize = 64;
@@ -22,8 +31,14 @@ const MAX_CHECKED: usize = 64;
 /// How often a store is looked at whose tables others replace meanwhile.
 const MAX_LOOKS: usize = 10;
 
-/// Tables with partitions.
-const PARTITIONED: [&str; 2] = ["@store@.atoms", "@store@.training_metrics"];
+/// Tables with partitions, as statements name them.
+static PARTITIONED: LazyLock<Vec<String>> = LazyLock::new(|| {
+    ddl::modules()
+        .flat_map(|(_, relations)| &relations.tables)
+        .filter(|table| table.is_partitioned)
+        .map(|table| format!("@store@.{}", table.name))
+        .collect()
+});
 
 thread_local! {
     /// Stores that were checked.
@@ -36,6 +51,7 @@ struct Checked {
     name: String,
     /// For whom, whether the owner was trusted, and the state of the catalog.
     as_of: (pg_sys::Oid, bool, u64),
+    modules: Set,
     /// Of a store of another role that is not trusted: what is locked before each use.
     foreign: Option<Rc<Relations>>,
 }
@@ -48,6 +64,8 @@ pub struct Store {
     snapshot: Snapshot,
     /// Of another role, which is not trusted.
     is_foreign: bool,
+    /// The modules whose tables were checked.
+    modules: Set,
 }
 
 impl Store {
@@ -77,8 +95,70 @@ impl Store {
     }
 
     fn checked(mut self) -> Result<Store> {
-        self.is_foreign = self.require()?;
+        (self.is_foreign, self.modules) = self.require(None)?;
         Ok(self)
+    }
+
+    /// The store of a name, or the current one; 3F000 when there is none.
+    pub fn find(name: Option<&str>) -> Result<Store> {
+        let Some(name) = name else {
+            return Store::current();
+        };
+        let store = Store::named(name);
+        if check_name(name).is_err() || !store.exists() {
+            return Err(Failure::new(
+                Code::ERRCODE_INVALID_SCHEMA_NAME,
+                format!("store \"{}\" does not exist", shown(name)),
+            )
+            .hint("SELECT * FROM modelstore.stores();"));
+        }
+        store.checked()
+    }
+
+    /// The same store if it has a module; 0A000 if not.
+    pub fn with(mut self, module: &Module) -> Result<Store> {
+        if !self.has(module) {
+            // It may have been added since the store was looked at.
+            forget(&self.name);
+            (self.is_foreign, self.modules) = self.require(Some(module))?;
+        }
+        if self.has(module) {
+            return Ok(self);
+        }
+        let (store, module) = (&self.name, module.name);
+        let names: Vec<&str> = self.modules.iter().map(|module| module.name).collect();
+        let call = if *store == settings::store() {
+            format!("add_module('{module}')")
+        } else {
+            format!(
+                "add_module('{module}', {})",
+                pgrx::spi::quote_literal(store)
+            )
+        };
+        Err(Failure::new(
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("store \"{store}\" does not have module \"{module}\""),
+        )
+        .detail(format!("It has {}.", names.join(", ")))
+        .hint(format!("SELECT modelstore.{call};")))
+    }
+
+    /// Whether it has a module. Of a store that was not looked at, it is not known.
+    pub fn has(&self, module: &Module) -> bool {
+        self.modules.contains(module)
+    }
+
+    /// Its modules.
+    pub fn modules(&self) -> Set {
+        self.modules
+    }
+
+    /// The names of its tables.
+    pub fn tables(&self) -> Vec<&'static str> {
+        ddl::modules()
+            .filter(|(module, _)| self.has(module))
+            .flat_map(|(_, relations)| relations.tables.iter().map(|table| table.name))
+            .collect()
     }
 
     /// A store by name, whether it exists or not.
@@ -88,6 +168,7 @@ impl Store {
             quoted: pgrx::spi::quote_identifier(name),
             snapshot: Snapshot::New,
             is_foreign: false,
+            modules: Set::default(),
         }
     }
 
@@ -116,24 +197,26 @@ impl Store {
     /// read from them is checked again where it is read, but a view in place of a table would run somebody's code.
     ///
     /// The tables of another role are locked first, for the rest of the transaction: that role could change them between the
-    /// check and a statement that waits for it. Returns whether it is of another role, which is not trusted.
-    pub fn require(&self) -> Result<bool> {
+    /// check and a statement that waits for it. Returns whether it is of another role, which is not trusted, and its modules. What
+    /// is wrong with a module is an error if that module is asked for.
+    fn require(&self, asked: Option<&Module>) -> Result<(bool, Set)> {
         if let Some(known) = self.known() {
             let Some(relations) = known.foreign else {
-                return Ok(false);
+                return Ok((false, known.modules));
             };
             lock(&relations.tables, self.lock_mode());
             if invalidation::relations() == known.as_of.2 {
-                return Ok(true);
+                return Ok((true, known.modules));
             }
         }
-        if ddl::check_name(&self.name).is_err() || !self.exists() {
+        if check_name(&self.name).is_err() || !self.exists() {
             return Err(self.missing());
         }
         extension::require_schema()?;
         let is_foreign = foreign_code::is_foreign(self)?;
-        let (relations, as_of) = self.look(is_foreign)?;
+        let (relations, as_of) = self.look(is_foreign, asked)?;
         foreign_code::check(self, is_foreign, relations.all())?;
+        let modules = relations.modules;
         let mut checked = CHECKED.take();
         if checked.len() >= MAX_CHECKED {
             checked.clear();
@@ -141,10 +224,11 @@ impl Store {
         checked.push(Checked {
             name: self.name.clone(),
             as_of,
+            modules,
             foreign: is_foreign.then(|| Rc::new(relations)),
         });
         CHECKED.set(checked);
-        Ok(is_foreign)
+        Ok((is_foreign, modules))
     }
 
     /// What the session knows of it, as of now.
@@ -162,11 +246,15 @@ impl Store {
 
     /// Its relations, and as of when: what was seen is as of before the look, so a change meanwhile is one that is looked at
     /// again. With locks, the look after the last lock counts.
-    fn look(&self, with_locks: bool) -> Result<(Relations, (pg_sys::Oid, bool, u64))> {
+    fn look(
+        &self,
+        with_locks: bool,
+        asked: Option<&Module>,
+    ) -> Result<(Relations, (pg_sys::Oid, bool, u64))> {
         let mut locked = Relations::default();
         for _ in 0..MAX_LOOKS {
             let as_of = as_of_now();
-            let relations = shape::check(self, with_locks)?;
+            let relations = shape::check(self, asked)?;
             invalidation::watch(relations.all());
             if !with_locks || relations == locked {
                 return Ok((relations, as_of));
@@ -196,17 +284,17 @@ impl Store {
                 return Ok(());
             }
         }
-        self.require().map(|_| ())
+        self.require(None).map(|_| ())
     }
 
     fn missing(&self) -> Failure {
         let name = &self.name;
         let failure = Failure::new(
             Code::ERRCODE_INVALID_SCHEMA_NAME,
-            format!("store \"{}\" does not exist", ddl::shown(name)),
+            format!("store \"{}\" does not exist", shown(name)),
         )
         .detail("The setting modelstore.store names the schema of the store to use.");
-        if ddl::check_name(name).is_ok() {
+        if check_name(name).is_ok() {
             let literal = pgrx::spi::quote_literal(name);
             failure.hint(format!("SELECT modelstore.create_store({literal});"))
         } else {
@@ -237,6 +325,19 @@ impl Store {
         let kind = unsafe { pg_sys::get_rel_relkind(self.relation_oid(relation)) };
         char::from(kind as u8)
     }
+}
+
+/// Looks at a store anew the next time.
+fn forget(name: &str) {
+    let mut checked = CHECKED.take();
+    checked.retain(|of| of.name != name);
+    CHECKED.set(checked);
+}
+
+/// Statements without parameters, several at once: DDL.
+fn run(store: &Store, template: &str) -> Result<()> {
+    query::refuse_during_recovery()?;
+    spi::run_script(&store.sql(template))
 }
 
 /// The role, whether it trusts owners, and the state of the catalog.

@@ -8,21 +8,10 @@ use crate::pg::query::select_rows;
 use crate::pg::snapshot::with_latest_snapshot;
 use crate::pg::spi::Snapshot;
 use crate::store::Store;
-use crate::store::ddl::MODULES;
+use crate::store::ddl::{self, Table};
+use crate::store::module::{Module, Set};
 use pgrx::pg_sys;
 use std::collections::HashMap;
-use std::sync::LazyLock;
-
-/// A table of the DDL.
-struct Table {
-    name: &'static str,
-    /// Names and types, as they are written.
-    columns: Vec<(&'static str, String)>,
-}
-
-/// Tables that every store has, and those of modules it may lack; each module's tables in the order of the DDL.
-static TABLES: LazyLock<Vec<Vec<Table>>> =
-    LazyLock::new(|| MODULES.iter().map(|ddl| tables(ddl)).collect());
 
 /// A relation with that name, or one below it in a tree of inheritance.
 struct Relation {
@@ -34,11 +23,6 @@ struct Relation {
     of_owner: bool,
 }
 
-/// The names of the tables that the DDL makes.
-pub fn names() -> Vec<&'static str> {
-    TABLES.iter().flatten().map(|table| table.name).collect()
-}
-
 /// The relations of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relations {
@@ -46,6 +30,8 @@ pub struct Relations {
     pub tables: Vec<pg_sys::Oid>,
     /// Their partitions.
     pub partitions: Vec<pg_sys::Oid>,
+    /// The modules that they are of.
+    pub modules: Set,
 }
 
 impl Relations {
@@ -55,39 +41,58 @@ impl Relations {
     }
 }
 
-/// An error that names the relation or the column that is not as it was made.
-pub fn check(store: &Store, is_foreign: bool) -> Result<Relations> {
-    let names = names();
-    let (relations, mut columns) =
+/// The relations of a store: an error that names the relation or the column that is not as it was made. Tables with the names of
+/// an opt-in module's that are not its own are somebody else's, and no error unless that module is asked for.
+pub fn check(store: &Store, asked: Option<&Module>) -> Result<Relations> {
+    let names: Vec<&str> = ddl::modules()
+        .flat_map(|(_, of)| of.tables.iter().map(|table| table.name))
+        .collect();
+    let (mut relations, columns) =
         with_latest_snapshot(|| Ok((relations(store, &names)?, columns(store, &names)?)))?;
-    for module in TABLES.iter() {
-        let there = |table: &Table| relations.contains_key(table.name);
-        // A module is there as a whole or not at all; in a store of another role it is there: that role could put it there
-        // later, unseen.
-        if !is_foreign && !module.iter().any(there) {
+    let mut found = Relations::default();
+    for (module, of) in ddl::modules() {
+        let is_asked = asked.is_some_and(|asked| asked.name == module.name);
+        let exists = |table: &Table| relations.contains_key(table.name);
+        if !module.is_core && !of.tables.iter().any(exists) {
             continue;
         }
-        for table in module {
-            let tree = relations
-                .get(table.name)
-                .ok_or_else(|| missing_table(store, table))?;
-            tree.iter()
-                .try_for_each(|r| check_relation(store, table, r))?;
-            check_columns(store, table, columns.remove(table.name).unwrap_or_default())?;
+        match check_module(store, &of.tables, &relations, &columns) {
+            Ok(()) => found.modules.insert(module),
+            Err(failure) if module.is_core || is_asked => return Err(failure),
+            Err(_) => continue,
+        }
+        let own = of
+            .tables
+            .iter()
+            .filter_map(|table| relations.remove(table.name));
+        for relation in own.flatten() {
+            match relation.below {
+                true => found.partitions.push(relation.oid),
+                false => found.tables.push(relation.oid),
+            }
         }
     }
-    let (partitions, tables): (Vec<Relation>, Vec<Relation>) =
-        relations.into_values().flatten().partition(|r| r.below);
     // In one order: it is that in which they are locked.
-    let oids = |of: Vec<Relation>| {
-        let mut oids: Vec<pg_sys::Oid> = of.into_iter().map(|r| r.oid).collect();
-        oids.sort_unstable_by_key(|oid| oid.to_u32());
-        oids
-    };
-    Ok(Relations {
-        tables: oids(tables),
-        partitions: oids(partitions),
-    })
+    found.tables.sort_unstable_by_key(|oid| oid.to_u32());
+    found.partitions.sort_unstable_by_key(|oid| oid.to_u32());
+    Ok(found)
+}
+
+fn check_module(
+    store: &Store,
+    tables: &[Table],
+    relations: &HashMap<String, Vec<Relation>>,
+    columns: &HashMap<String, Columns>,
+) -> Result<()> {
+    for table in tables {
+        let tree = relations
+            .get(table.name)
+            .ok_or_else(|| missing_table(store, table))?;
+        tree.iter()
+            .try_for_each(|relation| check_relation(store, table, relation))?;
+        check_columns(store, table, columns.get(table.name))?;
+    }
+    Ok(())
 }
 
 fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relation>>> {
@@ -170,9 +175,9 @@ fn check_relation(store: &Store, table: &Table, relation: &Relation) -> Result<(
     ))
 }
 
-fn check_columns(store: &Store, table: &Table, mut actual: Columns) -> Result<()> {
+fn check_columns(store: &Store, table: &Table, actual: Option<&Columns>) -> Result<()> {
     for (name, type_name) in &table.columns {
-        let Some((oid, is_generated)) = actual.remove(*name) else {
+        let Some(&(oid, is_generated)) = actual.and_then(|columns| columns.get(*name)) else {
             return Err(refused(
                 store,
                 Code::ERRCODE_UNDEFINED_COLUMN,
@@ -211,42 +216,6 @@ fn refused(store: &Store, code: Code, problem: String) -> Failure {
     )
     .detail("Functions use only tables of the schema's owner that are as create_store made them.")
     .hint("SELECT * FROM modelstore.stores();")
-}
-
-/// The tables that a module's DDL makes. A column stands on a line of its own, its type behind its name.
-fn tables(ddl: &'static str) -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
-    let mut inside = false;
-    for line in ddl.lines() {
-        if let Some(name) = line
-            .strip_prefix("CREATE TABLE @store@.")
-            .and_then(|rest| rest.strip_suffix(" ("))
-        {
-            tables.push(Table {
-                name,
-                columns: Vec::new(),
-            });
-            inside = true;
-        } else if line.starts_with(')') {
-            inside = false;
-        } else if let (true, Some(column), Some(table)) = (inside, column(line), tables.last_mut())
-        {
-            table.columns.push(column);
-        }
-    }
-    tables
-}
-
-/// Name and type of a column; none for constraints and comments.
-fn column(line: &'static str) -> Option<(&'static str, String)> {
-    let mut words = line.trim().trim_end_matches(',').split_ascii_whitespace();
-    let name = words
-        .next()
-        .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_'))?;
-    let of_type: Vec<&str> = words
-        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_'))
-        .collect();
-    Some((name, of_type.join(" ")))
 }
 
 fn type_oid(name: &str) -> Result<pg_sys::Oid> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use modelstore_atom::spatial::*;
-use modelstore_atom::{AXIS_BITS, Point};
+use modelstore_atom::{AXIS_BITS, Partitions, Point};
 
 const POINTS: usize = 1_000_000;
 const CENTERS: usize = 1000;
@@ -90,7 +90,9 @@ fn covers(c: &mut Criterion) {
             let Region::Ball { radius_squared, .. } = ball(*point, held) else {
                 return 0;
             };
-            let is_met = |&n: &u8| partition_distance_squared(n, point) <= radius_squared;
+            let is_met = |&n: &u32| {
+                Partitions::FINEST.rectangle(n).distance_squared(point) <= radius_squared
+            };
             (0..32).filter(is_met).count()
         });
         let met = met.sum::<usize>() as f64 / CENTERS as f64;

@@ -11,8 +11,10 @@ use crate::{Error, Modality, Result};
 pub const AXIS_BITS: u32 = 28;
 /// Bits of the code of a pair of coordinates.
 const CODE_BITS: u32 = 2 * AXIS_BITS;
-/// Equal ranges of the curve for each modality; each is a partition.
+/// Equal ranges of the curve for each modality.
 pub const RANGES_PER_MODALITY: u32 = 32;
+/// Those of all modalities.
+pub const RANGES: u32 = RANGES_PER_MODALITY * Modality::ALL.len() as u32;
 
 /// A place in the space of atoms. Coordinates are 0 to 2^28 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,18 +108,17 @@ pub fn modality_codes(modality: Modality) -> (i64, i64) {
     (number << CODE_BITS, (number + 1) << CODE_BITS)
 }
 
-/// The partition of a code, 0 to 255: the modality's thirty-two, in the order of the curve.
-pub fn partition(h_xy: i64) -> Option<u8> {
-    u8::try_from(h_xy >> (CODE_BITS - RANGES_PER_MODALITY.ilog2())).ok()
+/// The range of a code, 0 to 255: the modality's thirty-two, in the order of the curve.
+pub fn range(h_xy: i64) -> Option<u32> {
+    u32::try_from(h_xy >> (CODE_BITS - RANGES_PER_MODALITY.ilog2()))
+        .ok()
+        .filter(|range| *range < RANGES)
 }
 
-/// The codes of a partition: the first, and the first of the next.
-pub fn partition_bounds(partition: u8) -> (i64, i64) {
+/// The codes of a range: the first, and the first of the next.
+pub fn range_bounds(range: u32) -> (i64, i64) {
     let shift = CODE_BITS - RANGES_PER_MODALITY.ilog2();
-    (
-        i64::from(partition) << shift,
-        (i64::from(partition) + 1) << shift,
-    )
+    (i64::from(range) << shift, (i64::from(range) + 1) << shift)
 }
 
 /// The fourth coordinate of a content: 28 bits of its hash, and when that place is taken by another content, in turn
@@ -159,9 +160,9 @@ mod tests {
             let modality = Modality::from_number(number).unwrap();
             let key = Key::new(modality, point).unwrap();
             prop_assert_eq!(key.parts(), Ok((modality, point)));
-            let partition = partition(key.h_xy).unwrap();
-            prop_assert_eq!(i64::from(partition / 32), number);
-            let (first, end) = partition_bounds(partition);
+            let range = range(key.h_xy).unwrap();
+            prop_assert_eq!(i64::from(range / 32), number);
+            let (first, end) = range_bounds(range);
             prop_assert!(first <= key.h_xy && key.h_xy < end);
         }
 
@@ -175,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn every_partition_follows_the_one_before() {
-        for number in 0..=255u8 {
-            let (first, end) = partition_bounds(number);
-            assert_eq!(partition(first), Some(number));
-            assert_eq!(partition(end - 1), Some(number));
-            assert_eq!(partition(end), number.checked_add(1));
+    fn every_range_follows_the_one_before() {
+        for number in 0..256 {
+            let (first, end) = range_bounds(number);
+            assert_eq!(range(first), Some(number));
+            assert_eq!(range(end - 1), Some(number));
+            assert_eq!(range(end), Some(number + 1).filter(|next| *next < 256));
         }
-        assert_eq!(partition(-1), None);
-        assert_eq!(partition_bounds(255).1, 1 << 59);
+        assert_eq!(range(-1), None);
+        assert_eq!(range_bounds(255).1, 1 << 59);
     }
 
     #[test]

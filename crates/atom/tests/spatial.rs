@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use modelstore_atom::hilbert::hilbert_encode;
-use modelstore_atom::key::{partition, partition_bounds};
+use modelstore_atom::key::{range, range_bounds};
 use modelstore_atom::spatial::*;
-use modelstore_atom::{AXIS_BITS, Key, Modality, Point};
+use modelstore_atom::{AXIS_BITS, Key, Modality, Partitions, Point};
 use proptest::prelude::*;
 
 const LAST: u32 = (1 << AXIS_BITS) - 1;
@@ -150,15 +150,23 @@ fn places_of(region: &Region, x: (u32, u32), y: (u32, u32)) -> Vec<i64> {
     places
 }
 
+/// A partition of any number of partitions.
+fn partitions() -> impl Strategy<Value = (Partitions, u32)> {
+    (proptest::sample::select(Partitions::CHOICES), 0u32..256).prop_map(|(count, number)| {
+        let partitions = Partitions::new(count).unwrap();
+        (partitions, number % partitions.count())
+    })
+}
+
 proptest! {
     #[test]
     fn no_point_of_a_region_is_missed(
         region in regions(),
         shares in proptest::collection::vec(axes(1 << 16), 40),
-        partition in any::<u8>(),
+        (partitions, number) in partitions(),
     ) {
         let (min, max) = bounds(&region);
-        let area = partition_rectangle(partition);
+        let area = partitions.rectangle(number);
         for limit in LIMITS.into_iter().take(6) {
             let ranges = cover(&region, limit);
             let within = cover_within(&region, area.x.clone(), area.y.clone(), limit);
@@ -214,22 +222,23 @@ proptest! {
     fn a_partition_is_where_its_keys_are(p in edgy(), other in edgy(), number in 0i64..8) {
         let (p, other) = (point(p), point(other));
         let key = Key::new(Modality::from_number(number).unwrap(), p).unwrap();
-        let own = partition(key.h_xy).unwrap();
-        prop_assert_eq!(partition_distance_squared(own, &p), 0);
-        let holders = (0..32).filter(|&n| partition_distance_squared(n, &p) == 0);
+        let own = range(key.h_xy).unwrap();
+        let distance = |n: u32, p: &Point| Partitions::FINEST.rectangle(n).distance_squared(p);
+        prop_assert_eq!(distance(own, &p), 0);
+        let holders = (0..32).filter(|&n| distance(n, &p) == 0);
         prop_assert_eq!(holders.collect::<Vec<_>>(), vec![own % 32]);
         // The nearest point of the rectangle is in the partition, and as far as said.
-        let area = partition_rectangle(own);
+        let area = Partitions::FINEST.rectangle(own);
         let nearest = Point {
             x: other.x.clamp(*area.x.start(), *area.x.end()),
             y: other.y.clamp(*area.y.start(), *area.y.end()),
             ..other
         };
         let code = hilbert_encode(nearest.x, nearest.y, AXIS_BITS as i32).unwrap() as i64;
-        let (first, end) = partition_bounds(own % 32);
+        let (first, end) = range_bounds(own % 32);
         prop_assert!(first <= code && code < end);
-        prop_assert_eq!(partition_distance_squared(own, &other), nearest.distance_squared(&other));
-        prop_assert!(partition_distance_squared(own, &other) <= p.distance_squared(&other));
+        prop_assert_eq!(distance(own, &other), nearest.distance_squared(&other));
+        prop_assert!(distance(own, &other) <= p.distance_squared(&other));
     }
 
     #[test]
@@ -380,7 +389,7 @@ fn extremes_of_covers() {
     let whole = cover(&all, 5);
     assert_eq!((whole.len(), share(&whole)), (1, 1.0));
     // Of a partition, all its places: 1/32 of them.
-    let area = partition_rectangle(11);
+    let area = Partitions::FINEST.rectangle(11);
     assert_eq!(
         share(&cover_within(&all, area.x, area.y, 100_000)),
         1.0 / 32.0

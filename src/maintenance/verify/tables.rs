@@ -4,54 +4,22 @@ use crate::error::Result;
 use crate::maintenance::verify::verifier::Verifier;
 use crate::pg::query;
 use crate::store::Store;
-use crate::store::shape::names;
 use crate::tensor_storage::locate::{read_tensor, tensor_columns};
 use pgrx::datum::Uuid as SqlUuid;
 
-/// What follows from other columns: object, chunk and problem.
-const DISAGREEMENTS: &str = "
-    SELECT 'chunk ' || encode(chunk_hash, 'hex'), chunk_hash, 'recorded sizes or base do not match the chunk'
-    FROM @store@.tensor_chunks
-    WHERE raw_bytes <> modelstore.raw_size(chunk) OR stored_bytes <> modelstore.stored_size(chunk)
-       OR base_hash IS DISTINCT FROM modelstore.base_hash(chunk)
-    UNION ALL
-    SELECT 'chunk ' || encode(c.chunk_hash, 'hex'), c.chunk_hash, 'recorded depth does not fit that of the base'
-    FROM @store@.tensor_chunks c LEFT JOIN @store@.tensor_chunks b ON b.chunk_hash = c.base_hash
-    WHERE c.delta_depth <= b.delta_depth OR (c.delta_depth = 0) <> (c.base_hash IS NULL)
-    UNION ALL
-    SELECT 'tensor ' || t.tensor_id, NULL, 'has another number of pieces than recorded'
-    FROM @store@.tensor_metadata t
-    WHERE chunk_count <> (SELECT count(*) FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id)
-    UNION ALL
-    SELECT 'model ' || w.model_id, NULL, format('weight %I is tied to one of another tensor', w.weight_name)
-    FROM @store@.model_weights w
-    JOIN @store@.model_weights o ON o.model_id = w.model_id AND o.weight_name = w.tied_to
-    WHERE o.tensor_id <> w.tensor_id OR o.tied_to IS NOT NULL
-    UNION ALL
-    SELECT 'model ' || e.model_id, NULL, format('%s embedding is not of the shape of weight %I', e.kind, e.weight_name)
-    FROM @store@.embeddings e
-    JOIN @store@.model_weights w USING (model_id, weight_name)
-    JOIN @store@.tensor_metadata t USING (tensor_id)
-    WHERE t.shape IS DISTINCT FROM ARRAY[e.row_count, e.dim]
-    UNION ALL
-    SELECT 'model ' || a.model_id, NULL, format('alias %I of model %I names a version of model %I', a.alias, a.model_name, m.model_name)
-    FROM @store@.model_aliases a JOIN @store@.models m USING (model_id)
-    WHERE a.model_name <> m.model_name";
-
-/// Compares them.
+/// Compares them, by what each module says of its own.
 pub fn compare(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
-    let found = store.rows(DISAGREEMENTS, &[], |row| {
-        Ok((
-            row.get::<String>(1)?,
-            row.opt::<Vec<u8>>(2)?,
-            row.get::<String>(3)?,
-        ))
-    })?;
-    verifier.problems.extend(
-        found
-            .into_iter()
-            .map(|(object, chunk, problem)| (object, None, chunk, problem)),
-    );
+    for query in store
+        .modules()
+        .iter()
+        .flat_map(|module| module.contradictions)
+    {
+        let found = store.rows(query, &[], |row| {
+            Ok((row.get(1)?, None, row.opt::<Vec<u8>>(2)?, row.get(3)?))
+        })?;
+        verifier.problems.extend(found);
+        pgrx::check_for_interrupts!();
+    }
     element_counts(store, verifier)?;
     foreign_keys(store, verifier)
 }
@@ -106,7 +74,7 @@ fn foreign_keys(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
         // Of a store alone: a table beside it may have a policy that runs its owner's code.
         &[
             store.relation_oid("tensor_metadata").into(),
-            names().into(),
+            store.tables().into(),
         ],
         |row| {
             Ok((
@@ -134,7 +102,7 @@ fn foreign_keys(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The models of a store, and its checkpoints where it has them.
+/// The models of a store, and its checkpoints.
 pub fn state_dicts(store: &Store) -> Result<Vec<crate::model::state_dict::StateDict>> {
     use crate::model::state_dict::StateDict;
     use crate::pg::arguments::from_sql_uuid;
@@ -144,13 +112,11 @@ pub fn state_dicts(store: &Store) -> Result<Vec<crate::model::state_dict::StateD
         .into_iter()
         .map(StateDict::Model)
         .collect();
-    if store.relation_oid("model_checkpoints") != pgrx::pg_sys::InvalidOid {
-        let checkpoints = store.rows(
-            "SELECT checkpoint_id FROM @store@.model_checkpoints ORDER BY 1",
-            &[],
-            id,
-        )?;
-        found.extend(checkpoints.into_iter().map(StateDict::Checkpoint));
-    }
+    let checkpoints = store.rows(
+        "SELECT checkpoint_id FROM @store@.model_checkpoints ORDER BY 1",
+        &[],
+        id,
+    )?;
+    found.extend(checkpoints.into_iter().map(StateDict::Checkpoint));
     Ok(found)
 }

@@ -1,5 +1,5 @@
 -- Atoms: hostile literals first, then what the functions answer.
-SELECT modelstore.create_store();
+SELECT modelstore.create_store(modules => ARRAY['atoms']);
 SELECT '(1,2)'::modelstore.atom;
 SELECT '(1,2,3,4)'::modelstore.atom;
 SELECT '(a,2,3)'::modelstore.atom;

@@ -17,9 +17,28 @@ WHERE relnamespace = 'store'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') A
 SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_class'::regclass
 AND objid IN (SELECT oid FROM pg_class WHERE relnamespace = 'store'::regnamespace);
 
--- the partitions of atoms follow each other through all keys there are
-SELECT count(*), min(relname), max(relname), count(DISTINCT pg_get_expr(relpartbound, oid)) FROM pg_class
-WHERE relnamespace = 'store'::regnamespace AND relispartition AND relkind = 'r' AND relname LIKE 'atoms%';
+-- modules
+SELECT modelstore.create_store('store', if_not_exists => true);
+SELECT modelstore.create_store('other', ARRAY['atoms']);
+SELECT store, modules FROM modelstore.stores() ORDER BY store;
+SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[]);
+SELECT modelstore.add_module('atoms', partitions => 7);
+SELECT modelstore.add_module('atoms', 'other');
+SELECT modelstore.add_module('atoms', 'other', if_not_exists => true);
+SELECT modelstore.add_module('training', partitions => 8);
+SELECT modelstore.add_module(NULL);
+SELECT modelstore.add_module('atoms', 'nowhere');
+SELECT modelstore.create_store('third', ARRAY['atoms', NULL]);
+SELECT modelstore.create_store('third', NULL);
+SELECT modelstore.add_module('atoms', partitions => 8);
+SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[]);
+SELECT relname FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relispartition AND relkind = 'r' ORDER BY relname;
+SELECT modelstore.drop_store('other');
+-- in what words, depends on the modules of the library
+\set VERBOSITY sqlstate
+SELECT modelstore.add_module('dreams');
+SELECT modelstore.create_store('third', ARRAY['dreams']);
+\set VERBOSITY verbose
 
 -- names
 SELECT modelstore.create_store('');

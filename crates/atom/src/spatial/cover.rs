@@ -43,7 +43,7 @@ pub fn cover(region: &Region, max_ranges: usize) -> Vec<PlaceRange> {
 }
 
 /// The [`cover`] of what of a region has its x and its y in these ranges, as a
-/// [partition](super::partition_rectangle) has.
+/// [partition](crate::Partitions::rectangle) has.
 pub fn cover_within(
     region: &Region,
     x: RangeInclusive<u32>,

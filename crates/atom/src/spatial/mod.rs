@@ -4,13 +4,11 @@
 //! found are held against the region exactly. A [`PackedTree`] answers many questions about points in memory.
 
 mod cover;
-mod partition;
 mod place;
 mod shape;
 mod tree;
 
 pub use cover::{PlaceRange, cover, cover_within};
-pub use partition::{Rect, partition_distance_squared, partition_rectangle};
 pub use place::{PLACE_ORDER, place};
 pub use shape::Region;
 pub use tree::{Neighbour, PackedTree};

@@ -1,0 +1,99 @@
+"""Executes the documentation: every ```sql block of README.md and docs/*.md, in order, one database a file.
+
+- An ```output block right after it is what psql prints. `…` in it stands for any text, and a line that is only `…` for any
+  number of lines.
+- A block that is not followed by one may print what it likes, but no error.
+- ```sql no-run is not executed, and counted as skipped.
+- <!-- sql … --> is executed like a block, and readers do not see it: for preparation.
+
+The files begin in an empty database, and psql in a folder with model.safetensors and config.json.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from databases import create_database
+from doc_blocks import ERROR, Block, blocks_of
+from harness import MAJOR, ROOT, Server
+
+FILES = [p for p in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if p.exists()]
+COMPLETE = re.compile(r"(;|^\s*\\.*|\\g\w*.*)\s*(--[^\n]*)?\Z", re.MULTILINE)
+
+
+BLOCKS = {path: blocks_of(path) for path in FILES}
+
+
+@pytest.fixture(scope="session")
+def printed(server: Server, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """printed(block): what psql prints for it. The whole file runs in one session, at the first question."""
+    seen: dict[pathlib.Path, dict[int, str]] = {}
+
+    def run(path: pathlib.Path) -> dict[int, str]:
+        number = FILES.index(path)
+        database, folder = f"docs_{number}", tmp_path_factory.mktemp("docs")
+        if "safetensors" in path.read_text():
+            model = request.getfixturevalue("minilm")
+            (folder / "model.safetensors").symlink_to(model)
+            (folder / "config.json").symlink_to(model.with_name("config.json"))
+        create_database(server, database, "template1")
+        runnable = [b for b in BLOCKS[path] if b.run]
+        done = server.run(
+            "psql", "-X", "-q", "-v", "SHOW_CONTEXT=never", dbname=database, cwd=folder, stderr=subprocess.STDOUT,
+            input="".join(f"\\echo \x01{b.line}\x02\n{b.sql}\n" for b in runnable) + "\\echo \x01end\x02\n",
+        )  # fmt: skip
+        parts = re.split(r"\x01(\w+)\x02\n", done.stdout)
+        return {int(line): text for line, text in zip(parts[1::2], parts[2::2], strict=True) if line != "end"}
+
+    def of(block: Block) -> str:
+        if block.path not in seen:
+            seen[block.path] = run(block.path)
+        return seen[block.path].get(block.line, "psql ended before this block")
+
+    return of
+
+
+def lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip("\n").splitlines()]
+
+
+def matches(expected: list[str], actual: list[str]) -> bool:
+    """Whether the output is what was expected, `…` standing for anything."""
+    pattern = "".join(
+        r"(?:[^\n]*\n)*" if line.strip() == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n" for line in expected
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in actual)) is not None
+
+
+@pytest.mark.parametrize("block", [b for path in FILES for b in BLOCKS[path]], ids=str)
+def test_documentation(block: Block, printed) -> None:
+    if not block.run:
+        pytest.skip("no-run")
+    if not COMPLETE.search(block.sql.rstrip()):
+        pytest.fail(f"{block}: the last statement has no semicolon:\n{block.sql}", False)
+    actual = printed(block)
+    if block.output is None:
+        if ERROR.search(actual):
+            pytest.fail(f"{block}\n{block.sql}\n{actual}", False)
+    elif not matches(expected := lines(block.output), lines(actual)):
+        diff = difflib.unified_diff(expected, lines(actual), "documented", "printed", lineterm="")
+        pytest.fail(f"{block}\n{block.sql}\n" + "\n".join(diff), False)
+
+
+def test_the_reference_is_what_the_catalog_says(server: Server, dbname: str) -> None:
+    """docs/api.md is generated; who changes a comment or a signature runs `make docs`."""
+    if MAJOR != 18:
+        pytest.skip("docs/api.md is of PostgreSQL 18: others put other names in quotes")
+    address = server.connect(dbname=dbname)
+    url = f"host={address.info.host} port={address.info.port} user=postgres dbname={dbname}"
+    if address.info.password:
+        url += f" password={address.info.password}"
+    address.close()
+    script = [sys.executable, str(ROOT / "scripts" / "api_docs.py"), url, "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,8 @@
+-- Stores
+
+COMMENT ON FUNCTION create_store(text, text[], boolean) IS 'Creates the tables and views of a store in the schema of this name, owned by the caller, and returns the name. modules names what it has beside models, tensors and training, which every store has: atoms; all is every module. 42P06 when the store exists, unless if_not_exists is true, 42602 or 42939 for a name that no store may have, 22023 for an unknown module.';
+COMMENT ON FUNCTION add_module(text, text, integer, boolean) IS 'Adds a module to a store (NULL: the current one) and returns the module. partitions is the number of partitions of the table atoms: 8, 32, 64 or 256, which is the default. 42710 when the store has the module, unless if_not_exists is true, 22023 for an unknown module or another number of partitions, 42501 for a role that does not own the schema, 3F000 when there is no such store.';
+COMMENT ON FUNCTION upgrade_store(text) IS 'Brings the tables of a store (NULL: the current one) to the version of this library and returns that version; does nothing when they have it. 0A000 when they are newer, 3F000 when there is no such store.';
+COMMENT ON FUNCTION drop_store(text, boolean) IS 'Drops a store and its schema and returns the name. 2BP01 while it holds models, unless cascade is true; 3F000 when there is no such store.';
+COMMENT ON FUNCTION store_version(text) IS 'Version of the tables of a store (NULL: the current one). 3F000 when there is no such store.';
+COMMENT ON FUNCTION stores() IS 'Lists the stores of this database: name, owner of the tables, whether modelstore.store names it, modules.';

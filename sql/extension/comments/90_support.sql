@@ -1,0 +1,36 @@
+-- (functions behind types, casts and operators)
+
+COMMENT ON FUNCTION upload_append() IS 'Trigger function of the view upload. 23502 for a NULL.';
+COMMENT ON FUNCTION tensor_in(cstring, oid, integer) IS 'Reads the text form of tensor.';
+COMMENT ON FUNCTION tensor_out(tensor) IS 'Writes the text form of tensor.';
+COMMENT ON FUNCTION tensor_recv(internal, oid, integer) IS 'Reads the binary form of tensor.';
+COMMENT ON FUNCTION tensor_send(tensor) IS 'Writes the binary form of tensor.';
+COMMENT ON FUNCTION tensor_typmod_in(cstring[]) IS 'Reads the type modifier of tensor.';
+COMMENT ON FUNCTION tensor_typmod_out(integer) IS 'Writes the type modifier of tensor.';
+COMMENT ON FUNCTION tensor_enforce_typmod(tensor, integer, boolean) IS 'The cast from tensor to tensor.';
+COMMENT ON FUNCTION tensor_chunk_in(cstring, oid, integer) IS 'Reads the text form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_chunk_out(tensor_chunk) IS 'Writes the text form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_chunk_recv(internal, oid, integer) IS 'Reads the binary form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_chunk_send(tensor_chunk) IS 'Writes the binary form of tensor_chunk.';
+COMMENT ON FUNCTION tensor_from_real(real[], integer, boolean) IS 'The cast from real[] to tensor: f32, or the dtype of the type modifier, as astype converts.';
+COMMENT ON FUNCTION tensor_from_double(double precision[], integer, boolean) IS 'The cast from double precision[] to tensor: f64, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_integer(integer[], integer, boolean) IS 'The cast from integer[] to tensor: i32, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_bigint(bigint[], integer, boolean) IS 'The cast from bigint[] to tensor: i64, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_numeric(numeric[], integer, boolean) IS 'The cast from numeric[] to tensor: f64, or the dtype of the type modifier; each number is rounded once.';
+COMMENT ON FUNCTION tensor_from_jsonb(jsonb) IS 'The cast from jsonb to tensor.';
+COMMENT ON FUNCTION tensor_from_bytea(bytea) IS 'The cast from bytea to tensor.';
+COMMENT ON FUNCTION tensor_to_real(tensor) IS 'The cast from tensor to real[].';
+COMMENT ON FUNCTION tensor_to_double(tensor) IS 'The cast from tensor to double precision[].';
+COMMENT ON FUNCTION tensor_to_integer(tensor) IS 'The cast from tensor to integer[].';
+COMMENT ON FUNCTION tensor_to_bigint(tensor) IS 'The cast from tensor to bigint[].';
+COMMENT ON FUNCTION tensor_to_jsonb(tensor) IS 'The cast from tensor to jsonb.';
+COMMENT ON FUNCTION tensor_to_bytea(tensor) IS 'The cast from tensor to bytea.';
+COMMENT ON FUNCTION tensor_eq(tensor, tensor) IS 'The operator = of tensor.';
+COMMENT ON FUNCTION tensor_ne(tensor, tensor) IS 'The operator <> of tensor.';
+COMMENT ON FUNCTION tensor_lt(tensor, tensor) IS 'The operator < of tensor.';
+COMMENT ON FUNCTION tensor_le(tensor, tensor) IS 'The operator <= of tensor.';
+COMMENT ON FUNCTION tensor_gt(tensor, tensor) IS 'The operator > of tensor.';
+COMMENT ON FUNCTION tensor_ge(tensor, tensor) IS 'The operator >= of tensor.';
+COMMENT ON FUNCTION tensor_cmp(tensor, tensor) IS 'Order of two tensors: -1, 0 or 1.';
+COMMENT ON FUNCTION tensor_hash_extended(tensor, bigint) IS 'Hash of 64 bits with a seed, equal for equal tensors.';
+COMMENT ON FUNCTION tensor_hash(tensor) IS 'Hash of a tensor, equal for equal tensors.';
