@@ -21,6 +21,7 @@ import sys
 import time
 
 import psycopg
+from atom_partitions import bench_partitions, bench_stores
 from atoms import bench_atoms
 from models import Model, bf16_model, minilm_model, partly_changed, write_copy_file
 from training import bench_training
@@ -226,7 +227,7 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="connection string of a superuser")
     parser.add_argument("--bindir", default="", help="where the server's own programs are, pgbench among them")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="import,export,slice,size,training,atoms")
+    parser.add_argument("--only", default="import,export,slice,size,training,atoms,stores,partitions")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".local/bench"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -245,6 +246,10 @@ def main() -> None:
         bench_training(b, minilm)
     if "atoms" in only:
         bench_atoms(b)
+    if "stores" in only:
+        bench_stores(b)
+    if "partitions" in only:
+        bench_partitions(b)
     if "size" in only:
         from models import cast_model
 

@@ -129,7 +129,7 @@ def functions(cursor: psycopg.Cursor) -> tuple[dict[str, str], str]:
     support = []
     for name, arguments, result, text, is_support in rows:
         # NULL and literals need no type to be understood.
-        arguments = re.sub(r"DEFAULT ('[^']*'|NULL)::[a-z ]+", r"DEFAULT \1", arguments)
+        arguments = re.sub(r"('[^']*'|NULL)::[a-z ]+", r"\1", arguments)
         row = [f"`{name}({arguments})`", f"`{result}`", text or ""]
         if is_support:
             support.append(row[::2])

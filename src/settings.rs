@@ -17,7 +17,7 @@ pub fn define() {
     GucRegistry::define_string_guc(
         c"modelstore.store",
         c"Schema of the store that functions act on.",
-        c"A store is made by modelstore.create_store(name). Functions quote the name and find their tables in it whatever search_path says. Default: store.",
+        c"modelstore.create_store(name) creates one. Functions quote the name and find their tables in it whatever search_path says. Default: store.",
         &STORE,
         GucContext::Userset,
         GucFlags::default(),
@@ -44,8 +44,8 @@ pub fn define() {
     );
     GucRegistry::define_string_guc(
         c"modelstore.checkpoint_checks",
-        c"What a checkpoint must pass before it is stored.",
-        c"A list of finite (no NaN, no infinity), shape (names, shapes and dtypes as in the checkpoint before or the model) and parameters (as many as the model's config says); empty for none. The argument checks of create_checkpoint goes before it. Default: finite,shape,parameters.",
+        c"Checks that a checkpoint must pass before it is stored.",
+        c"A list of finite (no NaN, no infinity), shape (names, shapes and dtypes as in the checkpoint before or the model) and parameters (as many as the model's config says); empty for none. create_checkpoint's checks argument overrides it. Default: finite,shape,parameters.",
         &CHECKPOINT_CHECKS,
         GucContext::Userset,
         GucFlags::default(),

@@ -249,7 +249,7 @@ def test_a_damaged_delta_is_mended(db) -> None:
     assert db.execute("SELECT base_hash, delta_depth FROM store.tensor_chunks WHERE chunk_hash = %s", (chunk_of(db, model),)).fetchone() == (None, 0)
     for model, file in models:
         assert export_model(db, model) == file
-    # What stood on it can be collected, and what stands on it stays.
+    # Deltas that refer to it are kept; those that no longer do can be collected.
     for model, _ in models[:4]:
         db.execute("SELECT modelstore.delete_model(%s, cascade => true)", (model,))
     db.execute("SELECT modelstore.gc()")

@@ -234,7 +234,7 @@ def temporary(h: Hostile) -> list[str]:
 
 
 def change_type(h: Hostile) -> list[str]:
-    """ALTER TYPE in place, without what stands in its way."""
+    """ALTER TYPE in place, after dropping the objects that depend on the column."""
     table = h.table()
     name, kind = h.column(table)
     other = h.other_type(kind)

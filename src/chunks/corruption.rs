@@ -1,4 +1,4 @@
-//! What is said of stored data that are not what they were: XX001, and the check that finds all of it.
+//! Errors for damaged data: XX001, with a HINT that runs the check that finds all damage.
 
 use crate::error::{Code, Failure};
 use modelstore_chunk::ChunkHash;

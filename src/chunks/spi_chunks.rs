@@ -206,7 +206,7 @@ impl<'a> SpiChunks<'a> {
     }
 }
 
-/// What is said of a row that the server neither inserts nor finds.
+/// The error for a row that the server neither inserts nor finds.
 pub fn suppressed(store: &Store, table: &str, object: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -25,7 +25,7 @@ pub trait Source {
     }
 }
 
-/// What is said of a source whose length is not what it was when it was opened.
+/// The error for a source whose length has changed since it was opened.
 pub fn length_changed(what: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

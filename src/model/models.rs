@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// How often a model is looked for that another session makes or deletes meanwhile.
 const MAX_TRIES: usize = 20;
 
-/// What is said of a model when it is made.
+/// What a new model is given.
 #[derive(Default)]
 pub struct NewModel<'a> {
     pub name: &'a str,

@@ -104,7 +104,7 @@ impl StateDict {
     }
 }
 
-/// What is said of a checkpoint that is not there.
+/// The error for a checkpoint that does not exist.
 pub fn missing_checkpoint(store: &Store, id: Uuid) -> Failure {
     Failure::new(
         Code::ERRCODE_UNDEFINED_OBJECT,

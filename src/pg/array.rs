@@ -49,7 +49,7 @@ pub struct NumericArray<'a>(pub Detoasted<'a>);
 varlena_argument!(NumericArray, Detoasted, "numeric[]");
 
 impl NumericArray<'_> {
-    /// Its shape, and each number as PostgreSQL has it.
+    /// Returns the shape, and each number as a `numeric` datum.
     pub fn numbers(&self) -> Result<(Shape, impl Iterator<Item = pg_sys::Datum>)> {
         let (shape, numbers) = varlenas(self.0.bytes(), 4, "Every place has a number.")?;
         // A value begins with its length word.

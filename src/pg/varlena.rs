@@ -104,7 +104,7 @@ impl<'a> Toasted<'a> {
         unsafe { pg_sys::toast_raw_datum_size(self.datum()) }.saturating_sub(pg_sys::VARHDRSZ)
     }
 
-    /// Whether TOAST compressed it, so that a piece cannot be read without what stands in front of it.
+    /// Whether TOAST compressed it: a piece then cannot be read without the bytes before it.
     pub fn is_compressed(&self) -> bool {
         // SAFETY: the constructor's promise.
         let stored = unsafe { pg_sys::toast_datum_size(self.datum()) };

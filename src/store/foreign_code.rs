@@ -29,8 +29,8 @@ const HARMLESS: &[&str] = &[
     "strpos",
 ];
 
-/// What a relation or something that hangs on it calls. Objects that are as old as the database are in no list of
-/// dependencies, which is why names are looked at as well.
+/// Finds functions that a relation, or an object that depends on it, calls. PostgreSQL records no dependency on objects of initdb,
+/// which is why names are compared too.
 const FOREIGN: &str = r#"
     WITH rel AS (
         SELECT unnest($1) AS oid

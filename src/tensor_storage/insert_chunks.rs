@@ -58,7 +58,7 @@ const BATCH_CHUNKS: usize = 1024;
 /// A base: its hash, how many deltas are below it, and its encoded bytes with those of the chunks it stands on.
 type Base = (ChunkHash, i16, Vec<Vec<u8>>);
 
-/// What is done with a chunk on a thread.
+/// Work on a chunk, done by a thread.
 enum Task {
     Encode {
         dtype: DType,
@@ -69,7 +69,7 @@ enum Task {
     Check(Option<Vec<Vec<u8>>>),
 }
 
-/// What came of it.
+/// The outcome of a task.
 enum Done {
     Encoded(NewChunk),
     /// The bytes are not those that were hashed.
@@ -315,7 +315,7 @@ pub fn replace(
     Ok(())
 }
 
-/// What is said when the bytes that are to be stored are not those that were hashed.
+/// The error for bytes that differ from those that were hashed.
 pub fn source_changed(what: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -324,7 +324,7 @@ pub fn source_changed(what: &str) -> Failure {
     .detail("Its bytes are not those that were hashed before. Nothing of it was stored.")
 }
 
-/// What is said of a tensor of the store that has another list of chunks than its content.
+/// The error for a stored tensor whose chunks do not match its content hash.
 pub fn damaged_tensor(name: &str) -> Failure {
     corrupted(format!(
         "stored tensor with the content of \"{name}\" is damaged"

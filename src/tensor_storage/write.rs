@@ -321,7 +321,7 @@ fn base_pieces(
     Ok(found)
 }
 
-/// The keys of tensors that are there already, kept from the collector until the transaction ends.
+/// Finds tensors that the store has, and locks them against the collector until the transaction ends.
 fn lock_tensors<'a>(
     store: &Store,
     identities: impl Iterator<Item = &'a Identity>,

@@ -27,7 +27,7 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// Who listens on this channel hears of each checkpoint when its transaction commits.
 const CHANNEL: &str = "modelstore_checkpoint";
 
-/// What is said of a checkpoint when it is made.
+/// What a new checkpoint is given.
 pub struct NewCheckpoint<'a> {
     pub model: Uuid,
     pub session: Option<Uuid>,

@@ -203,7 +203,7 @@ pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameter
                 row.get::<i32>(3)?,
                 row.get::<i64>(4)?,
                 DType::from_name(&row.get::<String>(5)?)?,
-                row.bigints(6)?.unwrap_or_default(),
+                row.opt::<Vec<i64>>(6)?.unwrap_or_default(),
             ))
         },
     )?;

@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 use publish::Publish;
 use std::collections::HashMap;
 
-/// What leads from one model or checkpoint to another, in parts that together are one file.
+/// Exports the difference between two models or checkpoints, in parts that together are one file.
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn publish_delta(
