@@ -67,7 +67,7 @@ PYTHON
 # Tests from outside, in two workers that have a server each. Those that measure time or memory come after them, alone.
 outside() { # TITLE NAME MARKED
   local marked=${3:+ and $3}
-  python_tests "$1" "$2" -n 2 --dist loadfile -m "not alone$marked" pgrx-tests
+  python_tests "$1" "$2" -n 2 --dist worksteal -m "not alone$marked" pgrx-tests
   python_tests "$1, alone" "$2-alone" -m "alone$marked" pgrx-tests
 }
 

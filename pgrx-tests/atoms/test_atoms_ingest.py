@@ -116,7 +116,7 @@ def edits(data: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("modality", ["text", "other", "code"])
 def test_an_edit_costs_the_same_in_any_file(modality: str, db) -> None:
     held, costs = Held(), {}
-    for megabytes in (1, 8):
+    for megabytes in (1, 3):
         data = noise(megabytes << 20, megabytes) if modality == "other" else real_text(megabytes << 20)
         whole = ingest(db, data, modality, held=held)
         for what, edited in edits(data).items():

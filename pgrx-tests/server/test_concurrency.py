@@ -219,6 +219,23 @@ def test_the_collector_passes_over_what_an_open_import_has_found(level: str, gar
     assert garbage.execute("SELECT tensors, chunks FROM modelstore.gc()").fetchone() == (0, 0)
 
 
+def test_a_chunk_is_kept_from_when_an_import_has_found_it(db, connect) -> None:
+    """Before the import has a row that refers to it, which would keep it as well."""
+    db.execute("SELECT modelstore.delete_model(%s)", (import_model(db, "gone", ONE),))
+    db.execute("DELETE FROM store.tensor_metadata")
+    chunks = row_counts(db)["tensor_chunks"]
+    importer, locker = connect(), connect()
+    locker.execute("BEGIN; LOCK TABLE store.tensor_metadata IN SHARE MODE")
+    running = aside(importer, IMPORT, ("again", "1", ONE))
+    wait_until(lambda: is_blocked(db, importer.info.backend_pid), "the import waits with its chunks found")
+    assert db.execute("SELECT tensors, chunks FROM modelstore.gc()").fetchone() == (0, 0)
+    locker.execute("COMMIT")
+    assert running.join().error is None
+    assert row_counts(db)["tensor_chunks"] == chunks
+    assert problems(db) == []
+    assert exported_sha256(db, running.rows[0][0]) == hashlib.sha256(ONE).hexdigest()
+
+
 def test_the_collector_passes_over_chunks_that_a_new_tensor_shares(db, connect) -> None:
     db.execute("SELECT modelstore.delete_model(%s)", (import_model(db, "gone", ONE),))
     importer, collector = connect(), connect()

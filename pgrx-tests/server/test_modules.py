@@ -110,6 +110,7 @@ def test_a_table_of_the_user_s_with_the_name_of_a_module_s(table: str, db) -> No
     db.execute(f"CREATE TABLE store.{table} (mine integer)")
     db.execute("SELECT modelstore.register_model('m', '1')")
     assert db.execute("SELECT * FROM modelstore.verify_store()").fetchall() == []
+    assert db.execute("SELECT modules FROM modelstore.stores()").fetchone() == (["models", "tensors", "training"],)
     assert refusal(db, NEAREST).sqlstate in ("42P01", "42703")
     with pytest.raises(psycopg.errors.DuplicateTable):
         db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")

@@ -18,14 +18,14 @@ fn stores() -> TableIterator<
     ),
 > {
     let current = settings::store();
-    // A module is made as a whole: its first table tells.
     let (modules, tables): (Vec<&str>, Vec<&str>) = ddl::modules()
-        .filter_map(|(module, relations)| Some((module.name, relations.tables.first()?.name)))
+        .flat_map(|(module, of)| of.tables.iter().map(|table| (module.name, table.name)))
         .unzip();
     let rows = or_raise(query::rows(
         "SELECT n.nspname::text, pg_get_userbyid(c.relowner)::text,
                 ARRAY(SELECT m.module FROM unnest($2, $3) WITH ORDINALITY AS m(module, relation, place)
-                      JOIN pg_class t ON t.relname = m.relation AND t.relnamespace = n.oid ORDER BY m.place)
+                      LEFT JOIN pg_class t ON t.relname = m.relation AND t.relnamespace = n.oid
+                      GROUP BY m.module HAVING count(t.oid) = count(*) ORDER BY min(m.place))
          FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'chunk' AND NOT a.attisdropped

@@ -173,6 +173,26 @@ mod tests {
             let mixed = Key { h_yz: b.h_yz, ..a };
             prop_assert_eq!(mixed.parts(), Err(Error::Key(mixed)));
         }
+
+        #[test]
+        fn keys_whose_last_code_is_another_s_are_refused(point in points(), z in 0..=LAST) {
+            prop_assume!(point.z != z);
+            let (a, b) = (Key::new(Modality::Code, point).unwrap(), Key::new(Modality::Code, Point { z, ..point }).unwrap());
+            let mixed = Key { h_zm: b.h_zm, ..a };
+            prop_assert_eq!(mixed.parts(), Err(Error::Key(mixed)));
+        }
+    }
+
+    #[test]
+    fn a_step_never_comes_back_to_a_place() {
+        // With an even step, half of the places or fewer would be tried, again and again.
+        for word in [0u32, 2, 1 << 27, 1 << 20, 0xFFFF_FFFE] {
+            let mut hash = [7u8; 32];
+            hash[4..8].copy_from_slice(&word.to_le_bytes());
+            let places: std::collections::BTreeSet<u32> =
+                (0..4096).map(|probe| m_of(&hash, probe)).collect();
+            assert_eq!(places.len(), 4096, "{word}");
+        }
     }
 
     #[test]
