@@ -250,6 +250,54 @@ def test_code_that_comes_while_the_store_is_waited_for(trap, known, owner, super
     assert {who for (who,) in owner.execute("SELECT who FROM trap.log")} <= {owner.info.user}
 
 
+def test_partitions_that_a_store_is_not_made_with_are_refused(owner, superuser) -> None:
+    """Its owner could attach one, triggers and all, between a look and a statement."""
+    superuser.execute("SELECT modelstore.start_training(modelstore.find_model('m'))")
+    owner.execute("""
+        DROP VIEW hers.v_training_progress; DROP TABLE hers.training_metrics;
+        CREATE TABLE hers.training_metrics (session_id uuid, step bigint, epoch double precision, metric_name text, value double precision,
+            recorded_at timestamptz DEFAULT clock_timestamp()) PARTITION BY RANGE (recorded_at);
+        CREATE TABLE hers.rest PARTITION OF hers.training_metrics DEFAULT
+    """)
+    call = "SELECT modelstore.log_metrics(session_id, 1, '{\"loss\": 1}') FROM hers.training_sessions"
+    diag = refusal(superuser, call)
+    assert (diag.sqlstate, "training_metrics" in diag.message_primary) == ("42809", True)
+    owner.execute(call)
+    owner.execute("CREATE TABLE hers.heir () INHERITS (hers.models)")
+    assert refusal(superuser, READ).sqlstate == "42809"
+
+
+def test_a_partition_that_is_attached_while_a_call_waits_is_not_written_to(owner, superuser, db, connect) -> None:
+    """ATTACH does not wait for the locks of a call: each statement of it looks again."""
+    other = f"other_{uuid.uuid4().hex[:8]}"
+    db.execute(f"CREATE ROLE {other}; GRANT {other} TO {owner.info.user}; GRANT CREATE, USAGE ON SCHEMA hers TO {other}")
+    owner.execute(TRAP)
+    owner.execute(f"""
+        GRANT ALL ON SCHEMA hers TO {other}; DROP TABLE hers.atoms_000_text;
+        CREATE TABLE hers.atoms_000_text PARTITION OF hers.atoms FOR VALUES FROM (0) TO ({1 << 51}) PARTITION BY RANGE (h_yz);
+        CREATE UNIQUE INDEX one_run ON hers.ingestion_log (source_uri)
+    """)
+    holder = connect(user=owner.info.user, autocommit=False)
+    holder.execute("INSERT INTO hers.ingestion_log (ingestion_id, modality, source_uri, status) VALUES (gen_random_uuid(), 0, 'y', 'running')")
+    running = aside(superuser, "SELECT status, error FROM modelstore.ingest('hello'::text, source_uri => 'y')")
+    wait_until(lambda: is_blocked(db, superuser.info.backend_pid), "the call waits")
+    try:
+        with owner.transaction():
+            owner.execute(f"""
+                CREATE TABLE hers.sly (LIKE hers.atoms INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);
+                ALTER TABLE hers.atoms_000_text ATTACH PARTITION hers.sly FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+                CREATE TRIGGER t BEFORE INSERT ON hers.sly FOR EACH ROW EXECUTE FUNCTION trap.t();
+                ALTER TABLE hers.sly OWNER TO {other}
+            """)
+    finally:
+        holder.close()
+    running.join()
+    assert running.error is not None or running.rows[0][0] == "failed", running.rows
+    assert owner.execute("SELECT who FROM trap.log").fetchall() == []
+    owner.execute("DROP SCHEMA hers CASCADE; DROP SCHEMA trap CASCADE")
+    db.execute(f"DROP OWNED BY {other} CASCADE; DROP ROLE {other}")
+
+
 def test_tables_that_come_later_are_looked_at_before_they_are_used(owner, superuser) -> None:
     """Else a store without a module would get it unseen, triggers and all."""
     owner.execute(f"{TRAP}; SELECT modelstore.create_store('other', ARRAY['all']); DROP MATERIALIZED VIEW hers.atom_spatial_summary")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from harness import wait_until
+from observe import aside, is_blocked
 from transfer import refusal
 
 pytestmark = pytest.mark.versioned
@@ -104,6 +106,65 @@ def test_atoms_that_somebody_divides_anew_are_found(db) -> None:
     assert db.execute("SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[], 60, 'text')").fetchall() == before
 
 
+def found_by_modality(db) -> dict[str, int]:
+    """How many atoms a search finds in each modality that has some."""
+    names = ("text", "audio", "image", "video", "tensor", "code", "structured", "other")
+    search = "SELECT count(*) FROM modelstore.nearest('{0,0,0,0}'::integer[], 1000, %s)"
+    inside = "SELECT count(*) FROM modelstore.within_box('{0,0,0,0}', '{268435455,268435455,268435455,268435455}', %s)"
+    found = {name: db.execute(search, (name,)).fetchone()[0] for name in names}
+    assert {name: db.execute(inside, (name,)).fetchone()[0] for name in names} == found
+    return {name: count for name, count in found.items() if count}
+
+
+def test_atoms_with_a_partition_for_all_the_rest(db) -> None:
+    """An archived range and a DEFAULT partition: as many partitions as before, and others."""
+    db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
+    for modality in ("text", "code", "other"):
+        db.execute("SELECT modelstore.ingest(%s::bytea, %s)", (modality.encode(), modality))
+    before = found_by_modality(db)
+    assert before == {"text": 1, "code": 1, "other": 1}
+    db.execute("ALTER TABLE store.atoms DETACH PARTITION store.atoms_002_image; CREATE TABLE store.rest PARTITION OF store.atoms DEFAULT")
+    assert found_by_modality(db) == before
+
+
+def test_atoms_that_are_partitioned_by_another_column(db) -> None:
+    db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
+    for number in range(20):
+        for modality in ("text", "code"):
+            db.execute("SELECT modelstore.ingest(%s::bytea, %s)", (f"{modality} {number}".encode(), modality))
+    before = found_by_modality(db)
+    assert before == {"text": 20, "code": 20}
+    db.execute("CREATE TABLE store.others (LIKE store.atoms INCLUDING ALL) PARTITION BY RANGE (h_yz, h_xy)")
+    for number in range(8):
+        db.execute(f"CREATE TABLE store.others_{number} PARTITION OF store.others FOR VALUES FROM ({number << 56}, 0) TO ({number + 1 << 56}, 0)")
+    db.execute("INSERT INTO store.others SELECT * FROM store.atoms; DROP TABLE store.atoms CASCADE; ALTER TABLE store.others RENAME TO atoms")
+    db.execute("ALTER INDEX store.others_atom_place_h_xy_h_yz_h_zm_idx RENAME TO atoms_place_idx")
+    assert found_by_modality(db) == before
+
+
+def test_a_table_of_the_module_that_is_gone_is_named(db) -> None:
+    """The store is not taken for one without the module, and not dropped as empty."""
+    db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
+    db.execute("SELECT modelstore.ingest('x'::text)")
+    db.execute("DROP TABLE store.ingestion_log")
+    for call in ("verify_store()", "drop_store('store')", "drop_store('store', true)", "add_module('atoms')"):
+        refused = refusal(db, f"SELECT modelstore.{call}")
+        assert (refused.sqlstate, '"ingestion_log"' in refused.message_primary) == ("42P01", True), call
+    assert db.execute("SELECT count(*) FROM store.atoms").fetchone() == (1,)
+
+
+def test_two_sessions_add_one_module(db, connect) -> None:
+    """The second waits, and then has it."""
+    first, second = connect(autocommit=False), connect()
+    first.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
+    waiting = aside(second, "SELECT modelstore.add_module('atoms', partitions => 32, if_not_exists => true)")
+    wait_until(lambda: is_blocked(db, second.info.backend_pid), "the second waits")
+    first.commit()
+    assert waiting.join().error is None
+    assert waiting.rows == [("atoms",)]
+    assert db.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'store.atoms'::regclass").fetchone() == (8,)
+
+
 @pytest.mark.parametrize("table", ["ingestion_log", "atoms"])
 def test_a_table_of_the_user_s_with_the_name_of_a_module_s(table: str, db) -> None:
     """It hinders the module, and nothing else; what is missing is named."""
@@ -111,7 +172,7 @@ def test_a_table_of_the_user_s_with_the_name_of_a_module_s(table: str, db) -> No
     db.execute("SELECT modelstore.register_model('m', '1')")
     assert db.execute("SELECT * FROM modelstore.verify_store()").fetchall() == []
     assert db.execute("SELECT modules FROM modelstore.stores()").fetchone() == (["models", "tensors", "training"],)
-    assert refusal(db, NEAREST).sqlstate in ("42P01", "42703")
+    assert refusal(db, NEAREST).sqlstate == "0A000"
     with pytest.raises(psycopg.errors.DuplicateTable):
         db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
     left = "SELECT relname FROM pg_class WHERE relnamespace = 'store'::regnamespace AND (relname LIKE 'atom%' OR relname LIKE 'ingestion%')"

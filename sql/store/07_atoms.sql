@@ -20,7 +20,8 @@ CREATE TABLE @store@.atoms (
     updated_at timestamptz NOT NULL DEFAULT now(),
     updated_by text NOT NULL DEFAULT current_user,
     version integer NOT NULL DEFAULT 1 CHECK (version > 0),
-    CHECK (value IS NULL OR octet_length(value) = byte_length)
+    -- Of this name in each table of the module: by it a store tells them from others of their names.
+    CONSTRAINT modelstore_atoms CHECK (value IS NULL OR octet_length(value) = byte_length)
 ) PARTITION BY RANGE (h_xy);
 -- The key. As a PRIMARY KEY, pg_restore --clean would fail to drop it from the partitions.
 CREATE UNIQUE INDEX atoms_key_idx ON @store@.atoms (h_xy, h_yz, h_zm);
@@ -55,12 +56,13 @@ CREATE TABLE @store@.atom_parts (
     parent_h_xy bigint NOT NULL,
     parent_h_yz bigint NOT NULL,
     parent_h_zm bigint NOT NULL,
-    part_index integer NOT NULL CHECK (part_index >= 0),
+    part_index integer NOT NULL,
     h_xy bigint NOT NULL,
     h_yz bigint NOT NULL,
     h_zm bigint NOT NULL,
     is_public boolean NOT NULL DEFAULT false,
     created_by text NOT NULL DEFAULT current_user,
+    CONSTRAINT modelstore_atoms CHECK (part_index >= 0),
     PRIMARY KEY (parent_h_xy, parent_h_yz, parent_h_zm, part_index)
 );
 CREATE INDEX atom_parts_part_idx ON @store@.atom_parts (h_xy, h_yz, h_zm);
@@ -83,6 +85,7 @@ CREATE TABLE @store@.atom_chunks (
     is_public boolean NOT NULL DEFAULT false,
     created_by text NOT NULL DEFAULT current_user,
     chunk modelstore.tensor_chunk NOT NULL,
+    CONSTRAINT modelstore_atoms CHECK (h_xy >= 0),
     PRIMARY KEY (h_xy, h_yz, h_zm)
 );
 ALTER TABLE @store@.atom_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
@@ -96,7 +99,8 @@ COMMENT ON COLUMN @store@.atom_chunks.chunk IS 'The encoded bytes; their hash is
 
 CREATE TABLE @store@.atom_salts (
     created_by text PRIMARY KEY DEFAULT current_user,
-    salt uuid NOT NULL
+    salt uuid NOT NULL,
+    CONSTRAINT modelstore_atoms CHECK (created_by <> '')
 );
 COMMENT ON TABLE @store@.atom_salts IS 'A secret of each role that took data in while row-level security was on: it decides where the role''s atoms lie. A role sees its own.';
 COMMENT ON COLUMN @store@.atom_salts.created_by IS 'The role.';
@@ -114,11 +118,12 @@ CREATE TABLE @store@.ingestion_log (
     atoms_created bigint,
     atoms_updated bigint,
     atoms_skipped bigint,
-    status text NOT NULL CHECK (status IN ('running', 'completed', 'failed')),
+    status text NOT NULL,
     error text,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
-    created_by text NOT NULL DEFAULT current_user
+    created_by text NOT NULL DEFAULT current_user,
+    CONSTRAINT modelstore_atoms CHECK (status IN ('running', 'completed', 'failed'))
 );
 CREATE INDEX ingestion_log_source_uri_idx ON @store@.ingestion_log (source_uri) WHERE source_uri IS NOT NULL;
 COMMENT ON TABLE @store@.ingestion_log IS 'Runs of ingest, those that failed as well.';

@@ -24,7 +24,7 @@ impl Places {
     /// Those of a store.
     pub fn open(store: &Store) -> Result<Places> {
         let atoms = store.relation_oid("atoms");
-        let known = Partitions::between(&bounds_of(atoms));
+        let known = Partitions::between(&bounds_of(atoms, c"h_xy"));
         let index = match known {
             Some(_) => {
                 PartitionedIndex::open(store.name(), atoms, store.relation_oid("atoms_place_idx"))?

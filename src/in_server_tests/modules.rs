@@ -54,6 +54,23 @@ mod tests {
         Spi::run("SELECT modelstore.add_note('lost')").expect("refused");
     }
 
+    #[pg_test]
+    fn every_table_of_an_opt_in_module_has_its_mark() {
+        Spi::run("SELECT modelstore.create_store(modules => ARRAY['all'])").expect("made");
+        let store = Store::current().expect("a store");
+        for (module, relations) in crate::store::ddl::modules().filter(|(m, _)| !m.is_core) {
+            assert!(store.has(module));
+            for table in &relations.tables {
+                let marked = format!(
+                    "SELECT count(*) FROM pg_constraint WHERE conrelid = 'store.{}'::regclass AND conname = '{}'",
+                    table.name,
+                    module.mark()
+                );
+                assert_eq!(value::<i64>(&marked), 1, "{}", table.name);
+            }
+        }
+    }
+
     #[pg_test(error = "schema \"store\" is not a store: table \"notes\" has no column \"length\"")]
     fn the_tables_of_a_module_are_checked() {
         Spi::run("SELECT modelstore.create_store(modules => ARRAY['all'])").expect("made");

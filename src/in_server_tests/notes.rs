@@ -16,7 +16,8 @@ pub const MODULE: Module = Module {
         "notes",
         "CREATE TABLE @store@.notes (
     note text PRIMARY KEY,
-    length integer NOT NULL
+    length integer NOT NULL,
+    CONSTRAINT modelstore_notes CHECK (note <> '')
 );
 CREATE VIEW @store@.v_notes AS SELECT note FROM @store@.notes;
 ",

@@ -100,34 +100,43 @@ fn partitions_of(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     }
 }
 
-/// The bounds of a table's partitions by ranges of a bigint, when each ends where the next begins: one more than there are
-/// partitions. Of any other table, nothing, or numbers that mean nothing.
-pub fn bounds_of(table: pg_sys::Oid) -> Vec<i64> {
+/// The bounds of a table's partitions, in order, when they are ranges of one bigint column of this name, each ends where the next
+/// begins, and there is no default: one more bound than there are partitions. Nothing for any other table.
+pub fn bounds_of(table: pg_sys::Oid, column: &CStr) -> Vec<i64> {
     if table == pg_sys::InvalidOid {
         return Vec::new();
     }
     let table = Open::table(table);
-    // SAFETY: as above. Bounds by range have an array of datums and one of kinds for each, of as many as key columns; numbers of
-    // eight bytes are datums themselves, and of other types nothing is read through a pointer.
+    // SAFETY: main thread. A partitioned table that is open has a description of its partitions. Bounds by range have an array of
+    // datums and one of kinds each, of as many as the key has columns, which is one; and one index more than bounds. A bigint is a
+    // datum itself, and of another type nothing is read through it.
     unsafe {
         if (*(*table.0).rd_rel).relkind != pg_sys::RELKIND_PARTITIONED_TABLE as std::ffi::c_char {
             return Vec::new();
         }
+        let key = pg_sys::pg_get_partkeydef_columns((*table.0).rd_id, false);
         let partitions = &*pg_sys::RelationGetPartitionDesc(table.0, true);
-        if partitions.boundinfo.is_null() {
+        if key.is_null() || CStr::from_ptr(key) != column || partitions.boundinfo.is_null() {
             return Vec::new();
         }
         let bounds = &*partitions.boundinfo;
-        if bounds.strategy as u8 != b'r' || bounds.ndatums != partitions.nparts + 1 {
+        if bounds.strategy as u8 != b'r' || bounds.default_index != -1 {
             return Vec::new();
         }
-        let count = usize::try_from(bounds.ndatums).unwrap_or(0);
+        let (count, bounded) = (bounds.ndatums, partitions.nparts + 1);
+        if count != bounded || bounds.nindexes != count + 1 {
+            return Vec::new();
+        }
+        let count = usize::try_from(count).unwrap_or(0);
+        let indexes = std::slice::from_raw_parts(bounds.indexes, count + 1);
         let values = std::slice::from_raw_parts(bounds.datums, count);
         let kinds = std::slice::from_raw_parts(bounds.kind, count);
         let is_value = |kind: &*mut pg_sys::PartitionRangeDatumKind::Type| {
             **kind == pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_VALUE
         };
-        match kinds.iter().all(is_value) {
+        // Below the first bound is no partition; the others are those in front of each bound, in order.
+        let in_order = (-1..).take(count).eq(indexes[..count].iter().copied());
+        match in_order && kinds.iter().all(is_value) {
             true => values
                 .iter()
                 .map(|value| (**value).value() as i64)

@@ -131,6 +131,13 @@ fn add(
 ) -> Result<String> {
     check_partitions(module, partitions)?;
     let name = module.name;
+    is_own_schema(&store, "add_module")?;
+    // One at a time: whoever waited here looks again.
+    run(
+        &store,
+        "LOCK TABLE @store@.store_version IN SHARE ROW EXCLUSIVE MODE",
+    )?;
+    let store = store.looked_at_again()?;
     if store.has(module) {
         let message = format!("store \"{}\" already has module \"{name}\"", store.name());
         if if_not_exists {
@@ -140,7 +147,6 @@ fn add(
         return Err(Failure::new(Code::ERRCODE_DUPLICATE_OBJECT, message)
             .hint("SELECT * FROM modelstore.stores();"));
     }
-    is_own_schema(&store, "add_module")?;
     make(&store, module, partitions)?;
     Ok(name.to_owned())
 }

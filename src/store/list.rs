@@ -3,7 +3,7 @@
 use crate::error::or_raise;
 use crate::pg::{extension, query};
 use crate::settings;
-use crate::store::ddl;
+use crate::store::module;
 use pgrx::prelude::*;
 
 #[pg_extern(stable, parallel_safe)]
@@ -18,14 +18,21 @@ fn stores() -> TableIterator<
     ),
 > {
     let current = settings::store();
-    let (modules, tables): (Vec<&str>, Vec<&str>) = ddl::modules()
-        .flat_map(|(module, of)| of.tables.iter().map(|table| (module.name, table.name)))
+    let (modules, marks): (Vec<&str>, Vec<String>) = module::all()
+        .iter()
+        .map(|module| (module.name, module.mark()))
         .unzip();
+    let core: Vec<&str> = module::all()
+        .iter()
+        .filter(|module| module.is_core)
+        .map(|module| module.name)
+        .collect();
     let rows = or_raise(query::rows(
         "SELECT n.nspname::text, pg_get_userbyid(c.relowner)::text,
-                ARRAY(SELECT m.module FROM unnest($2, $3) WITH ORDINALITY AS m(module, relation, place)
-                      LEFT JOIN pg_class t ON t.relname = m.relation AND t.relnamespace = n.oid
-                      GROUP BY m.module HAVING count(t.oid) = count(*) ORDER BY min(m.place))
+                ARRAY(SELECT m.module FROM unnest($2, $3) WITH ORDINALITY AS m(module, mark, place)
+                      WHERE m.module = ANY ($4)
+                         OR EXISTS (SELECT FROM pg_constraint k WHERE k.connamespace = n.oid AND k.conname = m.mark)
+                      ORDER BY m.place)
          FROM pg_class c
          JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'chunk' AND NOT a.attisdropped
@@ -34,7 +41,8 @@ fn stores() -> TableIterator<
         &[
             extension::types().tensor_chunk.into(),
             modules.into(),
-            tables.into(),
+            marks.into(),
+            core.into(),
         ],
         |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<Vec<String>>(3)?)),
     ));

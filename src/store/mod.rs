@@ -1,7 +1,7 @@
 //! Stores: schemas of user-owned tables made by `create_store`, and the one way to reach their tables.
 
 mod create;
-mod ddl;
+pub mod ddl;
 mod drop;
 mod foreign_code;
 mod list;
@@ -95,7 +95,7 @@ impl Store {
     }
 
     fn checked(mut self) -> Result<Store> {
-        (self.is_foreign, self.modules) = self.require(None)?;
+        (self.is_foreign, self.modules) = self.require()?;
         Ok(self)
     }
 
@@ -115,18 +115,28 @@ impl Store {
         store.checked()
     }
 
+    /// The same store as it is now, whatever the session knows of it.
+    fn looked_at_again(self) -> Result<Store> {
+        forget(&self.name);
+        self.checked()
+    }
+
     /// The same store if it has a module; 0A000 if not.
     pub fn with(mut self, module: &Module) -> Result<Store> {
         if !self.has(module) {
             // It may have been added since the store was looked at.
-            forget(&self.name);
-            (self.is_foreign, self.modules) = self.require(Some(module))?;
+            self = self.looked_at_again()?;
         }
-        if self.has(module) {
-            return Ok(self);
+        match self.has(module) {
+            true => Ok(self),
+            false => Err(self.without(module, self.modules)),
         }
+    }
+
+    /// The error for a module that the store does not have.
+    fn without(&self, module: &Module, has: Set) -> Failure {
         let (store, module) = (&self.name, module.name);
-        let names: Vec<&str> = self.modules.iter().map(|module| module.name).collect();
+        let names: Vec<&str> = has.iter().map(|module| module.name).collect();
         let call = if *store == settings::store() {
             format!("add_module('{module}')")
         } else {
@@ -135,12 +145,12 @@ impl Store {
                 pgrx::spi::quote_literal(store)
             )
         };
-        Err(Failure::new(
+        Failure::new(
             Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!("store \"{store}\" does not have module \"{module}\""),
         )
         .detail(format!("It has {}.", names.join(", ")))
-        .hint(format!("SELECT modelstore.{call};")))
+        .hint(format!("SELECT modelstore.{call};"))
     }
 
     /// Whether it has a module. Of a store that was not looked at, it is not known.
@@ -197,9 +207,8 @@ impl Store {
     /// read from them is checked again where it is read, but a view in place of a table would run somebody's code.
     ///
     /// The tables of another role are locked first, for the rest of the transaction: that role could change them between the
-    /// check and a statement that waits for it. Returns whether it is of another role, which is not trusted, and its modules. What
-    /// is wrong with a module is an error if that module is asked for.
-    fn require(&self, asked: Option<&Module>) -> Result<(bool, Set)> {
+    /// check and a statement that waits for it. Returns whether it is of another role, which is not trusted, and its modules.
+    fn require(&self) -> Result<(bool, Set)> {
         if let Some(known) = self.known() {
             let Some(relations) = known.foreign else {
                 return Ok((false, known.modules));
@@ -214,7 +223,7 @@ impl Store {
         }
         extension::require_schema()?;
         let is_foreign = foreign_code::is_foreign(self)?;
-        let (relations, as_of) = self.look(is_foreign, asked)?;
+        let (relations, as_of) = self.look(is_foreign)?;
         foreign_code::check(self, is_foreign, relations.all())?;
         let modules = relations.modules;
         let mut checked = CHECKED.take();
@@ -246,15 +255,11 @@ impl Store {
 
     /// Its relations, and as of when: what was seen is as of before the look, so a change meanwhile is one that is looked at
     /// again. With locks, the look after the last lock counts.
-    fn look(
-        &self,
-        with_locks: bool,
-        asked: Option<&Module>,
-    ) -> Result<(Relations, (pg_sys::Oid, bool, u64))> {
+    fn look(&self, with_locks: bool) -> Result<(Relations, (pg_sys::Oid, bool, u64))> {
         let mut locked = Relations::default();
         for _ in 0..MAX_LOOKS {
             let as_of = as_of_now();
-            let relations = shape::check(self, asked)?;
+            let relations = shape::check(self, with_locks)?;
             invalidation::watch(relations.all());
             if !with_locks || relations == locked {
                 return Ok((relations, as_of));
@@ -270,21 +275,30 @@ impl Store {
         .detail("Each look at them found others."))
     }
 
-    /// Locks the partitions that a statement reaches, where the store is of another role; what was changed while that waited is
-    /// looked at again.
-    pub(in crate::store) fn hold_partitions(&self, template: &str) -> Result<()> {
-        if !self.is_foreign || !PARTITIONED.iter().any(|table| template.contains(table)) {
+    /// Before each statement on a store of another role: locks the partitions that the statement reaches, and looks at the store
+    /// again if anything about it has changed since the last look. A module that is gone by then is an error.
+    #[allow(unsafe_code)]
+    pub(in crate::store) fn hold(&self, template: &str) -> Result<()> {
+        if !self.is_foreign {
             return Ok(());
         }
+        // SAFETY: main thread, inside a transaction.
+        unsafe { pg_sys::AcceptInvalidationMessages() };
         if let Some(known) = self.known()
             && let Some(relations) = known.foreign
         {
-            lock(&relations.partitions, self.lock_mode());
-            if invalidation::relations() == known.as_of.2 {
+            if PARTITIONED.iter().any(|table| template.contains(table)) {
+                lock(&relations.partitions, self.lock_mode());
+            }
+            if invalidation::relations() == known.as_of.2 && known.modules.includes(self.modules) {
                 return Ok(());
             }
         }
-        self.require(None).map(|_| ())
+        let (_, modules) = self.require()?;
+        match self.modules.iter().find(|module| !modules.contains(module)) {
+            Some(module) => Err(self.without(module, modules)),
+            None => Ok(()),
+        }
     }
 
     fn missing(&self) -> Failure {

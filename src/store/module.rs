@@ -28,6 +28,11 @@ pub struct Module {
 }
 
 impl Module {
+    /// The name of a constraint that each table of an opt-in module has. By it a store tells its tables from others of their names.
+    pub fn mark(&self) -> String {
+        format!("modelstore_{}", self.name)
+    }
+
     /// A module without any of the optional fields.
     pub const fn new(name: &'static str, ddl: &'static str) -> Module {
         Module {
@@ -90,6 +95,11 @@ impl Set {
     /// Adds a module.
     pub fn insert(&mut self, module: &Module) {
         self.0 |= Self::bit(module);
+    }
+
+    /// Whether all of another set are in this one.
+    pub fn includes(self, other: Set) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Whether a module is one of them.

@@ -9,7 +9,7 @@ use crate::pg::snapshot::with_latest_snapshot;
 use crate::pg::spi::Snapshot;
 use crate::store::Store;
 use crate::store::ddl::{self, Table};
-use crate::store::module::{Module, Set};
+use crate::store::module::Set;
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
@@ -21,6 +21,8 @@ struct Relation {
     below: bool,
     is_temporary: bool,
     of_owner: bool,
+    /// Constraints that say which module it is of.
+    marks: Vec<String>,
 }
 
 /// The relations of a store.
@@ -41,9 +43,12 @@ impl Relations {
     }
 }
 
-/// The relations of a store: an error that names the relation or the column that is not as it was made. Tables with the names of
-/// an opt-in module's that are not its own are somebody else's, and no error unless that module is asked for.
-pub fn check(store: &Store, asked: Option<&Module>) -> Result<Relations> {
+/// The relations of a store: an error that names the relation or the column that is not as it was made. A table that has the name
+/// of an opt-in module's, and not its mark, is somebody else's.
+///
+/// In a store of another role, tables have no partitions and no children but those that their DDL has: that role could attach
+/// one later, between a look and a statement.
+pub fn check(store: &Store, is_foreign: bool) -> Result<Relations> {
     let names: Vec<&str> = ddl::modules()
         .flat_map(|(_, of)| of.tables.iter().map(|table| table.name))
         .collect();
@@ -51,24 +56,28 @@ pub fn check(store: &Store, asked: Option<&Module>) -> Result<Relations> {
         with_latest_snapshot(|| Ok((relations(store, &names)?, columns(store, &names)?)))?;
     let mut found = Relations::default();
     for (module, of) in ddl::modules() {
-        let is_asked = asked.is_some_and(|asked| asked.name == module.name);
-        let exists = |table: &Table| relations.contains_key(table.name);
-        if !module.is_core && !of.tables.iter().any(exists) {
+        let mark = module.mark();
+        let is_marked = |table: &Table| {
+            let tree = relations.get(table.name);
+            tree.is_some_and(|tree| tree.iter().any(|r| r.marks.contains(&mark)))
+        };
+        if !module.is_core && !of.tables.iter().any(is_marked) {
             continue;
         }
-        match check_module(store, &of.tables, &relations, &columns) {
-            Ok(()) => found.modules.insert(module),
-            Err(failure) if module.is_core || is_asked => return Err(failure),
-            Err(_) => continue,
-        }
-        let own = of
-            .tables
-            .iter()
-            .filter_map(|table| relations.remove(table.name));
-        for relation in own.flatten() {
-            match relation.below {
-                true => found.partitions.push(relation.oid),
-                false => found.tables.push(relation.oid),
+        found.modules.insert(module);
+        for table in &of.tables {
+            let tree = relations
+                .remove(table.name)
+                .ok_or_else(|| missing_table(store, table))?;
+            for relation in &tree {
+                check_relation(store, table, relation, is_foreign)?;
+            }
+            check_columns(store, table, columns.get(table.name))?;
+            for relation in tree {
+                match relation.below && table.is_partitioned {
+                    true => found.partitions.push(relation.oid),
+                    false => found.tables.push(relation.oid),
+                }
             }
         }
     }
@@ -78,24 +87,8 @@ pub fn check(store: &Store, asked: Option<&Module>) -> Result<Relations> {
     Ok(found)
 }
 
-fn check_module(
-    store: &Store,
-    tables: &[Table],
-    relations: &HashMap<String, Vec<Relation>>,
-    columns: &HashMap<String, Columns>,
-) -> Result<()> {
-    for table in tables {
-        let tree = relations
-            .get(table.name)
-            .ok_or_else(|| missing_table(store, table))?;
-        tree.iter()
-            .try_for_each(|relation| check_relation(store, table, relation))?;
-        check_columns(store, table, columns.get(table.name))?;
-    }
-    Ok(())
-}
-
 fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relation>>> {
+    let marks: Vec<String> = ddl::modules().map(|(module, _)| module.mark()).collect();
     let rows = select_rows(
         Snapshot::callers(),
         "WITH RECURSIVE tree AS (
@@ -106,9 +99,11 @@ fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relati
              SELECT i.inhrelid, tree.root, tree.owner FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid
          )
          SELECT tree.root::text, c.oid, c.relkind::text,
-                tree.oid IN (SELECT inhrelid FROM pg_inherits), c.relpersistence = 't', c.relowner = tree.owner
+                tree.oid IN (SELECT inhrelid FROM pg_inherits), c.relpersistence = 't', c.relowner = tree.owner,
+                CASE WHEN c.relispartition THEN '{}' ELSE
+                    ARRAY(SELECT k.conname::text FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname = ANY ($3)) END
          FROM tree JOIN pg_class c ON c.oid = tree.oid",
-        &[text(store.name()), names.to_vec().into()],
+        &[text(store.name()), names.to_vec().into(), marks.into()],
         |row| {
             let relation = Relation {
                 oid: row.get(2)?,
@@ -116,6 +111,7 @@ fn relations(store: &Store, names: &[&str]) -> Result<HashMap<String, Vec<Relati
                 below: row.get(4)?,
                 is_temporary: row.get(5)?,
                 of_owner: row.get(6)?,
+                marks: row.get(7)?,
             };
             Ok((row.get::<String>(1)?, relation))
         },
@@ -148,7 +144,22 @@ fn columns(store: &Store, names: &[&str]) -> Result<HashMap<String, Columns>> {
     Ok(columns)
 }
 
-fn check_relation(store: &Store, table: &Table, relation: &Relation) -> Result<()> {
+fn check_relation(
+    store: &Store,
+    table: &Table,
+    relation: &Relation,
+    is_foreign: bool,
+) -> Result<()> {
+    if is_foreign && !table.is_partitioned && (relation.below || relation.kind == "p") {
+        return Err(refused(
+            store,
+            Code::ERRCODE_WRONG_OBJECT_TYPE,
+            format!(
+                "table \"{}\" of another role has partitions or children",
+                table.name
+            ),
+        ));
+    }
     let what = match (relation.kind.as_str(), relation.below) {
         ("r" | "p", _) if relation.is_temporary => "a temporary table",
         ("r" | "p", _) if !relation.of_owner => {

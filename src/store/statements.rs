@@ -13,7 +13,7 @@ impl Store {
         arguments: &[DatumWithOid<'_>],
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.hold_partitions(template)?;
+        self.hold(template)?;
         select(self.snapshot(), &self.sql(template), arguments, each)
     }
 
@@ -23,7 +23,7 @@ impl Store {
         template: &str,
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.hold_partitions(template)?;
+        self.hold(template)?;
         select_by_cursor(self.snapshot(), &self.sql(template), each)
     }
 
@@ -35,7 +35,7 @@ impl Store {
         key: impl Fn(&Row<'_>) -> Result<K>,
         each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.hold_partitions(template)?;
+        self.hold(template)?;
         select_in_order(self.snapshot(), &self.sql(template), arguments, key, each)
     }
 
@@ -46,7 +46,7 @@ impl Store {
         arguments: &[DatumWithOid<'_>],
         make: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        self.hold_partitions(template)?;
+        self.hold(template)?;
         select_rows(self.snapshot(), &self.sql(template), arguments, make)
     }
 
@@ -67,13 +67,13 @@ impl Store {
         arguments: &[DatumWithOid<'_>],
         make: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        self.hold_partitions(template)?;
+        self.hold(template)?;
         query::write(&self.sql(template), arguments, make)
     }
 
     /// Runs a statement that writes and returns how many rows it touched.
     pub fn execute(&self, template: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
-        self.hold_partitions(template)?;
+        self.hold(template)?;
         query::execute(&self.sql(template), arguments)
     }
 }
