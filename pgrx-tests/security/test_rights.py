@@ -253,7 +253,7 @@ def test_every_function_that_reads_has_a_fixed_search_path(db) -> None:
     free = db.execute("""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
         JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_modelstore'
-        WHERE p.provolatile <> 'i' AND p.prokind <> 'p'
+        WHERE p.pronamespace = 'modelstore'::regnamespace AND p.provolatile <> 'i' AND p.prokind <> 'p'
           AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%') ORDER BY 1
     """).fetchall()  # fmt: skip
     assert free == []

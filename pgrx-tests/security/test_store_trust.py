@@ -480,7 +480,7 @@ def test_every_function_has_a_fixed_search_path(db) -> None:
     rows = db.execute("""
         SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
         JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_modelstore'
-        WHERE p.provolatile <> 'i' AND NOT coalesce(p.proconfig::text LIKE '%search_path=pg_catalog, pg_temp%', false)
+        WHERE p.pronamespace = 'modelstore'::regnamespace AND p.provolatile <> 'i' AND NOT coalesce(p.proconfig::text LIKE '%search_path=pg_catalog, pg_temp%', false)
     """).fetchall()
     assert rows == []
 
