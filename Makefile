@@ -35,7 +35,7 @@ build: ## build the extension into the private PostgreSQL
 install: ## build it into the PostgreSQL of PG_CONFIG (default: the pg_config on the PATH)
 	@PG_CONFIG="$${PG_CONFIG:-$$(command -v pg_config)}" && PG_CONFIG="$${PG_CONFIG:?no pg_config on the PATH}" scripts/build.sh
 
-test: ## the whole suite on PostgreSQL 18 and 15; the last line has the count
+test: ## the whole suite on PostgreSQL 18, on 15 what depends on the version; the last line has the count
 	@scripts/test.sh
 
 pytest: build ## some tests against a server: make pytest ARGS="pgrx-tests/server/test_docs.py -k README"
