@@ -54,7 +54,10 @@ def test_only_the_owner_of_a_store_adds_modules(db, connect) -> None:
         guest = connect(user="module_guest")
         refused = refusal(guest, "SELECT modelstore.add_module('atoms')")
         assert refused.sqlstate == "42501"
+        assert refused.message_hint == "SET ROLE postgres; SELECT modelstore.add_module('atoms');"
         assert db.execute("SELECT modules FROM modelstore.stores()").fetchone() == (["models", "tensors", "training"],)
+        db.execute(refused.message_hint)
+        assert db.execute(NEAREST).fetchall() == []
     finally:
         db.execute("DROP OWNED BY module_guest; DROP ROLE module_guest")
 

@@ -65,7 +65,8 @@ fn create(name: &str, modules: Set, if_not_exists: bool) -> Result<String> {
             pgrx::spi::quote_literal(name)
         )));
     }
-    if !is_own_schema(&store, "create_store")? {
+    let literal = pgrx::spi::quote_literal(name);
+    if !is_own_schema(&store, &format!("create_store({literal})"))? {
         run(&store, "CREATE SCHEMA @store@")?;
     }
     for module in modules.iter() {
@@ -84,8 +85,8 @@ fn make(store: &Store, module: &Module, partitions: Option<i32>) -> Result<()> {
 }
 
 /// Whether the schema exists and belongs to the current role: another owner could change the tables, and what runs when they
-/// are used.
-fn is_own_schema(store: &Store, function: &str) -> Result<bool> {
+/// are used. `call` is what the owner would call.
+fn is_own_schema(store: &Store, call: &str) -> Result<bool> {
     let owner = query::rows(
         "SELECT pg_get_userbyid(nspowner)::text, pg_get_userbyid(nspowner) = current_user
          FROM pg_namespace WHERE nspname = $1",
@@ -101,9 +102,8 @@ fn is_own_schema(store: &Store, function: &str) -> Result<bool> {
         )
         .detail("The tables of a store belong to the owner of its schema.")
         .hint(format!(
-            "SET ROLE {}; SELECT modelstore.{function}({});",
-            pgrx::spi::quote_identifier(owner),
-            pgrx::spi::quote_literal(store.name())
+            "SET ROLE {}; SELECT modelstore.{call};",
+            pgrx::spi::quote_identifier(owner)
         ))),
     }
 }
@@ -131,7 +131,7 @@ fn add(
 ) -> Result<String> {
     check_partitions(module, partitions)?;
     let name = module.name;
-    is_own_schema(&store, "add_module")?;
+    is_own_schema(&store, &store.add_module_call(module))?;
     // One at a time: whoever waited here looks again.
     run(
         &store,

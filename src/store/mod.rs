@@ -135,22 +135,30 @@ impl Store {
 
     /// The error for a module that the store does not have.
     fn without(&self, module: &Module, has: Set) -> Failure {
-        let (store, module) = (&self.name, module.name);
         let names: Vec<&str> = has.iter().map(|module| module.name).collect();
-        let call = if *store == settings::store() {
-            format!("add_module('{module}')")
-        } else {
-            format!(
-                "add_module('{module}', {})",
-                pgrx::spi::quote_literal(store)
-            )
-        };
         Failure::new(
             Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("store \"{store}\" does not have module \"{module}\""),
+            format!(
+                "store \"{}\" does not have module \"{}\"",
+                self.name, module.name
+            ),
         )
         .detail(format!("It has {}.", names.join(", ")))
-        .hint(format!("SELECT modelstore.{call};"))
+        .hint(format!(
+            "SELECT modelstore.{};",
+            self.add_module_call(module)
+        ))
+    }
+
+    /// The call that adds a module, for hints; it names the store unless that is the current one.
+    fn add_module_call(&self, module: &Module) -> String {
+        let module = module.name;
+        if self.name == settings::store() {
+            format!("add_module('{module}')")
+        } else {
+            let store = pgrx::spi::quote_literal(&self.name);
+            format!("add_module('{module}', {store})")
+        }
     }
 
     /// Whether it has a module. Of a store that was not looked at, it is not known.

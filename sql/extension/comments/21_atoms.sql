@@ -1,9 +1,9 @@
 -- Atoms
 
-COMMENT ON FUNCTION ingest(bytea, text, text) IS 'Takes data apart into atoms of a modality and returns the row of the log with the key of the atom of all the data. Data that is there already makes nothing new but one more reference. A run that fails undoes what it did, warns and returns its row with status failed and the error; a cancel undoes the row as well. source_uri is what the log says about where the data is from.';
+COMMENT ON FUNCTION ingest(bytea, text, text) IS 'Splits data into atoms of a modality and returns its row of the log, with the key of the atom that stands for all of it. Data that the store has adds one reference and no atoms. A run that fails is undone, warns, and returns its row with status failed and the error; a cancel undoes the row as well. source_uri is kept in the log.';
 COMMENT ON FUNCTION ingest(text, text, text) IS 'The same for text, in the encoding of the database.';
 COMMENT ON FUNCTION ingest_large_object(oid, text, text) IS 'As ingest, for a large object, which may be larger than a bytea. Its bytes are read twice; a run fails with 55006 in its error when they change meanwhile.';
-COMMENT ON FUNCTION ingest_many(bytea[], text, text) IS 'Takes in many contents in one run, each as a whole, with one row in the log. Returns their keys in the order of the array, and which are new; nothing after a run that failed.';
+COMMENT ON FUNCTION ingest_many(bytea[], text, text) IS 'Ingests many contents in one run, each as a whole, with one row in the log. Returns their keys in the order of the array, and which are new; nothing after a run that failed.';
 COMMENT ON FUNCTION reconstruct(atom) IS 'The content of an atom, of at most 1 GB. Checked against content_hash: XX001 when the parts are not the content, 42704 for an atom that is not there.';
 COMMENT ON FUNCTION reconstruct_parts(atom) IS 'The content of an atom of any size, in parts of some hundred kilobytes, in order. The hash is checked with the last part. In a select list the parts stream; in FROM, PostgreSQL collects them first.';
 COMMENT ON FUNCTION release(atom) IS 'Takes back one ingest of an atom and returns what is left of its references. 55000 for an atom that was released as often as it was taken in.';
