@@ -217,7 +217,13 @@ impl From<chunk::Error> for Failure {
         if let chunk::Error::Tensor(e) = e {
             return e.into();
         }
-        from_pure(chunk_code(&e), e.to_string(), e.detail())
+        let failure = from_pure(chunk_code(&e), e.to_string(), e.detail());
+        match failure.code {
+            Code::ERRCODE_DATA_CORRUPTED => {
+                failure.hint("SELECT * FROM modelstore.verify_store();")
+            }
+            _ => failure,
+        }
     }
 }
 
@@ -244,7 +250,16 @@ fn chunk_code(e: &chunk::Error) -> Code {
         | E::Missing(_)
         | E::HashMismatch { .. }
         | E::DeltaTooDeep(_)
-        | E::DeltaCycle(_) => Code::ERRCODE_DATA_CORRUPTED,
+        | E::DeltaCycle(_)
+        | E::DamagedChunk(_)
+        | E::Hole { .. }
+        | E::PieceTooLarge(_)
+        | E::ChunksLength { .. }
+        | E::ContentHash(_)
+        | E::TensorSize { .. }
+        | E::DamagedTensor(_) => Code::ERRCODE_DATA_CORRUPTED,
+        E::NotStored(_) | E::SourceChanged(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        E::SourceEnd { .. } => Code::ERRCODE_INTERNAL_ERROR,
         E::Threads { .. } => Code::ERRCODE_INSUFFICIENT_RESOURCES,
         E::WorkerPanic(text) if text == OUT_OF_MEMORY => Code::ERRCODE_OUT_OF_MEMORY,
         E::WorkerPanic(_) => Code::ERRCODE_INTERNAL_ERROR,

@@ -5,12 +5,12 @@ use crate::atom::statement::{codes, keys};
 use crate::error::{Code, Failure, Result, warning};
 use crate::io::Source;
 use crate::pg::arguments::chunk;
-use crate::pg::background;
+use crate::pg::background::Backend;
 use crate::pg::scratch::in_scratch_memory;
 use crate::pg::varlena::Building;
 use crate::store::Store;
 use modelstore_atom::Key;
-use modelstore_chunk::{ChunkHash, Decoder, Encoder, Error};
+use modelstore_chunk::{ChunkHash, Decoder, Encoder, Error, Session};
 use modelstore_tensor::DType;
 use std::collections::VecDeque;
 
@@ -132,9 +132,9 @@ pub fn read(store: &Store, wanted: &[(Key, ChunkHash)], out: &mut Vec<u8>) -> Re
         encoded[row.get::<i64>(1)? as usize - 1] = Some(bytes);
         Ok(())
     })?;
-    let mut pipeline = background::pipeline(
+    let mut pipeline = Backend::silent().pipeline(
         Decoder::new,
-        |decoder, (bytes, hash): (Vec<u8>, ChunkHash)| {
+        |decoder: &mut Decoder, (bytes, hash): (Vec<u8>, ChunkHash)| {
             let mut raw = Vec::new();
             decoder.decode(&bytes, None, &mut raw)?;
             match ChunkHash::of(&raw) {
@@ -160,7 +160,7 @@ pub fn read(store: &Store, wanted: &[(Key, ChunkHash)], out: &mut Vec<u8>) -> Re
         let Some(key) = running.pop_front() else {
             return Ok(());
         };
-        match background::next(&mut pipeline)? {
+        match Backend::silent().next(&mut pipeline)? {
             Some(Ok(raw)) => out.extend_from_slice(&raw),
             Some(Err(e)) => return Err(bad(key, &format!("corrupted: {e}"))),
             None => return Err(bad(key, "missing")),

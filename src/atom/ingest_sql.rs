@@ -8,10 +8,10 @@ use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaSource};
 use crate::io::joined::Joined;
 use crate::io::large_object::LargeObject;
-use crate::io::memory::Memory;
 use crate::names;
 use crate::pg::arguments::to_sql_uuid;
 use crate::pg::array::ByteaArray;
+use modelstore_chunk::Memory;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 

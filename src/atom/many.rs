@@ -3,12 +3,11 @@
 //! For a few, each is a search of its own. For many, it is cheaper to read the atoms once into a tree in memory, when
 //! they fit into `maintenance_work_mem`.
 
-use crate::atom::places::Places;
-use crate::atom::spatial::{Neighbour, nearest};
+use crate::atom::places::StoredPlaces;
 use crate::error::Result;
 use crate::pg::arguments::maybe_text;
 use crate::store::Store;
-use modelstore_atom::spatial::PackedTree;
+use modelstore_atom::spatial::{NearAtom, PackedTree, nearest};
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::pg_sys;
 
@@ -23,8 +22,8 @@ pub fn nearest_of_many(
     points: &[Point],
     k: usize,
     modality: Option<Modality>,
-) -> Result<Vec<Vec<Neighbour>>> {
-    let mut places = Places::open(store)?;
+) -> Result<Vec<Vec<NearAtom>>> {
+    let mut places = StoredPlaces::open(store)?;
     if !is_worth_a_tree(store, points.len(), modality)? {
         return points
             .iter()
@@ -41,7 +40,7 @@ pub fn nearest_of_many(
             found
                 .iter()
                 .map(|n| {
-                    Ok(Neighbour {
+                    Ok(NearAtom {
                         distance_squared: n.distance_squared,
                         point: n.point,
                         key: Key::new(Modality::from_number(n.payload.into())?, n.point)?,
@@ -80,7 +79,7 @@ fn is_worth_a_tree(store: &Store, searches: usize, modality: Option<Modality>) -
     Ok(rows < searches as i64 * ROWS_PER_SEARCH && rows * BYTES_PER_ROW < memory)
 }
 
-fn read(places: &mut Places, modality: Option<Modality>) -> Result<PackedTree> {
+fn read(places: &mut StoredPlaces, modality: Option<Modality>) -> Result<PackedTree> {
     let mut points = Vec::new();
     places.all(modality, |key| {
         let (modality, point) = key.parts()?;

@@ -23,7 +23,6 @@ mod reconstruct;
 mod reference_counts;
 mod references;
 pub mod security;
-mod spatial;
 mod statement;
 mod summary;
 mod verify;

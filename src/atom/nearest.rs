@@ -3,12 +3,11 @@
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::modality_argument;
 use crate::atom::many::nearest_of_many;
-use crate::atom::places::Places;
-use crate::atom::spatial::{Neighbour, nearest, within};
+use crate::atom::places::StoredPlaces;
 use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::array::{IntegerArray, read};
-use modelstore_atom::spatial::Region;
+use modelstore_atom::spatial::{NearAtom, Region, nearest, within};
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
 
@@ -38,7 +37,7 @@ fn nearest_to_atom(
         let store = store_for_reading()?;
         store
             .snapshot()
-            .with(|| nearest(&mut Places::open(&store)?, &point, k, Some(modality)))
+            .with(|| nearest(&mut StoredPlaces::open(&store)?, &point, k, Some(modality)))
     })());
     TableIterator::new(
         found
@@ -144,10 +143,10 @@ fn inside(region: &Region, modality: Option<&str>) -> Result<Vec<Key>> {
     let store = store_for_reading()?;
     store
         .snapshot()
-        .with(|| within(&mut Places::open(&store)?, region, modality))
+        .with(|| within(&mut StoredPlaces::open(&store)?, region, modality))
 }
 
-fn distance(neighbour: &Neighbour) -> f64 {
+fn distance(neighbour: &NearAtom) -> f64 {
     root(neighbour.distance_squared)
 }
 

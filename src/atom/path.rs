@@ -2,8 +2,7 @@
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::missing;
-use crate::atom::places::Places;
-use crate::atom::spatial::nearest;
+use crate::atom::places::StoredPlaces;
 use crate::atom::statement::{codes, key_in, keys};
 use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise, required};
@@ -11,6 +10,7 @@ use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
 use modelstore_atom::Key;
 use modelstore_atom::path::{Edges, PathError, Step, Strategy, find_path as search};
+use modelstore_atom::spatial::nearest;
 use pgrx::prelude::*;
 
 /// Atoms whose edges are asked for at once, where that costs a statement for all.
@@ -54,7 +54,7 @@ fn find_path(
         let store = store_for_reading()?;
         store.snapshot().with(|| {
             let mut edges = StoredEdges {
-                places: Places::open(&store)?,
+                places: StoredPlaces::open(&store)?,
                 store: store.clone(),
                 composition: kinds.composition,
                 neighbours: if kinds.neighbour { k } else { 0 },
@@ -81,7 +81,7 @@ fn find_path(
 /// Edges as the store has them.
 struct StoredEdges {
     store: Store,
-    places: Places,
+    places: StoredPlaces,
     /// From a composite to its parts and back.
     composition: bool,
     /// To so many nearest atoms of the same modality.

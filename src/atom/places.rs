@@ -5,24 +5,24 @@
 //! partition, so that the planner sees only that one.
 
 use crate::atom::statement::{in_codes, key_in};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::pg::index_scan::{Direction, PartitionScan, PartitionedIndex, bounds_of};
 use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
-use modelstore_atom::spatial::PlaceRange;
+use modelstore_atom::spatial::{PlaceRange, Places};
 use modelstore_atom::{Key, Modality, Partitions};
 
 /// The atoms of a store as the current statement sees them.
-pub struct Places {
+pub struct StoredPlaces {
     store: Store,
     partitions: Partitions,
     /// h_xy, h_yz and h_zm by place.
     index: Option<PartitionedIndex<3>>,
 }
 
-impl Places {
+impl StoredPlaces {
     /// Those of a store.
-    pub fn open(store: &Store) -> Result<Places> {
+    pub fn open(store: &Store) -> Result<StoredPlaces> {
         let atoms = store.relation_oid("atoms");
         let known = Partitions::between(&bounds_of(atoms, c"h_xy"));
         let index = match known {
@@ -32,25 +32,55 @@ impl Places {
             // Somebody has divided them in another way, which is for the planner to see.
             None => None,
         };
-        Ok(Places {
+        Ok(StoredPlaces {
             store: store.clone(),
             partitions: known.unwrap_or(Partitions::FINEST),
             index,
         })
     }
 
-    /// How the atoms are divided.
-    pub fn partitions(&self) -> Partitions {
+    /// All atoms, or those of a modality.
+    pub fn all(
+        &mut self,
+        modality: Option<Modality>,
+        mut each: impl FnMut(Key) -> Result<()>,
+    ) -> Result<()> {
+        for partition in self.partitions.of(modality) {
+            if let Some(index) = self.index_of(partition) {
+                index.read((i64::MIN, i64::MAX), Direction::Forward, |codes| {
+                    pgrx::check_for_interrupts!();
+                    each(Key::from_codes(codes)).map(|()| true)
+                })?;
+                continue;
+            }
+            let sql = in_codes(
+                "SELECT h_xy, h_yz, h_zm FROM @store@.atoms WHERE h_xy >= @first@ AND h_xy < @end@",
+                self.partitions.bounds(partition),
+            );
+            self.store
+                .query_by_cursor(&sql, |row| each(key_in(row, 1)?))?;
+        }
+        Ok(())
+    }
+
+    fn index_of(&mut self, partition: u32) -> Option<&mut PartitionScan<3>> {
+        self.index.as_mut()?.partition(partition as usize)
+    }
+}
+
+impl Places for StoredPlaces {
+    type Error = Failure;
+
+    fn partitions(&self) -> Partitions {
         self.partitions
     }
 
-    /// Up to `count` atoms of a partition on each side of a place. If there are fewer, that is all of them.
-    pub fn beside(
+    fn beside(
         &mut self,
         partition: u32,
         place: i64,
         count: usize,
-        mut each: impl FnMut(Key) -> Result<()>,
+        each: &mut dyn FnMut(Key) -> Result<()>,
     ) -> Result<()> {
         if let Some(index) = self.index_of(partition) {
             let sides = [
@@ -84,12 +114,11 @@ impl Places {
             })
     }
 
-    /// The atoms of a partition whose places are in some ranges.
-    pub fn in_ranges(
+    fn in_ranges(
         &mut self,
         partition: u32,
         ranges: &[PlaceRange],
-        mut each: impl FnMut(Key) -> Result<()>,
+        each: &mut dyn FnMut(Key) -> Result<()>,
     ) -> Result<()> {
         if ranges.is_empty() {
             return Ok(());
@@ -122,31 +151,8 @@ impl Places {
         })
     }
 
-    /// All atoms, or those of a modality.
-    pub fn all(
-        &mut self,
-        modality: Option<Modality>,
-        mut each: impl FnMut(Key) -> Result<()>,
-    ) -> Result<()> {
-        for partition in self.partitions.of(modality) {
-            if let Some(index) = self.index_of(partition) {
-                index.read((i64::MIN, i64::MAX), Direction::Forward, |codes| {
-                    pgrx::check_for_interrupts!();
-                    each(Key::from_codes(codes)).map(|()| true)
-                })?;
-                continue;
-            }
-            let sql = in_codes(
-                "SELECT h_xy, h_yz, h_zm FROM @store@.atoms WHERE h_xy >= @first@ AND h_xy < @end@",
-                self.partitions.bounds(partition),
-            );
-            self.store
-                .query_by_cursor(&sql, |row| each(key_in(row, 1)?))?;
-        }
+    fn check(&self) -> Result<()> {
+        pgrx::check_for_interrupts!();
         Ok(())
-    }
-
-    fn index_of(&mut self, partition: u32) -> Option<&mut PartitionScan<3>> {
-        self.index.as_mut()?.partition(partition as usize)
     }
 }

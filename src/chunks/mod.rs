@@ -1,5 +1,5 @@
-//! Chunks in the tables of a store.
+//! Chunks and tensors in the tables of a store.
 
 pub mod chunk_array;
-pub mod corruption;
 pub mod spi_chunks;
+pub mod spi_tensors;

@@ -3,7 +3,8 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server_tests::message;
-    use crate::pg::background;
+    use crate::pg::background::Backend;
+    use modelstore_chunk::Session;
     use pgrx::prelude::*;
     use std::panic::AssertUnwindSafe;
     use std::sync::Arc;
@@ -11,15 +12,17 @@ mod tests {
     use std::time::Duration;
 
     fn square_all(numbers: std::ops::Range<u64>) -> Vec<u64> {
-        let mut pipeline = background::pipeline(|| (), |(), n: u64| n * n).expect("threads");
+        let mut pipeline = Backend::silent()
+            .pipeline(|| (), |(), n: u64| n * n)
+            .expect("threads");
         let mut squares = Vec::new();
         for n in numbers {
             while pipeline.is_full() {
-                squares.extend(background::next(&mut pipeline).expect("a result"));
+                squares.extend(Backend::silent().next(&mut pipeline).expect("a result"));
             }
             assert!(pipeline.submit(n).is_ok());
         }
-        while let Some(square) = background::next(&mut pipeline).expect("a result") {
+        while let Some(square) = Backend::silent().next(&mut pipeline).expect("a result") {
             squares.push(square);
         }
         squares
@@ -40,18 +43,21 @@ mod tests {
     fn fail_with_jobs_under_way(running: &Arc<AtomicUsize>) {
         let (outside, inside) = (Arc::clone(running), Arc::clone(running));
         let caught = PgTryBuilder::new(AssertUnwindSafe(move || {
-            let mut pipeline = background::pipeline(
-                || (),
-                move |(), n: u64| {
-                    inside.fetch_add(1, Ordering::SeqCst);
-                    std::thread::sleep(Duration::from_millis(20));
-                    inside.fetch_sub(1, Ordering::SeqCst);
-                    n
-                },
-            )
-            .expect("threads");
+            let mut pipeline = Backend::silent()
+                .pipeline(
+                    || (),
+                    move |(), n: u64| {
+                        inside.fetch_add(1, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(20));
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        n
+                    },
+                )
+                .expect("threads");
             while pipeline.submit(1).is_ok() {}
-            background::wait_until(|| outside.load(Ordering::SeqCst) > 0).expect("a job starts");
+            Backend::silent()
+                .wait_until(|| outside.load(Ordering::SeqCst) > 0)
+                .expect("a job starts");
             // Division by zero, by the server.
             Spi::run("SELECT 1 / 0").expect("does not return");
             false
@@ -78,22 +84,26 @@ mod tests {
 
     #[pg_test]
     fn a_panic_in_a_job_is_an_error_of_that_job_alone() {
-        let mut pipeline = background::pipeline(
-            || (),
-            |(), n: u32| {
-                assert!(n != 2, "two is too much");
-                n
-            },
-        )
-        .expect("threads");
+        let mut pipeline = Backend::silent()
+            .pipeline(
+                || (),
+                |(), n: u32| {
+                    assert!(n != 2, "two is too much");
+                    n
+                },
+            )
+            .expect("threads");
         for n in 0..4 {
             assert!(pipeline.submit(n).is_ok());
         }
-        assert_eq!(background::next(&mut pipeline).expect("0"), Some(0));
-        assert_eq!(background::next(&mut pipeline).expect("1"), Some(1));
-        assert!(message(background::next(&mut pipeline)).contains("two is too much"));
-        assert_eq!(background::next(&mut pipeline).expect("3"), Some(3));
-        assert_eq!(background::next(&mut pipeline).expect("the end"), None);
+        assert_eq!(Backend::silent().next(&mut pipeline).expect("0"), Some(0));
+        assert_eq!(Backend::silent().next(&mut pipeline).expect("1"), Some(1));
+        assert!(message(Backend::silent().next(&mut pipeline)).contains("two is too much"));
+        assert_eq!(Backend::silent().next(&mut pipeline).expect("3"), Some(3));
+        assert_eq!(
+            Backend::silent().next(&mut pipeline).expect("the end"),
+            None
+        );
         assert_eq!(square_all(3..4), [9]);
     }
 
@@ -101,18 +111,19 @@ mod tests {
     #[pg_test(error = "canceling statement due to user request")]
     fn a_cancel_is_answered_while_jobs_run() {
         let begun = std::time::Instant::now();
-        let mut pipeline = background::pipeline(
-            || (),
-            |(), ()| {
-                // SAFETY: SIGINT is what pg_cancel_backend sends; this is the backend.
-                unsafe { libc::kill(libc::getpid(), libc::SIGINT) };
-                std::thread::sleep(Duration::from_millis(50));
-            },
-        )
-        .expect("threads");
+        let mut pipeline = Backend::silent()
+            .pipeline(
+                || (),
+                |(), ()| {
+                    // SAFETY: SIGINT is what pg_cancel_backend sends; this is the backend.
+                    unsafe { libc::kill(libc::getpid(), libc::SIGINT) };
+                    std::thread::sleep(Duration::from_millis(50));
+                },
+            )
+            .expect("threads");
         assert!(pipeline.submit(()).is_ok());
         while begun.elapsed() < Duration::from_secs(5) {
-            crate::error::or_raise(background::next(&mut pipeline));
+            crate::error::or_raise(Backend::silent().next(&mut pipeline));
             assert!(pipeline.submit(()).is_ok());
         }
     }
@@ -121,29 +132,30 @@ mod tests {
     fn a_job_has_its_state_for_itself() {
         let made = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&made);
-        let mut pipeline = background::pipeline(
-            move || {
-                count.fetch_add(1, Ordering::SeqCst);
-                Vec::<u8>::new()
-            },
-            |buffer, n: u8| {
-                buffer.clear();
-                buffer.resize(100_000, n);
-                std::thread::yield_now();
-                buffer.iter().all(|&b| b == n)
-            },
-        )
-        .expect("threads");
+        let mut pipeline = Backend::silent()
+            .pipeline(
+                move || {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    Vec::<u8>::new()
+                },
+                |buffer, n: u8| {
+                    buffer.clear();
+                    buffer.resize(100_000, n);
+                    std::thread::yield_now();
+                    buffer.iter().all(|&b| b == n)
+                },
+            )
+            .expect("threads");
         for n in 0..200 {
             while pipeline.is_full() {
                 assert_eq!(
-                    background::next(&mut pipeline).expect("a result"),
+                    Backend::silent().next(&mut pipeline).expect("a result"),
                     Some(true)
                 );
             }
             assert!(pipeline.submit(n).is_ok());
         }
-        while let Some(alone) = background::next(&mut pipeline).expect("a result") {
+        while let Some(alone) = Backend::silent().next(&mut pipeline).expect("a result") {
             assert!(alone);
         }
         assert!(

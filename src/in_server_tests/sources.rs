@@ -11,6 +11,7 @@ mod tests {
     use crate::pg::arguments::bytes;
     use crate::pg::varlena::Toasted;
     use crate::store::Store;
+    use modelstore_chunk::Source as _;
     use pgrx::prelude::*;
 
     const LEN: usize = 300_007;

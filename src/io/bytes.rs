@@ -1,7 +1,6 @@
 //! A `bytea` argument as a source.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::Source;
 use crate::pg::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
 
 /// A `bytea` argument that is not detoasted as a whole.
@@ -40,7 +39,7 @@ impl<'a> ByteaSource<'a> {
     }
 }
 
-impl Source for ByteaSource<'_> {
+impl modelstore_chunk::Source<Failure> for ByteaSource<'_> {
     fn len(&self) -> u64 {
         match self {
             ByteaSource::Pieces(value) => value.len() as u64,

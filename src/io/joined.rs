@@ -1,8 +1,7 @@
 //! Values in memory, one behind the other, as a source.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::Source;
-use crate::io::memory::Memory;
+use modelstore_chunk::Memory;
 
 /// Several values that are read as one. A read stays within one of them.
 pub struct Joined<'a> {
@@ -23,7 +22,7 @@ impl<'a> Joined<'a> {
     }
 }
 
-impl Source for Joined<'_> {
+impl modelstore_chunk::Source<Failure> for Joined<'_> {
     fn len(&self) -> u64 {
         self.len
     }

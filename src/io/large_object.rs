@@ -2,7 +2,7 @@
 //! privileges.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::{Source, length_changed};
+use crate::io::length_changed;
 use crate::pg::query;
 use pgrx::pg_sys::Oid;
 
@@ -79,7 +79,7 @@ fn size_of_object(oid: Oid) -> Result<u64> {
     }
 }
 
-impl Source for LargeObject {
+impl modelstore_chunk::Source<Failure> for LargeObject {
     fn len(&self) -> u64 {
         self.len
     }

@@ -1,29 +1,18 @@
 //! Where imported bytes come from. Every source can be read twice, in any order, in pieces.
 
 pub mod bytes;
-pub mod file_hashes;
 pub mod joined;
 pub mod large_object;
-pub mod memory;
 pub mod parts;
 pub mod server_file;
 pub mod tensors;
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure};
 
-/// Bytes at rest somewhere in or beside the database. Only the main thread reads them.
-pub trait Source {
-    /// How many there are.
-    fn len(&self) -> u64;
+/// A source of this side: bytes at rest somewhere in or beside the database. Only the main thread reads them.
+pub trait Source: modelstore_chunk::Source<Failure> {}
 
-    /// Fills `out` with exactly `len` bytes from `offset`; the caller stays within [`Source::len`].
-    fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()>;
-
-    /// An error when there are more or fewer bytes by now, of sources that others can change meanwhile.
-    fn check_len(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
+impl<S: modelstore_chunk::Source<Failure> + ?Sized> Source for S {}
 
 /// The error for a source whose length has changed since it was opened.
 pub fn length_changed(what: &str) -> Failure {
@@ -32,18 +21,4 @@ pub fn length_changed(what: &str) -> Failure {
         format!("source changed while it was read: {what} does not have its length any more"),
     )
     .detail("Nothing of it was stored.")
-}
-
-impl<S: Source> Source for &mut S {
-    fn len(&self) -> u64 {
-        (**self).len()
-    }
-
-    fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        (**self).read_at(offset, len, out)
-    }
-
-    fn check_len(&mut self) -> Result<()> {
-        (**self).check_len()
-    }
 }

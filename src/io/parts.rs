@@ -1,7 +1,6 @@
 //! The parts of an upload as a source.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::Source;
 use crate::pg::arguments::uuid;
 use crate::store::Store;
 use uuid::Uuid;
@@ -30,7 +29,7 @@ impl Parts {
     }
 }
 
-impl Source for Parts {
+impl modelstore_chunk::Source<Failure> for Parts {
     fn len(&self) -> u64 {
         self.len
     }

@@ -1,7 +1,7 @@
 //! A file on the server as a source, for roles that may read server files.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::{Source, length_changed};
+use crate::io::length_changed;
 use pgrx::pg_sys;
 use std::fs::File;
 use std::io::Error;
@@ -107,7 +107,7 @@ impl ServerFile {
     }
 }
 
-impl Source for ServerFile {
+impl modelstore_chunk::Source<Failure> for ServerFile {
     fn len(&self) -> u64 {
         self.len
     }

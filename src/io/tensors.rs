@@ -1,13 +1,15 @@
 //! Tensor values as the safetensors file they make.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::Source;
-use modelstore_formats::safetensors::build_header;
+use modelstore_formats::safetensors::{Header, TensorEntry, build_header};
 use modelstore_tensor::TensorView;
 
 /// A safetensors file that exists only in parts: a header made for the tensors, and their elements where they lie.
 pub struct TensorsSource<'a> {
-    header: Vec<u8>,
+    /// Length and JSON.
+    pub head: Vec<u8>,
+    /// What they say.
+    pub header: Header,
     /// Elements of the tensors that have any, each with where it begins in the file.
     parts: Vec<(u64, &'a [u8])>,
     len: u64,
@@ -20,25 +22,40 @@ impl<'a> TensorsSource<'a> {
             .iter()
             .map(|(name, view)| (name.clone(), view.dtype(), view.shape().clone()))
             .collect();
-        let (header, order) = build_header(&entries, None)?;
-        let mut parts = Vec::with_capacity(tensors.len());
-        let mut at = header.len() as u64;
+        let (head, order) = build_header(&entries, None)?;
+        let data_offset = head.len() as u64;
+        let (mut parts, mut in_order) = (Vec::new(), Vec::with_capacity(order.len()));
+        let mut at = 0;
         for index in order {
-            let data = tensors[index].1.data();
+            let (name, view) = &tensors[index];
+            let data = view.data();
             if !data.is_empty() {
-                parts.push((at, data));
+                parts.push((data_offset + at, data));
             }
+            let start = at;
             at += data.len() as u64;
+            in_order.push(TensorEntry {
+                name: name.clone(),
+                dtype: view.dtype(),
+                shape: view.shape().clone(),
+                start,
+                end: at,
+            });
         }
         Ok(TensorsSource {
-            header,
+            head,
+            header: Header {
+                tensors: in_order,
+                metadata: None,
+                data_offset,
+            },
             parts,
-            len: at,
+            len: data_offset + at,
         })
     }
 }
 
-impl Source for TensorsSource<'_> {
+impl modelstore_chunk::Source<Failure> for TensorsSource<'_> {
     fn len(&self) -> u64 {
         self.len
     }
@@ -48,7 +65,7 @@ impl Source for TensorsSource<'_> {
         let mut at = offset;
         while out.len() < len {
             let (start, bytes) = match self.parts.partition_point(|(start, _)| *start <= at) {
-                0 => (0, self.header.as_slice()),
+                0 => (0, self.head.as_slice()),
                 next => self.parts[next - 1],
             };
             let rest = usize::try_from(at - start)

@@ -1,10 +1,10 @@
 //! What a model's weights say about it: layers, heads, embeddings, the role of each weight, tied weights.
 
 use crate::error::{Code, Failure, Result};
-use crate::model::content_hash::content_hash;
-use crate::model::state_dict::StateDict;
-use crate::pg::arguments::{bytes, maybe_text, uuid};
+use crate::model::content_hash::ContentHash;
+use crate::pg::arguments::{bytes, from_sql_uuid, maybe_text, text, uuid};
 use crate::store::Store;
+use modelstore_chunk::ChunkHash;
 use modelstore_formats::architecture::{Architecture, SharedWeight, WeightInfo, recognise, tied};
 use modelstore_tensor::DType;
 use pgrx::JsonB;
@@ -13,19 +13,31 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// One weight as the store has it.
-struct Weight {
-    name: String,
-    tensor: [u8; 16],
-    dtype: DType,
-    dims: Vec<u64>,
+/// A weight of a model.
+pub struct Weight {
+    /// Its name.
+    pub name: String,
+    /// The key of its tensor.
+    pub tensor: Uuid,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub dims: Vec<u64>,
+    /// BLAKE3-256 of its raw bytes.
+    pub content_hash: ChunkHash,
     /// Whether all its elements are equal: two such tensors are equal without being one parameter.
-    constant: bool,
+    pub is_constant: bool,
 }
 
-/// Derives everything again from the weights and the config, replacing what stood there.
+/// Derives everything again from the weights that the store has and the config.
 pub fn describe(store: &Store, model: Uuid) -> Result<()> {
-    let weights = weights(store, model)?;
+    describe_weights(store, model, weights(store, model)?).map(drop)
+}
+
+/// The same for a model that has these weights and no others. Returns the number of its parameters: elements, those of tied
+/// weights once.
+pub fn describe_weights(store: &Store, model: Uuid, mut weights: Vec<Weight>) -> Result<u64> {
+    weights.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let config = store
         .row(
             "SELECT config FROM @store@.models WHERE model_id = $1",
@@ -42,7 +54,12 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
         })
         .collect();
     let architecture = recognise(&infos, config.as_ref());
-    replace(store, model, &weights, &architecture, config.as_ref())?;
+    let tied = tied_names(&weights, config.as_ref());
+    replace(store, model, &weights, &architecture, &tied)?;
+    let mut content_hash = ContentHash::default();
+    for w in &weights {
+        content_hash.add(&w.name, w.dtype, &w.dims, w.content_hash);
+    }
     store.execute(
         "UPDATE @store@.models
          SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, attention_heads = $5, kv_heads = $6,
@@ -55,31 +72,33 @@ pub fn describe(store: &Store, model: Uuid) -> Result<()> {
             architecture.vocab_size.map(|n| n as i64).into(),
             architecture.num_heads.map(|n| n as i64).into(),
             architecture.num_kv_heads.map(|n| n as i64).into(),
-            bytes(content_hash(store, StateDict::Model(model))?.as_bytes()),
+            bytes(content_hash.finish().as_bytes()),
         ],
     )?;
-    Ok(())
+    let untied = weights.iter().filter(|w| !tied.contains_key(&w.name));
+    Ok(untied.map(|w| w.dims.iter().product::<u64>()).sum())
 }
 
 fn weights(store: &Store, model: Uuid) -> Result<Vec<Weight>> {
     store.rows(
         "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape,
                 coalesce((SELECT min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0
-                          FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id), true)
+                          FROM @store@.tensor_data d WHERE d.tensor_id = t.tensor_id), true), t.content_hash
          FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-         WHERE w.model_id = $1 ORDER BY w.weight_name COLLATE \"C\"",
+         WHERE w.model_id = $1",
         &[uuid(model)],
         |row| {
             let dims: Vec<i64> = row.get(4)?;
             Ok(Weight {
                 name: row.get(1)?,
-                tensor: *row.get::<SqlUuid>(2)?.as_bytes(),
+                tensor: from_sql_uuid(row.get::<SqlUuid>(2)?),
                 dtype: DType::from_name(&row.get::<String>(3)?)?,
                 dims: dims
                     .into_iter()
                     .map(|d| u64::try_from(d).unwrap_or(0))
                     .collect(),
-                constant: row.get(5)?,
+                is_constant: row.get(5)?,
+                content_hash: ChunkHash::from_slice(&row.get::<Vec<u8>>(6)?)?,
             })
         },
     )
@@ -90,7 +109,7 @@ fn replace(
     model: Uuid,
     weights: &[Weight],
     architecture: &Architecture,
-    config: Option<&Value>,
+    tied: &HashMap<String, String>,
 ) -> Result<()> {
     for table in ["embeddings", "attention_heads"] {
         store.execute(
@@ -152,7 +171,6 @@ fn replace(
          ON CONFLICT DO NOTHING",
         embeddings,
     )?;
-    let tied = tied_names(weights, config);
     let roles = weights
         .iter()
         .zip(&architecture.weight_roles)
@@ -186,9 +204,9 @@ fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, Str
         .iter()
         .map(|w| SharedWeight {
             name: &w.name,
-            content: w.tensor,
+            content: *w.tensor.as_bytes(),
             rank: w.dims.len(),
-            constant: w.constant,
+            constant: w.is_constant,
         })
         .collect();
     let earlier = tied(&shared, config);
@@ -202,13 +220,13 @@ fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, Str
         .collect()
 }
 
-/// Elements of a model's weights, or of those in one of its files, tied ones once.
-pub fn parameters(store: &Store, model: Uuid, file_name: Option<&str>) -> Result<u64> {
+/// Elements of a model's weights in one of its files, those of tied weights once.
+pub fn parameters(store: &Store, model: Uuid, file_name: &str) -> Result<u64> {
     let counted = store.row(
         "SELECT coalesce(sum(t.element_count), 0)::bigint
          FROM @store@.model_weights w JOIN @store@.tensor_metadata t USING (tensor_id)
-         WHERE w.model_id = $1 AND w.tied_to IS NULL AND ($2 IS NULL OR w.file_name = $2)",
-        &[uuid(model), maybe_text(file_name)],
+         WHERE w.model_id = $1 AND w.tied_to IS NULL AND w.file_name = $2",
+        &[uuid(model), text(file_name)],
         |row| row.get::<i64>(1),
     )?;
     Ok(counted.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))

@@ -5,9 +5,10 @@
 //! a callback of the exit waits instead.
 #![allow(unsafe_code)]
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::pg::allocator::run_job;
-use modelstore_chunk::{Pipeline, Workers};
+use crate::pg::progress::Progress;
+use modelstore_chunk::{Pipeline, Session, Workers};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -32,43 +33,52 @@ thread_local! {
     static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A pipeline whose jobs share states such as encoders.
-pub fn pipeline<S, J, R>(
-    make: impl Fn() -> S + Send + Sync + 'static,
-    run: impl Fn(&mut S, J) -> R + Send + Sync + 'static,
-) -> Result<Pipeline<'static, J, R>>
-where
-    S: Send + 'static,
-    J: Send + 'static,
-    R: Send + 'static,
-{
-    let (workers, user) = workers()?;
-    Ok(Pipeline::with_state(workers, make, move |state, job| {
-        let _user = &user;
-        let _running = Running::enter();
-        run_job(|| run(state, job))
-    }))
+/// This session, as the algorithms of `modelstore_chunk` see it: its threads, its cancel, and its progress if it reports.
+pub struct Backend(Option<Progress>);
+
+impl Backend {
+    /// One that reports progress.
+    pub fn reporting(progress: Progress) -> Backend {
+        Backend(Some(progress))
+    }
+
+    /// One that does not.
+    pub fn silent() -> Backend {
+        Backend(None)
+    }
 }
 
-/// Waits for the next result of a pipeline, answering cancel and terminate meanwhile.
-pub fn next<J, R>(pipeline: &mut Pipeline<'static, J, R>) -> Result<Option<R>>
-where
-    J: Send + 'static,
-    R: Send + 'static,
-{
-    pipeline.next(&mut || {
+impl Session for Backend {
+    type Error = Failure;
+
+    fn pipeline<S, J, R>(
+        &self,
+        make: impl Fn() -> S + Send + Sync + 'static,
+        run: impl Fn(&mut S, J) -> R + Send + Sync + 'static,
+    ) -> Result<Pipeline<'static, J, R>>
+    where
+        S: Send + 'static,
+        J: Send + 'static,
+        R: Send + 'static,
+    {
+        let (workers, user) = workers()?;
+        Ok(Pipeline::with_state(workers, make, move |state, job| {
+            let _user = &user;
+            let _running = Running::enter();
+            run_job(|| run(state, job))
+        }))
+    }
+
+    fn check(&self) -> Result<()> {
         pgrx::check_for_interrupts!();
         Ok(())
-    })
-}
-
-/// Waits until something that threads bring about is so, answering cancel and terminate meanwhile.
-pub fn wait_until(mut condition: impl FnMut() -> bool) -> Result<()> {
-    while !condition() {
-        pgrx::check_for_interrupts!();
-        std::thread::sleep(Duration::from_micros(100));
     }
-    Ok(())
+
+    fn advance(&self, bytes: u64) {
+        if let Some(progress) = &self.0 {
+            progress.advance(bytes);
+        }
+    }
 }
 
 /// The pool of the present setting. A result that streams across calls keeps its pool: until the last of them ends, a

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
+use std::cell::Cell;
 
 /// Columns of `pg_stat_progress_copy`, from `commands/progress.h`.
 const BYTES_PROCESSED: i32 = 0;
@@ -11,8 +12,8 @@ const TUPLES_PROCESSED: i32 = 2;
 /// Reports while it lives; silent when the session already reports for a command around us, such as COPY.
 pub struct Progress {
     active: bool,
-    bytes: u64,
-    chunks: u64,
+    bytes: Cell<u64>,
+    chunks: Cell<u64>,
 }
 
 impl Progress {
@@ -26,8 +27,8 @@ impl Progress {
         };
         let progress = Progress {
             active,
-            bytes: 0,
-            chunks: 0,
+            bytes: Cell::new(0),
+            chunks: Cell::new(0),
         };
         if active {
             // SAFETY: main thread.
@@ -43,11 +44,11 @@ impl Progress {
     }
 
     /// Counts a chunk that is done.
-    pub fn advance(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.chunks += 1;
-        self.set(BYTES_PROCESSED, self.bytes);
-        self.set(TUPLES_PROCESSED, self.chunks);
+    pub fn advance(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.chunks.set(self.chunks.get() + 1);
+        self.set(BYTES_PROCESSED, self.bytes.get());
+        self.set(TUPLES_PROCESSED, self.chunks.get());
     }
 
     fn set(&self, column: i32, value: u64) {

@@ -58,8 +58,8 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
     let Some((first, end)) = selection.bounds() else {
         return TensorOut::zeroed(dtype, &selection.shape);
     };
-    let first_byte = group_bytes(dtype, first)?;
-    let bytes = group_bytes(dtype, end)? - first_byte;
+    let first_byte = dtype.group_bytes(first)?;
+    let bytes = dtype.group_bytes(end)? - first_byte;
     let piece = tensor.0.slice(payload_offset + first_byte, bytes);
     let mut out = TensorOut::zeroed(dtype, &selection.shape)?;
     let mut rest = out.elements_mut(selection.shape.rank());
@@ -67,8 +67,8 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
         if nth.is_multiple_of(CHECK_RUNS) {
             interrupts::check();
         }
-        let from = group_bytes(dtype, start)? - first_byte;
-        let len = group_bytes(dtype, count)?;
+        let from = dtype.group_bytes(start)? - first_byte;
+        let len = dtype.group_bytes(count)?;
         let source = piece.bytes().get(from..from + len).ok_or_else(|| {
             Failure::new(
                 Code::ERRCODE_DATA_CORRUPTED,
@@ -86,28 +86,11 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
 pub fn check_groups(dtype: DType, selection: &Selection) -> Result<()> {
     if dtype.block_elements() > 1 {
         for (start, count) in selection.runs() {
-            group_bytes(dtype, start)?;
-            group_bytes(dtype, count)?;
+            dtype.group_bytes(start)?;
+            dtype.group_bytes(count)?;
         }
     }
     Ok(())
-}
-
-/// Bytes of `elements` elements, which must end on a whole group of a sub-byte or block type.
-pub fn group_bytes(dtype: DType, elements: u64) -> Result<usize> {
-    dtype
-        .byte_len(elements)
-        .and_then(|b| usize::try_from(b).ok())
-        .ok_or_else(|| {
-            Failure::new(
-                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("slice cuts a group of dtype {dtype}"),
-            )
-            .detail(format!(
-                "Elements of dtype {dtype} come in groups of {}.",
-                dtype.block_elements()
-            ))
-        })
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]

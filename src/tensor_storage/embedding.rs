@@ -5,13 +5,12 @@ use crate::model::models;
 use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::store::Store;
 use crate::tensor::datum::TensorOut;
-use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate;
-use crate::tensor_storage::partial::PartialReader;
+use crate::tensor_storage::partial::gather;
+use modelstore_chunk::read::Run;
 use modelstore_tensor::Shape;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
-use std::ops::Range;
 use uuid::Uuid;
 
 /// One row for each id, in the order given: a tensor of shape (ids, dim).
@@ -38,60 +37,24 @@ fn rows(model: Uuid, kind: &str, ids: &[Option<i64>]) -> Result<TensorOut> {
         .map(|id| check(*id, row_count, &tensor.label))
         .collect::<Result<_>>()?;
     let mut out = TensorOut::zeroed(tensor.dtype, &Shape::new(&[ids.len() as u64, dim])?)?;
-    let row_bytes = group_bytes(tensor.dtype, dim)?;
-    if row_bytes == 0 || ids.is_empty() {
-        return Ok(out);
-    }
+    let row_bytes = tensor.dtype.group_bytes(dim)?;
     // Ids in the order of the rows, so that neighbours are read together.
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_unstable_by_key(|&i| ids[i]);
-    let (first, last) = (ids[order[0]], ids[order[order.len() - 1]]);
-    let pieces = locate::pieces(&store, &tensor, first * dim, (last + 1) * dim)?;
-    let reader = PartialReader::new(&store, &tensor);
-    let elements = out.elements_mut(2);
-    let mut next = 0;
-    for span in spans(&order, &ids) {
-        let rows = ids[order[span.start]]..ids[order[span.end - 1]] + 1;
-        let mut raw = Vec::with_capacity(row_bytes * (rows.end - rows.start) as usize);
-        let wanted = rows.start * dim..rows.end * dim;
-        while pieces[next].first_element + pieces[next].element_count <= wanted.start {
-            next += 1;
-        }
-        for piece in pieces[next..]
-            .iter()
-            .take_while(|p| p.first_element < wanted.end)
-        {
-            let piece_end = piece.first_element + piece.element_count;
-            let range = wanted.start.max(piece.first_element)..wanted.end.min(piece_end);
-            raw.extend_from_slice(&reader.elements(piece, range)?);
-        }
-        for &i in &order[span] {
-            let from = (ids[i] - rows.start) as usize * row_bytes;
-            elements[i * row_bytes..(i + 1) * row_bytes]
-                .copy_from_slice(&raw[from..from + row_bytes]);
-        }
-        pgrx::check_for_interrupts!();
+    let (Some(first), Some(last)) = (order.first(), order.last()) else {
+        return Ok(out);
+    };
+    if row_bytes == 0 {
+        return Ok(out);
     }
+    let wanted = ids[*first] * dim..(ids[*last] + 1) * dim;
+    let runs = order.iter().map(|&i| Run {
+        start: ids[i] * dim,
+        count: dim,
+        to: i * row_bytes,
+    });
+    gather(&store, &tensor, wanted, runs, out.elements_mut(2))?;
     Ok(out)
-}
-
-/// Ids that lie close enough to be read in one go: reading a few rows in between costs less than another look-up.
-fn spans(order: &[usize], ids: &[u64]) -> Vec<Range<usize>> {
-    const GAP: u64 = 32;
-    const MOST: u64 = 4096;
-    let mut spans: Vec<Range<usize>> = Vec::new();
-    for place in 0..order.len() {
-        let id = ids[order[place]];
-        match spans.last_mut() {
-            Some(span)
-                if id - ids[order[span.end - 1]] <= GAP && id - ids[order[span.start]] <= MOST =>
-            {
-                span.end = place + 1;
-            }
-            _ => spans.push(place..place + 1),
-        }
-    }
-    spans
 }
 
 fn check(id: Option<i64>, rows: u64, name: &str) -> Result<u64> {

@@ -4,9 +4,9 @@ use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
 use crate::pg::arguments::{from_sql_uuid, maybe_uuid};
 use crate::store::Store;
-use crate::tensor::shape::group_bytes;
 use crate::tensor_storage::locate;
 use crate::tensor_storage::stream::ChunkStream;
+use modelstore_tensor::ZeroRows;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -88,35 +88,14 @@ fn dead_rows(store: &Store, model: Option<Uuid>) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Rows whose elements all equal zero; a row may go over the end of a chunk.
+/// Rows whose elements all equal zero.
 fn dead_rows_of(store: &Store, id: Uuid) -> Result<i64> {
     let tensor = locate::tensor(store, id)?;
-    let element = tensor.dtype.element_bytes().unwrap_or(1);
-    let sign = tensor.dtype.kind() == modelstore_tensor::dtype::Kind::Float;
-    let row_bytes = group_bytes(tensor.dtype, tensor.shape.row_elements())?;
+    let mut zero = ZeroRows::new(tensor.dtype, tensor.shape.row_elements())?;
     let mut stream = ChunkStream::of_tensor(store, &tensor, locate::all_pieces(store, &tensor)?)?;
-    let (mut dead, mut at, mut live) = (0, 0, false);
     while let Some(raw) = stream.next()? {
-        let mut rest = raw.as_slice();
-        while !rest.is_empty() {
-            let (here, after) = rest.split_at(rest.len().min(row_bytes - at));
-            live |= here.chunks_exact(element).any(|e| !is_zero(e, sign));
-            at += here.len();
-            rest = after;
-            if at == row_bytes {
-                dead += i64::from(!live);
-                (at, live) = (0, false);
-            }
-        }
+        zero.update(&raw);
         stream.recycle(raw);
     }
-    Ok(dead)
-}
-
-/// Zero of either sign: all bits clear but, for floats, the topmost.
-fn is_zero(element: &[u8], signed: bool) -> bool {
-    match element.split_last() {
-        Some((top, low)) => low.iter().all(|&b| b == 0) && (*top == 0 || signed && *top == 0x80),
-        None => true,
-    }
+    Ok(zero.rows() as i64)
 }

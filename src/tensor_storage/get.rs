@@ -1,15 +1,15 @@
 //! Tensors and slices of tensors as values.
 
-use crate::chunks::corruption::corrupted;
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
 use crate::tensor::datum::{MAX_VALUE_BYTES, TensorOut};
-use crate::tensor::shape::{check_groups, group_bytes};
-use crate::tensor_storage::locate::{self, StoredTensor};
-use crate::tensor_storage::partial::PartialReader;
+use crate::tensor::shape::check_groups;
+use crate::tensor_storage::locate;
+use crate::tensor_storage::partial::gather;
 use crate::tensor_storage::stream::ChunkStream;
-use modelstore_chunk::ChunkHash;
+use modelstore_chunk::read::Run;
+use modelstore_chunk::{ChunkHash, Error, StoredTensor};
 use modelstore_tensor::slice;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -70,10 +70,7 @@ pub fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
     }
     // Each chunk is what its hash says; several must also be the right ones in the right order.
     if several && hash_of(out.elements_mut(tensor.shape.rank())) != tensor.content_hash {
-        return Err(corrupted(format!(
-            "tensor \"{}\" does not match its BLAKE3 hash",
-            tensor.label
-        )));
+        return Err(Error::ContentHash(tensor.label.clone()).into());
     }
     Ok(out)
 }
@@ -89,13 +86,10 @@ fn hash_of(bytes: &[u8]) -> ChunkHash {
 }
 
 fn wrong_length(tensor: &StoredTensor) -> Failure {
-    Failure::new(
-        Code::ERRCODE_DATA_CORRUPTED,
-        format!(
-            "chunks of tensor \"{}\" do not have the {} bytes of its shape",
-            tensor.label, tensor.raw_bytes
-        ),
-    )
+    Failure::from(Error::ChunksLength {
+        label: tensor.label.clone(),
+        raw_bytes: tensor.raw_bytes,
+    })
 }
 
 #[pg_extern(stable, strict, parallel_restricted, cost = 1000, requires = ["tensor_type"])]
@@ -111,7 +105,7 @@ fn get_tensor_slice(model_id: SqlUuid, name: &str, slice: &str) -> TensorOut {
     })())
 }
 
-/// Reads, of each piece the slice touches, from the first to the last element it wants there.
+/// Reads only the blocks of chunks that hold the slice.
 fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     let selection = slice::parse(text)?.resolve(&tensor.shape)?;
     check_groups(tensor.dtype, &selection)?;
@@ -119,46 +113,16 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     let Some((first, end)) = selection.bounds() else {
         return Ok(out);
     };
-    let mut rest = out.elements_mut(selection.shape.rank());
-    let mut runs = selection.runs().peekable();
-    // What is left of a run that goes on in the next piece.
-    let mut carried: Option<(u64, u64)> = None;
-    PartialReader::new(store, tensor).each_piece(first..end, |open| {
-        let piece_end = open.piece.first_element + open.piece.element_count;
-        let mut wanted = Vec::new();
-        while let Some((start, count)) = carried
-            .take()
-            .or_else(|| runs.next_if(|run| run.0 < piece_end))
-        {
-            let here = count.min(piece_end.saturating_sub(start));
-            if here > 0 {
-                wanted.push((start, here));
-            }
-            if here < count {
-                carried = Some((start + here, count - here));
-                break;
-            }
-        }
-        let (Some(head), Some(tail)) = (wanted.first(), wanted.last()) else {
-            return Ok(());
-        };
-        let base = head.0;
-        let raw = open.elements(base..tail.0 + tail.1)?;
-        for (start, count) in wanted {
-            let from = group_bytes(tensor.dtype, start - base)?;
-            let len = group_bytes(tensor.dtype, count)?;
-            let (here, after) = std::mem::take(&mut rest).split_at_mut(len);
-            here.copy_from_slice(&raw[from..from + len]);
-            rest = after;
-        }
-        pgrx::check_for_interrupts!();
-        Ok(())
-    })?;
-    if rest.is_empty() {
-        Ok(out)
-    } else {
-        Err(wrong_length(tensor))
-    }
+    let mut to = 0;
+    let runs = selection.runs().map(|(start, count)| {
+        let run = Run { start, count, to };
+        // Whole groups, as was checked.
+        to += tensor.dtype.byte_len(count).unwrap_or(0) as usize;
+        run
+    });
+    let elements = out.elements_mut(selection.shape.rank());
+    gather(store, tensor, first..end, runs, elements)?;
+    Ok(out)
 }
 
 // The planner reads tables of a few pages whole, as those of a store of one model are. Here a handful of rows is looked

@@ -2,8 +2,7 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
-use crate::io::Source;
-use crate::model::content_hash::content_hash;
+use crate::model::content_hash::ContentHash;
 use crate::model::models;
 use crate::model::state_dict::{StateDict, missing_checkpoint};
 use crate::pg::arguments::{
@@ -43,16 +42,12 @@ pub struct NewCheckpoint<'a> {
 
 /// Stores the weights and, if there is one, the optimizer state, both safetensors files. What is equal to something in
 /// the store takes no bytes; what is not is stored as a difference to the checkpoint before where that is smaller.
-pub fn create(
+pub fn create<'a>(
     store: &Store,
     new: &NewCheckpoint<'_>,
-    weights: &mut dyn Source,
-    optimizer: Option<&mut dyn Source>,
+    weights: FileIn<'a>,
+    optimizer: Option<FileIn<'a>>,
 ) -> Result<Imported> {
-    let weights = FileIn::open(WEIGHTS_FILE, weights)?;
-    let optimizer = optimizer
-        .map(|source| FileIn::open(OPTIMIZER_FILE, source))
-        .transpose()?;
     check(store, new)?;
     lock(store, new.model)?;
     let parent = parent(store, new)?;
@@ -83,8 +78,8 @@ pub fn create(
     ];
     let files = [Some(weights), optimizer].into_iter().flatten().collect();
     let stored = store_files(store, of, files, &bases)?;
-    insert_weights(store, id, &headers[0], &stored)?;
-    if let (Some(header), Some(tensors)) = (headers.get(1), stored.tensor_ids.get(1)) {
+    let content_hash = insert_weights(store, id, &headers[0], &stored)?;
+    if let (Some(header), Some(tensors)) = (headers.get(1), stored.tensors.get(1)) {
         optimizer_state::insert(store, id, new.session, header, tensors)?;
     }
     if new.checks.contains(&Check::Finite) {
@@ -96,7 +91,7 @@ pub fn create(
     }
     store.execute(
         "UPDATE @store@.model_checkpoints SET content_hash = $2 WHERE checkpoint_id = $1",
-        &[uuid(id), bytes(content_hash(store, of)?.as_bytes())],
+        &[uuid(id), bytes(content_hash.as_bytes())],
     )?;
     if settings::notify() {
         notify(store, id, new)?;
@@ -221,17 +216,22 @@ fn tensors_by_name(store: &Store, of: StateDict) -> Result<HashMap<String, Uuid>
     Ok(rows.into_iter().collect())
 }
 
-fn insert_weights(store: &Store, id: Uuid, header: &Header, stored: &StoredFiles) -> Result<()> {
+/// Adds the weights and returns their hash.
+fn insert_weights(
+    store: &Store,
+    id: Uuid,
+    header: &Header,
+    stored: &StoredFiles,
+) -> Result<blake3::Hash> {
     let names: Vec<&str> = header.tensors.iter().map(|t| t.name.as_str()).collect();
     let offsets: Vec<i64> = header.tensors.iter().map(|t| t.start as i64).collect();
-    let tensors = stored.tensor_ids.first().map(Vec::as_slice);
-    let tensors: Vec<SqlUuid> = tensors
-        .iter()
-        .copied()
-        .flatten()
-        .copied()
-        .map(to_sql_uuid)
-        .collect();
+    let written = stored.tensors.first().map_or(&[][..], Vec::as_slice);
+    let tensors: Vec<SqlUuid> = written.iter().map(|t| to_sql_uuid(t.id)).collect();
+    let mut content_hash = ContentHash::default();
+    for (entry, tensor) in header.tensors.iter().zip(written) {
+        let dims = entry.shape.dims();
+        content_hash.add(&entry.name, entry.dtype, dims, tensor.content_hash);
+    }
     store.execute(
         "INSERT INTO @store@.checkpoint_weights (checkpoint_id, weight_name, tensor_id, file_name, file_offset)
          SELECT $1, w.name, w.tensor, $2, w.start FROM unnest($3, $4, $5) AS w(name, tensor, start)",
@@ -243,7 +243,7 @@ fn insert_weights(store: &Store, id: Uuid, header: &Header, stored: &StoredFiles
             offsets.into(),
         ],
     )?;
-    Ok(())
+    Ok(content_hash.finish())
 }
 
 fn notify(store: &Store, id: Uuid, new: &NewCheckpoint<'_>) -> Result<()> {

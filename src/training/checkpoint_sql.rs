@@ -3,7 +3,7 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::formats::safetensors::export::Export;
 use crate::formats::safetensors::export_sql::stream;
-use crate::formats::safetensors::import::Imported;
+use crate::formats::safetensors::import::{FileIn, Imported};
 use crate::formats::safetensors::upload;
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
@@ -14,7 +14,7 @@ use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
 use crate::tensor::tensor_array::TensorArray;
-use crate::training::checkpoint::{NewCheckpoint, create};
+use crate::training::checkpoint::{NewCheckpoint, OPTIMIZER_FILE, WEIGHTS_FILE, create};
 use crate::training::guard_rails;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -83,7 +83,7 @@ fn create_checkpoint_bytea(
         let mut weights = ByteaSource::new(required(weights, "weights")?);
         let mut optimizer = optimizer.map(ByteaSource::new);
         let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
-        checkpoint(
+        checkpoint_of_files(
             model_id,
             session_id,
             step,
@@ -135,7 +135,7 @@ fn create_checkpoint_large_object(
         let mut weights = LargeObject::open(required(weights, "weights")?)?;
         let mut optimizer = optimizer.map(LargeObject::open).transpose()?;
         let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
-        checkpoint(
+        checkpoint_of_files(
             model_id,
             session_id,
             step,
@@ -198,16 +198,10 @@ fn create_checkpoint_tensors(
                 None
             }
         };
-        let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
-        checkpoint(
-            model_id,
-            session_id,
-            step,
-            epoch,
-            &mut weights,
-            optimizer,
-            rest,
-        )
+        let weights = FileIn::of_tensors(WEIGHTS_FILE, &mut weights);
+        let optimizer = optimizer.as_mut();
+        let optimizer = optimizer.map(|source| FileIn::of_tensors(OPTIMIZER_FILE, source));
+        checkpoint(model_id, session_id, step, epoch, weights, optimizer, rest)
     })())
 }
 
@@ -251,17 +245,10 @@ fn create_checkpoint_upload(
         };
         let weights = from_sql_uuid(required(weights, "weights")?);
         upload::consume(weights, |weights| match optimizer {
-            None => checkpoint(model_id, session_id, step, epoch, weights, None, rest),
+            None => checkpoint_of_files(model_id, session_id, step, epoch, weights, None, rest),
             Some(optimizer) => upload::consume(from_sql_uuid(optimizer), |optimizer| {
-                checkpoint(
-                    model_id,
-                    session_id,
-                    step,
-                    epoch,
-                    weights,
-                    Some(optimizer),
-                    rest,
-                )
+                let optimizer = Some(optimizer);
+                checkpoint_of_files(model_id, session_id, step, epoch, weights, optimizer, rest)
             }),
         })
     })())
@@ -308,13 +295,29 @@ fn named<'a>(
     TensorsSource::new(&names.into_iter().zip(views).collect::<Vec<_>>())
 }
 
-fn checkpoint(
+/// A checkpoint of files, whose headers are read first.
+fn checkpoint_of_files(
     model_id: Option<SqlUuid>,
     session_id: Option<SqlUuid>,
     step: Option<i64>,
     epoch: Option<f64>,
     weights: &mut dyn Source,
     optimizer: Option<&mut dyn Source>,
+    rest: Rest<'_>,
+) -> Result<CheckpointRow> {
+    let weights = FileIn::open(WEIGHTS_FILE, weights)?;
+    let optimizer = optimizer.map(|source| FileIn::open(OPTIMIZER_FILE, source));
+    let optimizer = optimizer.transpose()?;
+    checkpoint(model_id, session_id, step, epoch, weights, optimizer, rest)
+}
+
+fn checkpoint<'a>(
+    model_id: Option<SqlUuid>,
+    session_id: Option<SqlUuid>,
+    step: Option<i64>,
+    epoch: Option<f64>,
+    weights: FileIn<'a>,
+    optimizer: Option<FileIn<'a>>,
     rest: Rest<'_>,
 ) -> Result<CheckpointRow> {
     let new = NewCheckpoint {

@@ -11,6 +11,7 @@ use crate::tensor_storage::locate::{read_tensor, tensor_columns};
 use crate::tensor_storage::write::write_value;
 use crate::training::checkpoint::OPTIMIZER_FILE;
 use crate::training::guard_rails::{self, Check};
+use modelstore_chunk::write::WrittenTensor;
 use modelstore_formats::safetensors::Header;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -148,12 +149,12 @@ pub fn insert(
     checkpoint: Uuid,
     session: Option<Uuid>,
     header: &Header,
-    tensors: &[Uuid],
+    tensors: &[WrittenTensor],
 ) -> Result<()> {
     let (parameters, states): (Vec<&str>, Vec<&str>) =
         header.tensors.iter().filter_map(|t| split(&t.name)).unzip();
     let offsets: Vec<i64> = header.tensors.iter().map(|t| t.start as i64).collect();
-    let tensors: Vec<SqlUuid> = tensors.iter().copied().map(to_sql_uuid).collect();
+    let tensors: Vec<SqlUuid> = tensors.iter().map(|t| to_sql_uuid(t.id)).collect();
     store.execute(
         "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, session_id, tensor_id, file_name, file_offset)
          SELECT $1, o.parameter, o.state, $2, o.tensor, $3, o.start FROM unnest($4, $5, $6, $7) AS o(parameter, state, tensor, start)",

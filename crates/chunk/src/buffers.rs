@@ -3,24 +3,33 @@
 //! Buffers of a mebibyte that go round between threads are neither zeroed nor, where the allocator gave them back to
 //! the system, faulted in again.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::SMALL_CHUNK;
 
 /// A free list that clones share. Buffers come back with what they held, so that a decoder need not zero them.
 #[derive(Clone, Debug)]
 pub struct Buffers {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
     keep: usize,
-    largest: usize,
+    capacities: RangeInclusive<usize>,
 }
 
 impl Buffers {
-    /// A list that keeps at most `keep` buffers, none of them with a capacity above `largest` bytes.
-    pub fn new(keep: usize, largest: usize) -> Buffers {
+    /// A list that keeps at most `keep` buffers of these capacities in bytes. Small ones are as well made anew: among large
+    /// ones they would have to grow.
+    pub fn new(keep: usize, capacities: RangeInclusive<usize>) -> Buffers {
         Buffers {
             free: Arc::default(),
             keep,
-            largest,
+            capacities,
         }
+    }
+
+    /// A list for chunks of the usual sizes.
+    pub fn for_chunks() -> Buffers {
+        Buffers::new(32, SMALL_CHUNK + 1..=8 << 20)
     }
 
     /// A used buffer as it was given back, or a new empty one.
@@ -30,7 +39,7 @@ impl Buffers {
 
     /// Gives a buffer back.
     pub fn give(&self, buffer: Vec<u8>) {
-        if buffer.capacity() == 0 || buffer.capacity() > self.largest {
+        if !self.capacities.contains(&buffer.capacity()) {
             return;
         }
         let mut free = self.lock();
@@ -51,9 +60,9 @@ mod tests {
 
     #[test]
     fn keeps_what_it_may() {
-        let buffers = Buffers::new(2, 1000);
+        let buffers = Buffers::new(2, 100..=1000);
         assert!(buffers.take().is_empty());
-        for bytes in [500, 2000, 0, 600, 700] {
+        for bytes in [500, 2000, 99, 600, 700] {
             buffers.clone().give(vec![1; bytes]);
         }
         assert_eq!(buffers.take().len(), 600);

@@ -1,5 +1,7 @@
 //! What can be wrong with a chunk, a request on it, or the work around it.
 
+use modelstore_tensor::DType;
+
 use crate::ChunkHash;
 
 /// Result of this crate.
@@ -133,6 +135,64 @@ pub enum Error {
     /// A chain of deltas that comes back to itself.
     #[error("tensor chunk {0} is a base of itself")]
     DeltaCycle(ChunkHash),
+    /// A chunk of a tensor that is missing or damaged, in the words of a message.
+    #[error("{0}")]
+    DamagedChunk(String),
+    /// Pieces that do not cover the elements of a tensor.
+    #[error("pieces of tensor \"{label}\" do not cover elements {first} to {end}")]
+    Hole {
+        /// The tensor.
+        label: String,
+        /// First element wanted.
+        first: u64,
+        /// One past the last element wanted.
+        end: u64,
+    },
+    /// A piece of more bytes than a chunk has.
+    #[error("piece of tensor \"{0}\" is too large")]
+    PieceTooLarge(String),
+    /// Chunks that do not have the bytes of their tensor's shape.
+    #[error("chunks of tensor \"{label}\" do not have the {raw_bytes} bytes of its shape")]
+    ChunksLength {
+        /// The tensor.
+        label: String,
+        /// Bytes of its shape.
+        raw_bytes: u64,
+    },
+    /// Chunks that are as their hashes say, but are not those of their tensor.
+    #[error("tensor \"{0}\" does not match its BLAKE3 hash")]
+    ContentHash(String),
+    /// A tensor whose recorded size is not that of its shape.
+    #[error(
+        "tensor \"{label}\" of shape {shape} and dtype {dtype} is recorded with {raw_bytes} bytes"
+    )]
+    TensorSize {
+        /// The tensor.
+        label: String,
+        /// Its shape as text.
+        shape: String,
+        /// Its element type.
+        dtype: DType,
+        /// The size that is recorded.
+        raw_bytes: u64,
+    },
+    /// A stored tensor, found by the content of a new one of this name, whose chunks do not match its content hash.
+    #[error("stored tensor with the content of \"{0}\" is damaged")]
+    DamagedTensor(String),
+    /// A tensor that was neither inserted nor found.
+    #[error("tensor \"{0}\" was not stored")]
+    NotStored(String),
+    /// A source whose bytes are not those that were hashed before.
+    #[error("source changed while it was read: {0}")]
+    SourceChanged(String),
+    /// A read behind the end of a source.
+    #[error("source ends before byte {offset} and the {len} after it")]
+    SourceEnd {
+        /// First byte asked for.
+        offset: u64,
+        /// Bytes asked for.
+        len: usize,
+    },
     /// The operating system gave no threads.
     #[error("could not start {threads} worker threads: {reason}")]
     Threads {
@@ -178,6 +238,12 @@ impl Error {
             Error::HashMismatch { .. } => {
                 Some("The stored bytes are damaged, or were stored under a wrong hash.".into())
             }
+            Error::DamagedTensor(_) => {
+                Some("Its list of chunks does not agree with its content hash.".into())
+            }
+            Error::SourceChanged(_) => Some(
+                "Its bytes are not those that were hashed before. Nothing of it was stored.".into(),
+            ),
             _ => None,
         }
     }

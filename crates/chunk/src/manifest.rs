@@ -2,7 +2,7 @@
 
 use modelstore_tensor::stats::Stats;
 
-use crate::{ChunkHash, Piece};
+use crate::{ChunkHash, Piece, StoredPiece};
 
 /// One piece of a stored tensor.
 #[derive(Clone, Debug)]
@@ -13,6 +13,17 @@ pub struct PieceInfo {
     pub hash: ChunkHash,
     /// Its zone map; `None` for dtypes without numbers.
     pub stats: Option<Stats>,
+}
+
+impl PieceInfo {
+    /// As it is recorded, without the zone map.
+    pub fn stored(&self) -> StoredPiece {
+        StoredPiece {
+            hash: self.hash,
+            first_element: self.piece.first_element,
+            element_count: self.piece.element_count,
+        }
+    }
 }
 
 /// The identity of a tensor's content: BLAKE3-256 of its raw bytes, fed in order in pieces of any size. That of a

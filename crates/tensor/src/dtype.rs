@@ -119,6 +119,13 @@ impl DType {
         (elements / self.block_elements()).checked_mul(self.block_bytes())
     }
 
+    /// The same as an offset in memory; an error that names the groups.
+    pub fn group_bytes(self, elements: u64) -> Result<usize> {
+        self.byte_len(elements)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .ok_or(Error::SlicePartialBlock { dtype: self })
+    }
+
     /// Whether elements convert to numbers here, directly or by dequantising.
     pub const fn is_numeric(self) -> bool {
         !matches!(self.kind(), Kind::Opaque)

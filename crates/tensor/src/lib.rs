@@ -28,6 +28,7 @@ pub mod tensor;
 pub mod text;
 pub mod typmod;
 pub mod view;
+pub mod zero_rows;
 
 pub use dtype::DType;
 pub use error::{Error, Result};
@@ -38,3 +39,4 @@ pub use slice::Slice;
 pub use stats::Stats;
 pub use tensor::Tensor;
 pub use view::TensorView;
+pub use zero_rows::ZeroRows;

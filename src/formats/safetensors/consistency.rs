@@ -2,36 +2,20 @@
 //! weights, and the list of its chunks.
 
 use crate::error::Result;
-use crate::formats::safetensors::files::manifest_hash;
-use crate::io::file_hashes::FileHashes;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::pg::query::Row;
 use crate::store::Store;
 use crate::tensor_storage::locate;
+use modelstore_chunk::verify::{RecordedFile, manifest_hash};
+use modelstore_chunk::write::FileHashes;
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
 use pgrx::datum::Uuid as SqlUuid;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// What is recorded of a file.
-pub struct File {
-    /// Its name.
-    pub name: String,
-    /// Length and JSON.
-    pub header: Vec<u8>,
-    /// Size of the file.
-    pub bytes: u64,
-    /// SHA-256 of the file.
-    pub sha256: Vec<u8>,
-    /// BLAKE3-256 of the file.
-    pub blake3: Vec<u8>,
-    /// BLAKE3-256 of the header and the hashes of the chunks.
-    pub manifest_hash: Vec<u8>,
-}
-
 /// The safetensors files of a model or a checkpoint, by name.
-pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
+pub fn files(store: &Store, of: StateDict) -> Result<Vec<RecordedFile>> {
     store.rows(
         &of.sql(
             "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
@@ -42,8 +26,8 @@ pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
     )
 }
 
-fn read_file(row: &Row<'_>) -> Result<File> {
-    Ok(File {
+fn read_file(row: &Row<'_>) -> Result<RecordedFile> {
+    Ok(RecordedFile {
         name: row.get(1)?,
         header: row.get(2)?,
         bytes: row.get::<i64>(3)? as u64,
@@ -88,7 +72,7 @@ pub fn whole_files(store: &Store, of: StateDict) -> Result<Vec<(String, String)>
 }
 
 /// What does not agree, a sentence each.
-pub fn disagreements(store: &Store, of: StateDict, file: &File) -> Result<Vec<String>> {
+pub fn disagreements(store: &Store, of: StateDict, file: &RecordedFile) -> Result<Vec<String>> {
     let json = file.header.get(LENGTH_BYTES as usize..).unwrap_or_default();
     let header = match parse_header(json, file.bytes) {
         Ok(header) => header,

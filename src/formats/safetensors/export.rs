@@ -1,12 +1,14 @@
 //! A file of a model or a checkpoint, given back byte for byte.
 
 use crate::error::{Code, Failure, Result};
-use crate::formats::safetensors::files::manifest_hash;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{text, uuid};
 use crate::store::Store;
-use crate::tensor_storage::locate::{self, StoredTensor, read_tensor, tensor_columns};
-use crate::tensor_storage::stream::{ChunkStream, Wanted};
+use crate::tensor_storage::locate::{self, read_tensor, tensor_columns};
+use crate::tensor_storage::stream::ChunkStream;
+use modelstore_chunk::StoredTensor;
+use modelstore_chunk::read::Wanted;
+use modelstore_chunk::verify::manifest_hash;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -62,7 +64,7 @@ impl Export {
         }
         let wanted = chunks.into_iter().map(|(place, hash)| Wanted {
             hash,
-            label: Rc::clone(&labels[place]),
+            of: Rc::clone(&labels[place]),
             figures_of: None,
         });
         Ok(Export {

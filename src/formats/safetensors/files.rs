@@ -1,28 +1,13 @@
 //! What is kept of an imported file beside its tensors: the header as it was, and hashes of the whole.
 
 use crate::error::{Code, Failure, Result};
-use crate::io::file_hashes::FileHashes;
 use crate::model::state_dict::StateDict;
 use crate::names;
 use crate::pg::arguments::{bytes, text, uuid};
 use crate::store::Store;
-use crate::tensor_storage::locate;
-use modelstore_chunk::ChunkHash;
+use modelstore_chunk::verify::manifest_hash;
+use modelstore_chunk::write::{FileHashes, WrittenTensor};
 use modelstore_formats::safetensors::is_plain_file_name;
-use uuid::Uuid;
-
-/// BLAKE3-256 of a header and of the hashes of the chunks behind it, in order.
-pub fn manifest_hash<'a>(
-    header: &[u8],
-    chunks: impl Iterator<Item = &'a ChunkHash>,
-) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(header);
-    chunks.for_each(|chunk| {
-        hasher.update(chunk.as_bytes());
-    });
-    hasher.finalize()
-}
 
 /// Adds a file with the tensors that follow its header, in order.
 #[allow(clippy::too_many_arguments)]
@@ -34,11 +19,10 @@ pub fn record(
     header: &[u8],
     file_bytes: u64,
     hashes: FileHashes,
-    tensors: &[Uuid],
+    tensors: &[WrittenTensor],
 ) -> Result<()> {
     check_name(file_name)?;
-    let chunks = locate::chunks_of(store, tensors)?;
-    let manifest_hash = manifest_hash(header, chunks.iter().map(|(_, hash)| hash));
+    let manifest_hash = manifest_hash(header, tensors.iter().flat_map(|t| &t.chunks));
     let (sha256, blake3) = hashes.finish();
     let inserted = store.execute(
         &of.sql(

@@ -3,13 +3,14 @@
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::files;
 use crate::io::Source;
-use crate::io::file_hashes::FileHashes;
-use crate::model::architecture;
+use crate::io::tensors::TensorsSource;
+use crate::model::architecture::{self, Weight};
 use crate::model::models::{self, NewModel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{maybe_uuid, text, uuid};
 use crate::store::Store;
-use crate::tensor_storage::write::{InFile, Incoming, write_tensors};
+use crate::tensor_storage::write::write;
+use modelstore_chunk::write::{FileHashes, InFile, Incoming, WrittenTensor};
 use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
 use modelstore_formats::safetensors::{
     Header, LENGTH_BYTES, TensorEntry, header_len, parse_header,
@@ -49,9 +50,8 @@ pub fn import(
     // The header is read first: a file that is no safetensors leaves no trace at all.
     let file = FileIn::open(file_name, source)?;
     let id = models::insert(store, model)?;
-    let mut imported = import_files(store, id, vec![file])?;
-    architecture::describe(store, id)?;
-    imported.parameters = architecture::parameters(store, id, None)?;
+    let (mut imported, weights) = import_files(store, id, vec![file])?;
+    imported.parameters = architecture::describe_weights(store, id, weights)?;
     Ok(imported)
 }
 
@@ -93,10 +93,22 @@ impl<'a> FileIn<'a> {
     }
 }
 
+impl<'a> FileIn<'a> {
+    /// Of tensors that are at hand, whose header was made for them.
+    pub fn of_tensors(name: &'a str, source: &'a mut TensorsSource<'_>) -> FileIn<'a> {
+        FileIn {
+            name,
+            header: source.header.clone(),
+            head: source.head.clone(),
+            source,
+        }
+    }
+}
+
 /// What was stored of files.
 pub struct StoredFiles {
     /// The stored tensor of each entry of each file's header, in its order.
-    pub tensor_ids: Vec<Vec<Uuid>>,
+    pub tensors: Vec<Vec<WrittenTensor>>,
     /// Counts, over all files.
     pub counts: Imported,
 }
@@ -140,16 +152,16 @@ pub fn store_files(
             }
         }));
     }
-    let written = write_tensors(store, inputs, &tensors)?;
+    let written = write(store, inputs, &tensors)?;
     counts.weights = tensors.len() as u64;
     counts.parameters = tensors.iter().map(|t| t.shape.elements()).sum();
     counts.new_chunks = written.new_chunks;
     counts.new_bytes = written.new_bytes;
     counts.reused_bytes = written.reused_bytes;
-    let mut ids = written.tensor_ids.into_iter();
-    let mut tensor_ids = Vec::new();
+    let mut rest = written.tensors.into_iter();
+    let mut tensors = Vec::new();
     for ((name, header, head, bytes), hashes) in read.iter().zip(written.files) {
-        let of_file: Vec<Uuid> = ids.by_ref().take(header.tensors.len()).collect();
+        let of_file: Vec<WrittenTensor> = rest.by_ref().take(header.tensors.len()).collect();
         files::record(
             store,
             of,
@@ -160,13 +172,17 @@ pub fn store_files(
             hashes,
             &of_file,
         )?;
-        tensor_ids.push(of_file);
+        tensors.push(of_file);
     }
-    Ok(StoredFiles { tensor_ids, counts })
+    Ok(StoredFiles { tensors, counts })
 }
 
-/// Adds the weights of files to a model, all in one write; the caller describes the model afterwards.
-pub fn import_files(store: &Store, model: Uuid, files: Vec<FileIn<'_>>) -> Result<Imported> {
+/// Adds the weights of files to a model, all in one write, and returns them; the caller describes the model afterwards.
+pub fn import_files(
+    store: &Store,
+    model: Uuid,
+    files: Vec<FileIn<'_>>,
+) -> Result<(Imported, Vec<Weight>)> {
     let parent = parent_tensors(store, model)?;
     let bases = vec![&parent; files.len()];
     let listed: Vec<(&str, Vec<TensorEntry>)> = files
@@ -174,24 +190,38 @@ pub fn import_files(store: &Store, model: Uuid, files: Vec<FileIn<'_>>) -> Resul
         .map(|file| (file.name, file.header.tensors.clone()))
         .collect();
     let stored = store_files(store, StateDict::Model(model), files, &bases)?;
-    for ((name, tensors), ids) in listed.iter().zip(&stored.tensor_ids) {
-        insert_weights(store, model, name, tensors, ids)?;
+    let mut weights = Vec::new();
+    for ((name, entries), tensors) in listed.into_iter().zip(stored.tensors) {
+        insert_weights(store, model, name, &entries, &tensors)?;
+        weights.extend(
+            entries
+                .into_iter()
+                .zip(tensors)
+                .map(|(entry, tensor)| Weight {
+                    dims: entry.shape.dims().to_vec(),
+                    name: entry.name,
+                    tensor: tensor.id,
+                    dtype: entry.dtype,
+                    content_hash: tensor.content_hash,
+                    is_constant: tensor.is_constant,
+                }),
+        );
     }
-    Ok(stored.counts)
+    Ok((stored.counts, weights))
 }
 
 fn insert_weights(
     store: &Store,
     model: Uuid,
     name: &str,
-    tensors: &[TensorEntry],
-    ids: &[Uuid],
+    entries: &[TensorEntry],
+    tensors: &[WrittenTensor],
 ) -> Result<()> {
-    let rows: Vec<_> = tensors
+    let rows: Vec<_> = entries
         .iter()
-        .zip(ids)
-        .map(|(t, id)| {
-            json!({ "weight_name": t.name, "tensor_id": id.to_string(), "file_offset": t.start,
+        .zip(tensors)
+        .map(|(t, stored)| {
+            json!({ "weight_name": t.name, "tensor_id": stored.id.to_string(), "file_offset": t.start,
                     "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
         })
         .collect();

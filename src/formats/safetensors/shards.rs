@@ -4,13 +4,13 @@ use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::files;
 use crate::formats::safetensors::import::{FileIn, Imported, import, import_files, keep_parent};
 use crate::io::Source;
-use crate::io::file_hashes::FileHashes;
 use crate::io::server_file::ServerFile;
 use crate::model::architecture;
 use crate::model::models::{self, NewModel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::uuid;
 use crate::store::Store;
+use modelstore_chunk::write::FileHashes;
 use modelstore_formats::safetensors::{ShardIndex, is_index_name, parse_index};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,10 +44,9 @@ pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<I
         .collect::<Result<Vec<_>>>()?;
     let id = models::insert(store, model)?;
     // All in one write: its chunks are inserted in one order, whichever shard they are of.
-    let mut imported = import_files(store, id, shards)?;
+    let (mut imported, weights) = import_files(store, id, shards)?;
     record_index(store, id, &file_name, &bytes, &index)?;
-    architecture::describe(store, id)?;
-    imported.parameters = architecture::parameters(store, id, None)?;
+    imported.parameters = architecture::describe_weights(store, id, weights)?;
     Ok(imported)
 }
 
@@ -67,10 +66,10 @@ pub fn add_file(
             ..Imported::default()
         }
     } else {
-        import_files(store, model, vec![FileIn::open(file_name, source)?])?
+        import_files(store, model, vec![FileIn::open(file_name, source)?])?.0
     };
     architecture::describe(store, model)?;
-    imported.parameters = architecture::parameters(store, model, Some(file_name))?;
+    imported.parameters = architecture::parameters(store, model, file_name)?;
     store.execute(
         "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
         &[uuid(model)],

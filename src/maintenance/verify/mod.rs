@@ -2,7 +2,6 @@
 
 mod tables;
 mod verifier;
-mod zone;
 
 use crate::error::{Result, or_raise};
 use crate::formats::safetensors::consistency;
@@ -10,12 +9,11 @@ use crate::model::content_hash::content_hash;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, maybe_text, uuid};
 use crate::store::Store;
-use crate::tensor_storage::locate::{StoredTensor, tensor_columns};
-use crate::tensor_storage::stream::Wanted;
-use modelstore_chunk::ChunkHash;
+use crate::tensor_storage::locate::tensor_columns;
+use modelstore_chunk::{ChunkHash, StoredTensor};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
-use verifier::{Problem, Verifier};
+use verifier::{ProblemRow, Verifier, readable, verified};
 
 /// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
 #[pg_extern(stable, strict, parallel_restricted)]
@@ -69,19 +67,20 @@ fn verify_store() -> TableIterator<
     TableIterator::new(or_raise(store()))
 }
 
-fn state_dict(of: StateDict) -> Result<Vec<Problem>> {
+fn state_dict(of: StateDict) -> Result<Vec<ProblemRow>> {
     let store = Store::for_reading()?;
     of.require(&store)?;
-    let mut verifier = Verifier::new(&store);
-    recorded(&mut verifier, &store, of, "")?;
-    for file in consistency::files(&store, of)? {
-        let tensors = weights(&mut verifier, of, Some(&file.name))?;
-        verifier.file(&file, &tensors)?;
-    }
-    for tensor in weights(&mut verifier, of, None)? {
-        verifier.tensor(&tensor)?;
-    }
-    Ok(verifier.finish())
+    verified(&store, |verifier| {
+        recorded(verifier, &store, of, "")?;
+        for file in consistency::files(&store, of)? {
+            let tensors = weights(verifier, &store, of, Some(&file.name))?;
+            verifier.file(&file, &tensors)?;
+        }
+        for tensor in weights(verifier, &store, of, None)? {
+            verifier.tensor(&tensor)?;
+        }
+        Ok(())
+    })
 }
 
 /// Compares what is recorded of a model or a checkpoint with itself, without decoding anything: files with their headers,
@@ -122,10 +121,13 @@ fn recorded_hash(store: &Store, of: StateDict) -> Result<Option<Vec<u8>>> {
 /// Tensors of the weights of one file in its order, or of the weights that came from none.
 fn weights(
     verifier: &mut Verifier<'_>,
+    store: &Store,
     of: StateDict,
     file: Option<&str>,
 ) -> Result<Vec<StoredTensor>> {
-    verifier.readable(
+    readable(
+        store,
+        verifier,
         &of.sql(concat!(
             "SELECT ",
             tensor_columns!(),
@@ -138,44 +140,35 @@ fn weights(
     )
 }
 
-fn store() -> Result<Vec<Problem>> {
+fn store() -> Result<Vec<ProblemRow>> {
     let store = Store::for_reading()?;
-    let mut verifier = Verifier::new(&store);
-    let tensors = verifier.readable(
-        concat!(
-            "SELECT ",
-            tensor_columns!(),
-            " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
-        ),
-        &[],
-        |_| Ok(None),
-    )?;
-    for tensor in &tensors {
-        verifier.tensor(tensor)?;
-    }
-    // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
-    let unused = store.rows(
-        "SELECT chunk_hash FROM @store@.tensor_chunks c
-         WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",
-        &[],
-        |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
-    )?;
-    verifier.chunks(
-        &|_| None,
-        unused
-            .into_iter()
-            .map(|hash| Wanted {
-                hash,
-                label: "(no tensor)".into(),
-                figures_of: None,
-            })
-            .collect(),
-        &mut |_, _, _| (),
-    )?;
-    for of in tables::state_dicts(&store)? {
-        recorded(&mut verifier, &store, of, &format!("{of}, "))?;
-        pgrx::check_for_interrupts!();
-    }
-    tables::compare(&store, &mut verifier)?;
-    Ok(verifier.finish())
+    verified(&store, |verifier| {
+        let tensors = readable(
+            &store,
+            verifier,
+            concat!(
+                "SELECT ",
+                tensor_columns!(),
+                " FROM @store@.tensor_metadata t ORDER BY t.tensor_id"
+            ),
+            &[],
+            |_| Ok(None),
+        )?;
+        for tensor in &tensors {
+            verifier.tensor(tensor)?;
+        }
+        // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
+        let unused = store.rows(
+            "SELECT chunk_hash FROM @store@.tensor_chunks c
+             WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",
+            &[],
+            |row| Ok(ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?),
+        )?;
+        verifier.unused(unused)?;
+        for of in tables::state_dicts(&store)? {
+            recorded(verifier, &store, of, &format!("{of}, "))?;
+            pgrx::check_for_interrupts!();
+        }
+        tables::compare(&store, verifier)
+    })
 }

@@ -5,6 +5,8 @@ use crate::maintenance::verify::verifier::Verifier;
 use crate::pg::query;
 use crate::store::Store;
 use crate::tensor_storage::locate::{read_tensor, tensor_columns};
+use modelstore_chunk::ChunkHash;
+use modelstore_chunk::verify::Problem;
 use pgrx::datum::Uuid as SqlUuid;
 
 /// Compares them, by what each module says of its own.
@@ -15,7 +17,14 @@ pub fn compare(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
         .flat_map(|module| module.contradictions)
     {
         let found = store.rows(query, &[], |row| {
-            Ok((row.get(1)?, None, row.opt::<Vec<u8>>(2)?, row.get(3)?))
+            let chunk = row.opt::<Vec<u8>>(2)?;
+            let hash = chunk.and_then(|chunk| ChunkHash::from_slice(&chunk).ok());
+            Ok(Problem {
+                object: row.get(1)?,
+                tensor: None,
+                chunk: hash,
+                text: row.get(3)?,
+            })
         })?;
         verifier.problems.extend(found);
         pgrx::check_for_interrupts!();

@@ -9,8 +9,8 @@ use crate::model::models::NewModel;
 use crate::model::state_dict::{StateDict, missing_checkpoint};
 use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
-use crate::tensor_storage::locate::StoredTensor;
-use crate::tensor_storage::raw_bytes::RawBytes;
+use crate::tensor_storage::raw_bytes::{RawBytes, raw_bytes};
+use modelstore_chunk::StoredTensor;
 use modelstore_chunk::{ChunkHash, Decoder};
 use modelstore_formats::model_delta::{
     Layout, Manifest, PREFIX_BYTES, WeightDelta, manifest_len, parse_manifest,
@@ -213,7 +213,7 @@ impl<'a> Applied<'a> {
                     "delta needs a base of weight \"{name}\", which has none"
                 ))
             })?;
-            self.base = Some((weight, RawBytes::new(self.store, tensor.clone())?));
+            self.base = Some((weight, raw_bytes(self.store, tensor.clone())?));
         }
         match &mut self.base {
             Some((_, base)) => base.read(offset, len, out),
@@ -265,7 +265,7 @@ fn base_bytes(bases: &HashMap<String, StoredTensor>, weight: &WeightDelta) -> Re
     }
 }
 
-impl Source for Applied<'_> {
+impl modelstore_chunk::Source<Failure> for Applied<'_> {
     fn len(&self) -> u64 {
         self.manifest.file_bytes
     }

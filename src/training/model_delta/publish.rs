@@ -2,15 +2,16 @@
 
 use super::weights;
 use crate::error::{Code, Failure, Result};
-use crate::formats::safetensors::consistency::{self, File};
+use crate::formats::safetensors::consistency;
 use crate::model::content_hash::content_hash;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::uuid;
 use crate::settings;
 use crate::store::Store;
-use crate::tensor_storage::locate::StoredTensor;
-use crate::tensor_storage::raw_bytes::RawBytes;
+use crate::tensor_storage::raw_bytes::{RawBytes, raw_bytes};
 use crate::training::checkpoint::WEIGHTS_FILE;
+use modelstore_chunk::StoredTensor;
+use modelstore_chunk::verify::RecordedFile;
 use modelstore_chunk::{ChunkHash, Encoder, Grid, Piece, grid};
 use modelstore_formats::model_delta::{ChunkDelta, Manifest, WeightDelta, build_prefix};
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
@@ -190,10 +191,8 @@ impl Chunks {
             Some(open) => open,
             None => {
                 let base = changed.base.clone();
-                let base = base
-                    .map(|base| RawBytes::new(&self.store, base))
-                    .transpose()?;
-                let raw = RawBytes::new(&self.store, changed.tensor.clone())?;
+                let base = base.map(|base| raw_bytes(&self.store, base)).transpose()?;
+                let raw = raw_bytes(&self.store, changed.tensor.clone())?;
                 self.open.insert((raw, base))
             }
         };
@@ -221,7 +220,7 @@ impl Chunks {
 }
 
 /// The one file that the weights are in.
-fn file(store: &Store, to: StateDict) -> Result<File> {
+fn file(store: &Store, to: StateDict) -> Result<RecordedFile> {
     let mut files = consistency::files(store, to)?;
     if matches!(to, StateDict::Checkpoint(_)) {
         files.retain(|file| file.name == WEIGHTS_FILE);

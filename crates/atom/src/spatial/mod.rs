@@ -5,10 +5,12 @@
 
 mod cover;
 mod place;
+mod search;
 mod shape;
 mod tree;
 
 pub use cover::{PlaceRange, cover, cover_within};
 pub use place::{PLACE_ORDER, place};
+pub use search::{NearAtom, Places, nearest, within};
 pub use shape::Region;
 pub use tree::{Neighbour, PackedTree};

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 /// SHA-256 and BLAKE3 of a file, computed as it streams by.
+#[derive(Default)]
 pub struct FileHashes {
     sha256: Sha256,
     blake3: blake3::Hasher,
@@ -11,10 +12,7 @@ pub struct FileHashes {
 impl FileHashes {
     /// Of no bytes yet.
     pub fn new() -> FileHashes {
-        FileHashes {
-            sha256: Sha256::new(),
-            blake3: blake3::Hasher::new(),
-        }
+        FileHashes::default()
     }
 
     /// The two hashes, SHA-256 first.

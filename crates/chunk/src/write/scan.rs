@@ -1,16 +1,13 @@
 //! The first pass over incoming tensors: everything that can be known without writing.
 
-use crate::error::{Code, Failure, Result};
-use crate::io::Source;
-use crate::io::file_hashes::FileHashes;
-use crate::pg::background;
-use crate::pg::progress::Progress;
-use crate::settings;
-use crate::tensor_storage::write::Incoming;
-use modelstore_chunk::{Buffers, ChunkHash, ContentHasher, Grid, InOrder, Piece, PieceInfo, grid};
-use modelstore_tensor::{DType, stats};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use modelstore_tensor::{DType, stats};
+
+use crate::port::{Session, Source};
+use crate::write::{FileHashes, Incoming};
+use crate::{Buffers, ChunkHash, ContentHasher, Error, Grid, InOrder, Piece, PieceInfo, grid};
 
 /// What the first pass finds out about a tensor.
 pub struct Scanned {
@@ -49,21 +46,22 @@ struct Run {
 type Found = (usize, PieceInfo, Option<Box<[u8]>>);
 
 /// The hash and the zone map of every piece, the hash of every tensor, and those of the files.
-pub fn scan(
-    sources: &mut [&mut dyn Source],
+pub fn scan<C: Session>(
+    session: &C,
+    sources: &mut [&mut dyn Source<C::Error>],
     tensors: &[Incoming<'_>],
+    chunk_bytes: u64,
     buffers: &Buffers,
     files: Vec<FileHashes>,
-    progress: &mut Progress,
-) -> Result<Scan> {
+) -> Result<Scan, C::Error> {
     type Job = (usize, Run, Vec<u8>);
     /// Runs that may wait for the hashes of the file: bounds memory where reading is faster than SHA-256.
     const BACKLOG: usize = 8;
 
     let grids = tensors
         .iter()
-        .map(|t| grid(t.dtype, t.shape, settings::chunk_bytes()))
-        .collect::<Result<Vec<_>, modelstore_chunk::Error>>()?;
+        .map(|t| grid(t.dtype, t.shape, chunk_bytes))
+        .collect::<Result<Vec<_>, Error>>()?;
     let hashes = Arc::new(Mutex::new(WholeHashes {
         files,
         tensors: HashMap::new(),
@@ -84,9 +82,9 @@ pub fn scan(
             .for_each(|raw| free.give(raw));
     }));
     let (ordered, free) = (Arc::clone(&in_order), buffers.clone());
-    let mut pipeline = background::pipeline(
+    let mut pipeline = session.pipeline(
         || (),
-        move |(), (number, run, raw): Job| {
+        move |(): &mut (), (number, run, raw): Job| {
             let (run, raw) = (Arc::new(run), Arc::new(raw));
             ordered.give(number, (Arc::clone(&run), Arc::clone(&raw)));
             let found: Vec<Found> = run
@@ -108,9 +106,9 @@ pub fn scan(
     )?;
     let mut pieces: Vec<Vec<PieceInfo>> = tensors.iter().map(|_| Vec::new()).collect();
     let (mut small, mut kept) = (HashMap::new(), 0);
-    let mut take = |found: Vec<Found>| {
+    let mut take = |session: &C, found: Vec<Found>| {
         for (tensor, info, raw) in found {
-            progress.advance(u64::from(info.piece.byte_len));
+            session.advance(u64::from(info.piece.byte_len));
             if let Some(raw) = raw.filter(|raw| kept + raw.len() <= KEPT_BYTES) {
                 small.entry(info.hash).or_insert_with(|| {
                     kept += raw.len();
@@ -123,30 +121,25 @@ pub fn scan(
     let mut submitted = 0;
     for run in runs(tensors, &grids) {
         while pipeline.is_full() {
-            background::next(&mut pipeline)?
-                .into_iter()
-                .for_each(&mut take);
+            if let Some(found) = session.next(&mut pipeline)? {
+                take(session, found);
+            }
         }
-        background::wait_until(|| submitted < in_order.done() + BACKLOG)?;
+        session.wait_until(|| submitted < in_order.done() + BACKLOG)?;
         let mut raw = buffers.take();
         sources[run.file].read_at(run.offset, run.len as usize, &mut raw)?;
         // Room was made above, so the job is taken.
         drop(pipeline.submit((submitted, run, raw)));
         submitted += 1;
     }
-    while let Some(found) = background::next(&mut pipeline)? {
-        take(found);
+    while let Some(found) = session.next(&mut pipeline)? {
+        take(session, found);
     }
-    background::wait_until(|| in_order.done() == submitted)?;
+    session.wait_until(|| in_order.done() == submitted)?;
     drop((pipeline, in_order));
     let hashes = Arc::into_inner(hashes)
         .and_then(|hashes| hashes.into_inner().ok())
-        .ok_or_else(|| {
-            Failure::new(
-                Code::ERRCODE_INTERNAL_ERROR,
-                "hashes of the files are still in use",
-            )
-        })?;
+        .ok_or_else(|| Error::WorkerPanic("hashes of the files are still in use".into()))?;
     let tensors = pieces
         .into_iter()
         .enumerate()

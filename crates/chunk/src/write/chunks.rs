@@ -4,20 +4,13 @@
 //! All in the order of the hashes. What is encoded has been hashed again on the same thread: a source that changes
 //! between the passes is an error, and never bytes under the hash of others.
 
-use crate::chunks::corruption::corrupted;
-use crate::chunks::spi_chunks::{NewChunk, Recorded, SMALL_CHUNK, SpiChunks, fetch_encoded};
-use crate::error::{Code, Failure, Result, warning};
-use crate::io::Source;
-use crate::pg::background;
-use crate::pg::progress::Progress;
-use crate::pg::scratch::in_scratch_memory;
-use crate::store::Store;
-use crate::tensor_storage::stream::decode_chain;
-use modelstore_chunk::{
-    Buffers, ChunkHash, ChunkHead, Decoder, Encoder, MAX_DELTA_DEPTH, Pipeline,
-};
-use modelstore_tensor::DType;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use modelstore_tensor::DType;
+
+use crate::port::{ChunkStore, MAX_DELTA_DEPTH, NewChunk, Recorded, SMALL_CHUNK, Session, Source};
+use crate::read::Chain;
+use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, Pipeline, ReadError};
 
 /// Where the bytes of a chunk are, and what it may be a difference to.
 pub struct Origin<'a> {
@@ -56,7 +49,7 @@ const BATCH_BYTES: usize = 512 << 10;
 const BATCH_CHUNKS: usize = 1024;
 
 /// A base: its hash, how many deltas are below it, and its encoded bytes with those of the chunks it stands on.
-type Base = (ChunkHash, i16, Vec<Vec<u8>>);
+type Base = (ChunkHash, i16, Chain);
 
 /// Work on a chunk, done by a thread.
 enum Task {
@@ -66,7 +59,7 @@ enum Task {
         base: Option<Base>,
     },
     /// Decode, from the outermost chunk inwards; `None` when what is stored cannot be read.
-    Check(Option<Vec<Vec<u8>>>),
+    Check(Option<Chain>),
 }
 
 /// The outcome of a task.
@@ -79,39 +72,37 @@ enum Done {
 }
 
 type Job = Vec<(ChunkHash, Task)>;
-type Results = std::result::Result<Vec<(ChunkHash, Done)>, modelstore_chunk::Error>;
+type Results = Result<Vec<(ChunkHash, Done)>, Error>;
 
 /// Inserts what is not there and mends what is damaged. `small` has the raw bytes of small chunks.
-pub fn insert_chunks(
-    store: &Store,
-    sources: &mut [&mut dyn Source],
+pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
+    store: &mut S,
+    session: &C,
+    sources: &mut [&mut dyn Source<S::Error>],
     origins: &BTreeMap<ChunkHash, Origin<'_>>,
     small: &HashMap<ChunkHash, Box<[u8]>>,
     buffers: &Buffers,
-    progress: &mut Progress,
-) -> Result<Inserted> {
-    let chunks = SpiChunks::new(store);
+) -> Result<Inserted, S::Error> {
     let hashes: Vec<ChunkHash> = origins.keys().copied().collect();
-    let present = chunks.lock(&hashes)?;
-    // Bases are kept from the collector as well; one that is gone by now is not a base.
-    let wanted: BTreeSet<ChunkHash> = origins.values().filter_map(|o| o.base).collect();
-    let bases = chunks.lock(&wanted.into_iter().collect::<Vec<_>>())?;
+    let present = store.lock(&hashes)?;
+    let bases = bases(store, origins)?;
     let free = buffers.clone();
-    let mut pipeline = background::pipeline(
+    let mut pipeline = session.pipeline(
         || (Encoder::new(), Decoder::new()),
-        move |(encoder, decoder), job: Job| work(encoder, decoder, job, &free),
+        move |(encoder, decoder): &mut (Encoder, Decoder), job: Job| {
+            work(encoder, decoder, job, &free)
+        },
     )?;
     let mut pass = SecondPass {
         store,
+        session,
         sources,
         origins,
         small,
         buffers,
-        chunks,
         batch: Vec::new(),
         waiting: 0,
         inserted: Inserted::default(),
-        progress,
     };
     let mut rest = hashes.as_slice();
     while !rest.is_empty() {
@@ -120,7 +111,7 @@ pub fn insert_chunks(
         while pipeline.is_full() {
             pass.take_next(&mut pipeline)?;
         }
-        let job = in_scratch_memory(|| pass.read(job, &present, &bases))?;
+        let job = pass.read(job, &present, &bases)?;
         // Room was made above, so the job is taken.
         drop(pipeline.submit(job));
     }
@@ -131,22 +122,60 @@ pub fn insert_chunks(
     Ok(pass.inserted)
 }
 
-struct SecondPass<'p, 's, 'a> {
-    store: &'p Store,
-    sources: &'p mut [&'s mut dyn Source],
+/// For each chunk that something may be a difference to, the one that it shall be: itself or, when it carries no further
+/// delta, the chunk at the root of its chain, from which the next chain begins; with the deltas below that. They are kept
+/// from the collector as well; one that is gone by now is not a base.
+fn bases<S: ChunkStore>(
+    store: &mut S,
+    origins: &BTreeMap<ChunkHash, Origin<'_>>,
+) -> Result<HashMap<ChunkHash, (ChunkHash, i16)>, S::Error> {
+    let wanted: BTreeSet<ChunkHash> = origins.values().filter_map(|o| o.base).collect();
+    let mut found = HashMap::new();
+    // Each with the chunk of its chain that has been reached.
+    let mut rest: Vec<(ChunkHash, ChunkHash)> =
+        wanted.into_iter().map(|base| (base, base)).collect();
+    for step in 0..=MAX_DELTA_DEPTH {
+        let reached: BTreeSet<ChunkHash> = rest.iter().map(|(_, at)| *at).collect();
+        let recorded = store.lock(&reached.into_iter().collect::<Vec<_>>())?;
+        rest.retain_mut(|(base, at)| {
+            let Some(recorded) = recorded.get(at) else {
+                return false;
+            };
+            let depth = recorded.delta_depth;
+            let is_root = recorded.base.is_none();
+            if is_root || step == 0 && (0..MAX_DELTA_DEPTH as i16).contains(&depth) {
+                found.insert(*base, (*at, if is_root { 0 } else { depth }));
+            }
+            match recorded.base {
+                Some(below) if !found.contains_key(base) => {
+                    *at = below;
+                    true
+                }
+                _ => false,
+            }
+        });
+        if rest.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+struct SecondPass<'p, 's, 'a, S: ChunkStore, C> {
+    store: &'p mut S,
+    session: &'p C,
+    sources: &'p mut [&'s mut dyn Source<S::Error>],
     origins: &'p BTreeMap<ChunkHash, Origin<'a>>,
     small: &'p HashMap<ChunkHash, Box<[u8]>>,
     buffers: &'p Buffers,
-    chunks: SpiChunks<'p>,
     /// Small ones that wait to be inserted together.
     batch: Vec<NewChunk>,
     /// Their encoded bytes.
     waiting: usize,
     inserted: Inserted,
-    progress: &'p mut Progress,
 }
 
-impl SecondPass<'_, '_, '_> {
+impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
     /// How many of the chunks make the next job.
     fn job_len(&self, hashes: &[ChunkHash]) -> usize {
         let mut bytes = 0;
@@ -161,8 +190,8 @@ impl SecondPass<'_, '_, '_> {
         &mut self,
         hashes: &[ChunkHash],
         present: &BTreeMap<ChunkHash, Recorded>,
-        bases: &BTreeMap<ChunkHash, Recorded>,
-    ) -> Result<Job> {
+        bases: &HashMap<ChunkHash, (ChunkHash, i16)>,
+    ) -> Result<Job, S::Error> {
         let few: Vec<ChunkHash> = hashes
             .iter()
             .filter(|hash| {
@@ -172,7 +201,10 @@ impl SecondPass<'_, '_, '_> {
             })
             .copied()
             .collect();
-        let mut few = self.chunks.small(&few)?;
+        let mut few = match few.as_slice() {
+            [] => HashMap::new(),
+            few => self.store.read_small(few)?,
+        };
         let mut job = Vec::with_capacity(hashes.len());
         for hash in hashes {
             let Some(origin) = self.origins.get(hash) else {
@@ -181,15 +213,15 @@ impl SecondPass<'_, '_, '_> {
             let task = match present.get(hash) {
                 Some(recorded) => {
                     let chain = match few.remove(hash) {
-                        Some(encoded) => Some(vec![encoded]),
-                        None => fetch_encoded(self.store, hash, origin.name, self.buffers).ok(),
+                        Some(encoded) => Some(Chain::single(*hash, encoded)),
+                        None => self.chain(hash)?,
                     };
                     Task::Check(chain.filter(|chain| is_recorded_right(chain, origin, recorded)))
                 }
                 None => Task::Encode {
                     dtype: origin.dtype,
                     raw: self.raw(hash, origin)?,
-                    base: self.base(origin, bases),
+                    base: self.base(origin, bases)?,
                 },
             };
             job.push((*hash, task));
@@ -197,7 +229,7 @@ impl SecondPass<'_, '_, '_> {
         Ok(job)
     }
 
-    fn raw(&mut self, hash: &ChunkHash, origin: &Origin<'_>) -> Result<Vec<u8>> {
+    fn raw(&mut self, hash: &ChunkHash, origin: &Origin<'_>) -> Result<Vec<u8>, S::Error> {
         if let Some(small) = self.small.get(hash) {
             return Ok(small.to_vec());
         }
@@ -206,37 +238,52 @@ impl SecondPass<'_, '_, '_> {
         Ok(raw)
     }
 
-    /// A base that cannot be read is none.
-    fn base(&self, origin: &Origin<'_>, bases: &BTreeMap<ChunkHash, Recorded>) -> Option<Base> {
-        let base = origin.base?;
-        let recorded = bases.get(&base)?;
-        if usize::try_from(recorded.delta_depth).ok()? >= MAX_DELTA_DEPTH {
-            return None;
+    /// A chunk as it is stored; `None` when it, or what it stands on, cannot be read.
+    fn chain(&mut self, hash: &ChunkHash) -> Result<Option<Chain>, S::Error> {
+        match Chain::fetch(self.store, hash, self.buffers) {
+            Ok(chain) => Ok(Some(chain)),
+            Err(ReadError::Store(e)) => Err(e),
+            Err(_) => Ok(None),
         }
-        let chain = fetch_encoded(self.store, &base, origin.name, self.buffers).ok()?;
-        Some((base, recorded.delta_depth, chain))
     }
 
-    fn take_next(&mut self, pipeline: &mut Pipeline<'static, Job, Results>) -> Result<()> {
-        for (hash, done) in background::next(pipeline)?.transpose()?.unwrap_or_default() {
+    /// A base that cannot be read is none.
+    fn base(
+        &mut self,
+        origin: &Origin<'_>,
+        bases: &HashMap<ChunkHash, (ChunkHash, i16)>,
+    ) -> Result<Option<Base>, S::Error> {
+        let Some(&(base, depth)) = origin.base.and_then(|base| bases.get(&base)) else {
+            return Ok(None);
+        };
+        let chain = self.chain(&base)?;
+        Ok(chain.map(|chain| (base, depth, chain)))
+    }
+
+    fn take_next(
+        &mut self,
+        pipeline: &mut Pipeline<'static, Job, Results>,
+    ) -> Result<(), S::Error> {
+        let done = self.session.next(pipeline)?.transpose()?;
+        for (hash, done) in done.unwrap_or_default() {
             match done {
                 Done::Encoded(new) => {
-                    self.progress.advance(new.raw_bytes.into());
+                    self.session.advance(new.raw_bytes.into());
                     self.insert(new)?;
                 }
-                Done::Good(raw_bytes) => self.progress.advance(raw_bytes),
+                Done::Good(raw_bytes) => self.session.advance(raw_bytes),
                 Done::Damaged => {
                     // In the order of the hashes, this as well.
                     self.flush()?;
                     self.mend(&hash)?;
                 }
-                Done::Changed => return Err(self.changed(&hash)),
+                Done::Changed => return Err(self.changed(&hash).into()),
             }
         }
         Ok(())
     }
 
-    fn insert(&mut self, new: NewChunk) -> Result<()> {
+    fn insert(&mut self, new: NewChunk) -> Result<(), S::Error> {
         let small = new.encoded.len() <= SMALL_CHUNK;
         if !small || self.batch.len() >= BATCH_CHUNKS || self.waiting >= BATCH_BYTES {
             self.flush()?;
@@ -246,97 +293,61 @@ impl SecondPass<'_, '_, '_> {
         if small { Ok(()) } else { self.flush() }
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn flush(&mut self) -> Result<(), S::Error> {
         if self.batch.is_empty() {
             return Ok(());
         }
         self.waiting = 0;
         let batch = std::mem::take(&mut self.batch);
-        let new = self.chunks.add(&batch)?;
+        let new = self.store.add(&batch)?;
         for (chunk, new) in batch.into_iter().zip(new) {
             if new {
                 self.inserted.chunks += 1;
                 self.inserted.stored_bytes += chunk.encoded.len() as u64;
                 self.inserted.raw_bytes += u64::from(chunk.raw_bytes);
-            } else if !self.is_good(&chunk.hash) {
+            } else if !self.is_good(&chunk.hash)? {
                 // Of another transaction, which committed it meanwhile.
                 self.mend(&chunk.hash)?;
             }
-            if chunk.encoded.len() > SMALL_CHUNK {
-                self.buffers.give(chunk.encoded);
-            }
+            self.buffers.give(chunk.encoded);
         }
         Ok(())
     }
 
-    fn is_good(&self, hash: &ChunkHash) -> bool {
-        fetch_encoded(self.store, hash, "", self.buffers)
-            .ok()
-            .and_then(|chain| decode_chain(&mut Decoder::new(), &chain, self.buffers).ok())
-            .is_some_and(|raw| ChunkHash::of(&raw) == *hash)
+    fn is_good(&mut self, hash: &ChunkHash) -> Result<bool, S::Error> {
+        let chain = self.chain(hash)?;
+        let raw = chain.map(|c| c.decode(&mut Decoder::new(), self.buffers, self.buffers));
+        Ok(raw.is_some_and(|raw| raw.is_ok()))
     }
 
     /// Puts the right bytes in place of a damaged chunk.
-    fn mend(&mut self, hash: &ChunkHash) -> Result<()> {
+    fn mend(&mut self, hash: &ChunkHash) -> Result<(), S::Error> {
         let Some(origin) = self.origins.get(hash) else {
             return Ok(());
         };
         let raw = self.raw(hash, origin)?;
         if ChunkHash::of(&raw) != *hash {
-            return Err(self.changed(hash));
+            return Err(self.changed(hash).into());
         }
-        replace(&mut self.chunks, hash, origin.dtype, &raw)?;
-        self.progress.advance(origin.len.into());
+        let mut encoded = Vec::new();
+        Encoder::new().encode(origin.dtype, &raw, &mut encoded)?;
+        self.store.replace(hash, &encoded, raw.len() as u32)?;
+        self.session.advance(origin.len.into());
         Ok(())
     }
 
-    fn changed(&self, hash: &ChunkHash) -> Failure {
+    fn changed(&self, hash: &ChunkHash) -> Error {
         match self.origins.get(hash) {
-            Some(origin) if origin.recorded => damaged_tensor(origin.name),
-            Some(origin) => source_changed(&format!("tensor \"{}\"", origin.name)),
-            None => source_changed(&format!("chunk {hash}")),
+            Some(origin) if origin.recorded => Error::DamagedTensor(origin.name.to_owned()),
+            Some(origin) => Error::SourceChanged(format!("tensor \"{}\"", origin.name)),
+            None => Error::SourceChanged(format!("chunk {hash}")),
         }
     }
 }
 
-/// Replaces a chunk that does not decode to its hash by one with these bytes, which have that hash.
-pub fn replace(
-    chunks: &mut SpiChunks<'_>,
-    hash: &ChunkHash,
-    dtype: DType,
-    raw: &[u8],
-) -> Result<()> {
-    let mut encoded = Vec::new();
-    Encoder::new().encode(dtype, raw, &mut encoded)?;
-    chunks.replace(hash, &encoded, raw.len() as u32)?;
-    warning(&format!(
-        "chunk {hash} did not decode to its hash and was replaced"
-    ));
-    Ok(())
-}
-
-/// The error for bytes that differ from those that were hashed.
-pub fn source_changed(what: &str) -> Failure {
-    Failure::new(
-        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("source changed while it was read: {what}"),
-    )
-    .detail("Its bytes are not those that were hashed before. Nothing of it was stored.")
-}
-
-/// The error for a stored tensor whose chunks do not match its content hash.
-pub fn damaged_tensor(name: &str) -> Failure {
-    corrupted(format!(
-        "stored tensor with the content of \"{name}\" is damaged"
-    ))
-    .detail("Its list of chunks does not agree with its content hash.")
-}
-
 /// Whether the columns beside a chunk say of it what it says itself.
-fn is_recorded_right(chain: &[Vec<u8>], origin: &Origin<'_>, recorded: &Recorded) -> bool {
-    let Some(encoded) = chain.first() else {
-        return false;
-    };
+fn is_recorded_right(chain: &Chain, origin: &Origin<'_>, recorded: &Recorded) -> bool {
+    let encoded = chain.outermost();
     ChunkHead::parse(encoded).is_ok_and(|head| {
         head.base == recorded.base
             && head.raw_len == origin.len
@@ -350,7 +361,14 @@ fn work(encoder: &mut Encoder, decoder: &mut Decoder, job: Job, free: &Buffers) 
         .map(|(hash, task)| {
             let done = match task {
                 Task::Check(None) => Done::Damaged,
-                Task::Check(Some(chain)) => check(decoder, &hash, chain, free),
+                Task::Check(Some(chain)) => match chain.decode(decoder, free, free) {
+                    Ok(raw) => {
+                        let len = raw.len() as u64;
+                        free.give(raw);
+                        Done::Good(len)
+                    }
+                    Err(_) => Done::Damaged,
+                },
                 Task::Encode { dtype, raw, base } => {
                     encode(encoder, decoder, hash, dtype, raw, base, free)?
                 }
@@ -358,19 +376,6 @@ fn work(encoder: &mut Encoder, decoder: &mut Decoder, job: Job, free: &Buffers) 
             Ok((hash, done))
         })
         .collect()
-}
-
-fn check(decoder: &mut Decoder, hash: &ChunkHash, chain: Vec<Vec<u8>>, free: &Buffers) -> Done {
-    let decoded = decode_chain(decoder, &chain, free);
-    chain.into_iter().for_each(|encoded| give(free, encoded));
-    match decoded {
-        Ok(raw) => {
-            let (good, len) = (ChunkHash::of(&raw) == *hash, raw.len() as u64);
-            give(free, raw);
-            if good { Done::Good(len) } else { Done::Damaged }
-        }
-        Err(_) => Done::Damaged,
-    }
 }
 
 fn encode(
@@ -381,29 +386,28 @@ fn encode(
     raw: Vec<u8>,
     base: Option<Base>,
     free: &Buffers,
-) -> std::result::Result<Done, modelstore_chunk::Error> {
+) -> Result<Done, Error> {
     if ChunkHash::of(&raw) != hash {
         return Ok(Done::Changed);
     }
     // A base that does not decode to its hash would make a difference to bytes that nobody has once it is mended.
     let base = base.and_then(|(base, depth, chain)| {
-        let decoded = decode_chain(decoder, &chain, free).ok()?;
-        chain.into_iter().for_each(|encoded| give(free, encoded));
-        (ChunkHash::of(&decoded) == base).then_some((decoded, base, depth))
+        let decoded = chain.decode(decoder, free, free).ok()?;
+        Some((decoded, base, depth))
     });
     let mut encoded = free.take();
     let against = base.as_ref().map(|(raw, hash, _)| (raw.as_slice(), hash));
     encoder.encode_with_base(dtype, &raw, against, &mut encoded)?;
     let raw_bytes = raw.len() as u32;
-    give(free, raw);
+    free.give(raw);
     let delta_depth = base.as_ref().map_or(0, |(.., depth)| depth + 1);
     if let Some((raw, ..)) = base {
-        give(free, raw);
+        free.give(raw);
     }
     if encoded.len() <= SMALL_CHUNK {
         // Many of these wait together: none of them keeps the room of a large one.
         let small = encoded.as_slice().to_vec();
-        give(free, std::mem::replace(&mut encoded, small));
+        free.give(std::mem::replace(&mut encoded, small));
     }
     Ok(Done::Encoded(NewChunk {
         hash,
@@ -411,11 +415,4 @@ fn encode(
         raw_bytes,
         delta_depth,
     }))
-}
-
-/// Gives a buffer back, unless it is one that was made for a small chunk.
-fn give(free: &Buffers, buffer: Vec<u8>) {
-    if buffer.capacity() > SMALL_CHUNK {
-        free.give(buffer);
-    }
 }

@@ -1,14 +1,13 @@
-//! Searches of the table of atoms by place.
+//! Searches of stored atoms by place.
 //!
 //! The index over places is a B-tree: along the four-dimensional curve, what is near is mostly near in the index, and a
 //! region is a few ranges of it. The table is partitioned by ranges of the two-dimensional curve through x and y, each
 //! a rectangle: a search visits the nearest first and leaves out those that lie beyond what it has.
 
-use crate::atom::places::Places;
-use crate::error::Result;
-use modelstore_atom::spatial::{Region, cover_within, place};
-use modelstore_atom::{Key, Modality, Point};
 use std::collections::BTreeSet;
+
+use crate::spatial::{PlaceRange, Region, cover_within, place};
+use crate::{Error, Key, Modality, Partitions, Point};
 
 /// Ranges of places with which a ball is covered: with fewer, more rows are read that lie outside; with more, ranges
 /// are looked up in which there are none.
@@ -19,9 +18,38 @@ const BESIDE: usize = 2;
 /// Ranges for a region of any size.
 const REGION_RANGES: usize = 512;
 
-/// An atom that was found.
+/// The port: atoms by partition and place. Every partition keeps its atoms in the order of their [`place`].
+pub trait Places {
+    /// What the store fails with.
+    type Error: From<Error>;
+
+    /// How the atoms are divided.
+    fn partitions(&self) -> Partitions;
+
+    /// Hands over up to `count` atoms of a partition on each side of a place. If there are fewer, that is all of them.
+    fn beside(
+        &mut self,
+        partition: u32,
+        place: i64,
+        count: usize,
+        each: &mut dyn FnMut(Key) -> Result<(), Self::Error>,
+    ) -> Result<(), Self::Error>;
+
+    /// Hands over the atoms of a partition whose places are in some ranges.
+    fn in_ranges(
+        &mut self,
+        partition: u32,
+        ranges: &[PlaceRange],
+        each: &mut dyn FnMut(Key) -> Result<(), Self::Error>,
+    ) -> Result<(), Self::Error>;
+
+    /// An error when the search shall stop. Called after each partition.
+    fn check(&self) -> Result<(), Self::Error>;
+}
+
+/// An atom that was found. The order is that of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Neighbour {
+pub struct NearAtom {
     /// Square of its distance to what was asked for.
     pub distance_squared: u64,
     /// Where it is: among equal distances, smaller coordinates come first.
@@ -31,12 +59,12 @@ pub struct Neighbour {
 }
 
 /// The `k` atoms nearest to a point, nearest first.
-pub fn nearest(
-    places: &mut Places,
+pub fn nearest<P: Places>(
+    places: &mut P,
     point: &Point,
     k: usize,
     modality: Option<Modality>,
-) -> Result<Vec<Neighbour>> {
+) -> Result<Vec<NearAtom>, P::Error> {
     if k == 0 {
         return Ok(Vec::new());
     }
@@ -55,7 +83,12 @@ pub fn nearest(
         if best.found.len() < k {
             // Along the curve to both sides: not the nearest, but no nearest is further away than the k-th of these.
             let count = k.saturating_mul(BESIDE);
-            places.beside(partition, place(point), count, |key| best.add(key))?;
+            places.beside(
+                partition,
+                place(point),
+                count,
+                &mut |key| Ok(best.add(key)?),
+            )?;
             if best.found.len() < k {
                 continue;
             }
@@ -66,30 +99,30 @@ pub fn nearest(
         };
         let area = partitions.rectangle(partition);
         let ranges = cover_within(&ball, area.x, area.y, BALL_RANGES);
-        places.in_ranges(partition, &ranges, |key| best.add(key))?;
-        pgrx::check_for_interrupts!();
+        places.in_ranges(partition, &ranges, &mut |key| Ok(best.add(key)?))?;
+        places.check()?;
     }
     Ok(best.found.into_iter().collect())
 }
 
 /// The atoms inside a region, in the order of their keys.
-pub fn within(
-    places: &mut Places,
+pub fn within<P: Places>(
+    places: &mut P,
     region: &Region,
     modality: Option<Modality>,
-) -> Result<Vec<Key>> {
+) -> Result<Vec<Key>, P::Error> {
     let mut found = Vec::new();
     let partitions = places.partitions();
     for partition in partitions.of(modality) {
         let area = partitions.rectangle(partition);
         let ranges = cover_within(region, area.x, area.y, REGION_RANGES);
-        places.in_ranges(partition, &ranges, |key| {
+        places.in_ranges(partition, &ranges, &mut |key| {
             if contains(region, &key.parts()?.1) {
                 found.push(key);
             }
             Ok(())
         })?;
-        pgrx::check_for_interrupts!();
+        places.check()?;
     }
     found.sort_unstable();
     Ok(found)
@@ -115,7 +148,7 @@ fn contains(region: &Region, point: &Point) -> bool {
 struct Best {
     point: Point,
     k: usize,
-    found: BTreeSet<Neighbour>,
+    found: BTreeSet<NearAtom>,
     /// Beyond this distance nothing can be among them.
     reach: u64,
 }
@@ -130,13 +163,13 @@ impl Best {
         }
     }
 
-    fn add(&mut self, key: Key) -> Result<()> {
+    fn add(&mut self, key: Key) -> Result<(), Error> {
         let (_, point) = key.parts()?;
         let distance_squared = self.point.distance_squared(&point);
         if distance_squared > self.reach {
             return Ok(());
         }
-        self.found.insert(Neighbour {
+        self.found.insert(NearAtom {
             distance_squared,
             point,
             key,
