@@ -4,12 +4,14 @@
 //! All in the order of the hashes. What is encoded has been hashed again on the same thread: a source that changes
 //! between the passes is an error, and never bytes under the hash of others.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use modelstore_tensor::DType;
 
-use crate::port::{ChunkStore, MAX_DELTA_DEPTH, NewChunk, Recorded, SMALL_CHUNK, Session, Source};
+use crate::port::{ChunkStore, NewChunk, Recorded, SMALL_CHUNK, Session, Source};
 use crate::read::Chain;
+use crate::write::bases::bases;
+use crate::write::task::{Base, Done, Job, Results, Task, work};
 use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, Pipeline, ReadError};
 
 /// Where the bytes of a chunk are, and what it may be a difference to.
@@ -47,32 +49,6 @@ const JOB_CHUNKS: usize = 256;
 /// Encoded bytes and rows of a statement of small ones.
 const BATCH_BYTES: usize = 512 << 10;
 const BATCH_CHUNKS: usize = 1024;
-
-/// A base: its hash, how many deltas are below it, and its encoded bytes with those of the chunks it stands on.
-type Base = (ChunkHash, i16, Chain);
-
-/// Work on a chunk, done by a thread.
-enum Task {
-    Encode {
-        dtype: DType,
-        raw: Vec<u8>,
-        base: Option<Base>,
-    },
-    /// Decode, from the outermost chunk inwards; `None` when what is stored cannot be read.
-    Check(Option<Chain>),
-}
-
-/// The outcome of a task.
-enum Done {
-    Encoded(NewChunk),
-    /// The bytes are not those that were hashed.
-    Changed,
-    Good(u64),
-    Damaged,
-}
-
-type Job = Vec<(ChunkHash, Task)>;
-type Results = Result<Vec<(ChunkHash, Done)>, Error>;
 
 /// Inserts what is not there and mends what is damaged. `small` has the raw bytes of small chunks.
 pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
@@ -120,45 +96,6 @@ pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
     }
     pass.flush()?;
     Ok(pass.inserted)
-}
-
-/// For each chunk that something may be a difference to, the one that it shall be: itself or, when it carries no further
-/// delta, the chunk at the root of its chain, from which the next chain begins; with the deltas below that. They are kept
-/// from the collector as well; one that is gone by now is not a base.
-fn bases<S: ChunkStore>(
-    store: &mut S,
-    origins: &BTreeMap<ChunkHash, Origin<'_>>,
-) -> Result<HashMap<ChunkHash, (ChunkHash, i16)>, S::Error> {
-    let wanted: BTreeSet<ChunkHash> = origins.values().filter_map(|o| o.base).collect();
-    let mut found = HashMap::new();
-    // Each with the chunk of its chain that has been reached.
-    let mut rest: Vec<(ChunkHash, ChunkHash)> =
-        wanted.into_iter().map(|base| (base, base)).collect();
-    for step in 0..=MAX_DELTA_DEPTH {
-        let reached: BTreeSet<ChunkHash> = rest.iter().map(|(_, at)| *at).collect();
-        let recorded = store.lock(&reached.into_iter().collect::<Vec<_>>())?;
-        rest.retain_mut(|(base, at)| {
-            let Some(recorded) = recorded.get(at) else {
-                return false;
-            };
-            let depth = recorded.delta_depth;
-            let is_root = recorded.base.is_none();
-            if is_root || step == 0 && (0..MAX_DELTA_DEPTH as i16).contains(&depth) {
-                found.insert(*base, (*at, if is_root { 0 } else { depth }));
-            }
-            match recorded.base {
-                Some(below) if !found.contains_key(base) => {
-                    *at = below;
-                    true
-                }
-                _ => false,
-            }
-        });
-        if rest.is_empty() {
-            break;
-        }
-    }
-    Ok(found)
 }
 
 struct SecondPass<'p, 's, 'a, S: ChunkStore, C> {
@@ -354,65 +291,4 @@ fn is_recorded_right(chain: &Chain, origin: &Origin<'_>, recorded: &Recorded) ->
             && i64::from(recorded.raw_bytes) == i64::from(origin.len)
             && usize::try_from(recorded.stored_bytes) == Ok(encoded.len())
     })
-}
-
-fn work(encoder: &mut Encoder, decoder: &mut Decoder, job: Job, free: &Buffers) -> Results {
-    job.into_iter()
-        .map(|(hash, task)| {
-            let done = match task {
-                Task::Check(None) => Done::Damaged,
-                Task::Check(Some(chain)) => match chain.decode(decoder, free, free) {
-                    Ok(raw) => {
-                        let len = raw.len() as u64;
-                        free.give(raw);
-                        Done::Good(len)
-                    }
-                    Err(_) => Done::Damaged,
-                },
-                Task::Encode { dtype, raw, base } => {
-                    encode(encoder, decoder, hash, dtype, raw, base, free)?
-                }
-            };
-            Ok((hash, done))
-        })
-        .collect()
-}
-
-fn encode(
-    encoder: &mut Encoder,
-    decoder: &mut Decoder,
-    hash: ChunkHash,
-    dtype: DType,
-    raw: Vec<u8>,
-    base: Option<Base>,
-    free: &Buffers,
-) -> Result<Done, Error> {
-    if ChunkHash::of(&raw) != hash {
-        return Ok(Done::Changed);
-    }
-    // A base that does not decode to its hash would make a difference to bytes that nobody has once it is mended.
-    let base = base.and_then(|(base, depth, chain)| {
-        let decoded = chain.decode(decoder, free, free).ok()?;
-        Some((decoded, base, depth))
-    });
-    let mut encoded = free.take();
-    let against = base.as_ref().map(|(raw, hash, _)| (raw.as_slice(), hash));
-    encoder.encode_with_base(dtype, &raw, against, &mut encoded)?;
-    let raw_bytes = raw.len() as u32;
-    free.give(raw);
-    let delta_depth = base.as_ref().map_or(0, |(.., depth)| depth + 1);
-    if let Some((raw, ..)) = base {
-        free.give(raw);
-    }
-    if encoded.len() <= SMALL_CHUNK {
-        // Many of these wait together: none of them keeps the room of a large one.
-        let small = encoded.as_slice().to_vec();
-        free.give(std::mem::replace(&mut encoded, small));
-    }
-    Ok(Done::Encoded(NewChunk {
-        hash,
-        encoded,
-        raw_bytes,
-        delta_depth,
-    }))
 }

@@ -5,9 +5,13 @@
 //! transactions that add overlapping models from deadlocking on each other's uncommitted chunks: all chunks first,
 //! ordered, then all tensors, ordered.
 
+mod bases;
 mod chunks;
 mod file_hashes;
+mod pieces;
 mod scan;
+mod task;
+mod tensors;
 
 pub use file_hashes::FileHashes;
 
@@ -16,10 +20,12 @@ use std::collections::{BTreeMap, HashMap};
 use modelstore_tensor::{DType, Shape};
 use uuid::Uuid;
 
-use crate::port::{Identity, NewTensor, Session, Source, StoredPiece, TensorStore};
-use crate::{Buffers, ChunkHash, Error, MAX_CHUNK_BYTES};
-use chunks::{Origin, write_chunks};
+use crate::port::{Identity, Session, Source, TensorStore};
+use crate::{Buffers, ChunkHash, Error};
+use chunks::write_chunks;
+use pieces::{new_pieces, pieces_of_stored};
 use scan::{Scan, Scanned, scan};
+use tensors::{insert_tensors, lock_tensors};
 
 /// A file that tensors come from.
 pub struct InFile<'a, E> {
@@ -80,9 +86,6 @@ type Rows<'a> = BTreeMap<&'a Identity, Row<'a>>;
 
 /// Tensors of a call to the store.
 const BATCH_TENSORS: usize = 1000;
-/// How often an insert is tried again. Each time somebody else must have committed the row and the collector removed it
-/// in between.
-const TRIES: usize = 100;
 
 /// Raw bytes of tensors. Each counts twice in [`Session::advance`], once for each pass.
 pub fn raw_bytes(tensors: &[Incoming<'_>]) -> Result<u64, Error> {
@@ -181,180 +184,4 @@ fn is_constant(scan: &Scanned) -> bool {
     let min = stats().filter_map(|s| s.min()).reduce(f64::min);
     let max = stats().filter_map(|s| s.max()).reduce(f64::max);
     min == max && stats().all(|s| s.nans == 0)
-}
-
-/// Finds tensors that the store has, and keeps them from the collector until the transaction ends.
-fn lock_tensors<'a, S: TensorStore>(
-    store: &mut S,
-    identities: impl Iterator<Item = &'a Identity>,
-    stored: &mut HashMap<Identity, Uuid>,
-) -> Result<(), S::Error> {
-    let identities: Vec<&Identity> = identities.collect();
-    for batch in identities.chunks(BATCH_TENSORS) {
-        stored.extend(store.lock_tensors(batch)?);
-    }
-    Ok(())
-}
-
-/// The pieces of tensors that the store does not have, by their hashes.
-fn new_pieces<'a, S: TensorStore>(
-    store: &mut S,
-    rows: &Rows<'a>,
-    stored: &HashMap<Identity, Uuid>,
-) -> Result<BTreeMap<ChunkHash, Origin<'a>>, S::Error> {
-    let new: Vec<Row<'a>> = rows
-        .iter()
-        .filter(|(identity, _)| !stored.contains_key(**identity))
-        .map(|(_, row)| *row)
-        .collect();
-    let mut origins = BTreeMap::new();
-    for batch in new.chunks(BATCH_TENSORS) {
-        let with_base: Vec<(usize, (Uuid, DType, &Shape))> = batch
-            .iter()
-            .enumerate()
-            .filter_map(|(at, (t, _))| Some((at, (t.base?, t.dtype, t.shape))))
-            .collect();
-        let wanted: Vec<_> = with_base.iter().map(|(_, base)| *base).collect();
-        let mut bases = HashMap::new();
-        if !wanted.is_empty() {
-            for (place, piece) in store.pieces(&wanted)? {
-                let at = with_base.get(place).map(|(at, _)| *at);
-                bases.insert((at, piece.first_element, piece.element_count), piece.hash);
-            }
-        }
-        for (at, (tensor, scan)) in batch.iter().enumerate() {
-            for info in &scan.pieces {
-                let place = (Some(at), info.piece.first_element, info.piece.element_count);
-                origins.entry(info.hash).or_insert(Origin {
-                    file: tensor.file,
-                    name: tensor.name,
-                    offset: tensor.offset + info.piece.byte_offset,
-                    len: info.piece.byte_len,
-                    dtype: tensor.dtype,
-                    base: bases.get(&place).copied().filter(|base| *base != info.hash),
-                    recorded: false,
-                });
-            }
-        }
-    }
-    Ok(origins)
-}
-
-/// Adds the pieces of tensors that the store has, as it has them: it may have been another size of chunks that they were
-/// cut with. Their chunks are checked as well, because what was stored once may be damaged by now. Returns the chunks of
-/// each tensor.
-fn pieces_of_stored<'a, S: TensorStore>(
-    store: &mut S,
-    rows: &Rows<'a>,
-    stored: &HashMap<Identity, Uuid>,
-    origins: &mut BTreeMap<ChunkHash, Origin<'a>>,
-) -> Result<HashMap<Identity, Vec<ChunkHash>>, S::Error> {
-    let found: Vec<(&Identity, Uuid, Row<'a>)> = rows
-        .iter()
-        .filter_map(|(identity, row)| Some((*identity, *stored.get(*identity)?, *row)))
-        .collect();
-    let mut chunks = HashMap::new();
-    for batch in found.chunks(BATCH_TENSORS) {
-        let wanted: Vec<_> = batch
-            .iter()
-            .map(|(_, id, (t, _))| (*id, t.dtype, t.shape))
-            .collect();
-        let mut covered = vec![0; batch.len()];
-        let mut hashes: Vec<Vec<ChunkHash>> = vec![Vec::new(); batch.len()];
-        for (place, piece) in store.pieces(&wanted)? {
-            let Some((_, _, row)) = batch.get(place) else {
-                continue;
-            };
-            let origin = stored_piece(row, &piece, covered[place])?;
-            covered[place] = piece.end();
-            hashes[place].push(piece.hash);
-            origins.entry(piece.hash).or_insert(origin);
-        }
-        for (((identity, _, (tensor, _)), covered), hashes) in batch.iter().zip(covered).zip(hashes)
-        {
-            if covered != tensor.shape.elements() {
-                return Err(Error::DamagedTensor(tensor.name.to_owned()).into());
-            }
-            chunks.insert((*identity).clone(), hashes);
-        }
-    }
-    Ok(chunks)
-}
-
-/// Where the bytes of a recorded piece are, of which all before have `covered` elements.
-fn stored_piece<'a>(
-    (tensor, scan): &Row<'a>,
-    piece: &StoredPiece,
-    covered: u64,
-) -> Result<Origin<'a>, Error> {
-    let damaged = || Error::DamagedTensor(tensor.name.to_owned());
-    if piece.first_element != covered || piece.end() > tensor.shape.elements() {
-        return Err(damaged());
-    }
-    // Cut the same way it must have the same chunks.
-    if let Ok(at) = scan
-        .pieces
-        .binary_search_by_key(&piece.first_element, |i| i.piece.first_element)
-        && scan.pieces[at].piece.element_count == piece.element_count
-        && scan.pieces[at].hash != piece.hash
-    {
-        return Err(damaged());
-    }
-    let start = tensor.dtype.byte_len(piece.first_element);
-    let len = tensor.dtype.byte_len(piece.element_count);
-    let (start, len) = start.zip(len).ok_or_else(damaged)?;
-    if len > MAX_CHUNK_BYTES {
-        return Err(damaged());
-    }
-    Ok(Origin {
-        file: tensor.file,
-        name: tensor.name,
-        offset: tensor.offset + start,
-        len: u32::try_from(len).map_err(|_| damaged())?,
-        dtype: tensor.dtype,
-        base: None,
-        recorded: true,
-    })
-}
-
-/// Adds tensors and their pieces in the order of their identities, or finds those that somebody else has added meanwhile;
-/// returns these.
-fn insert_tensors<'a, S: TensorStore, C: Session<Error = S::Error>>(
-    store: &mut S,
-    session: &C,
-    rows: &Rows<'a>,
-    stored: &mut HashMap<Identity, Uuid>,
-) -> Result<Vec<&'a Identity>, S::Error> {
-    let mut rest: Vec<(&'a Identity, Row<'a>)> = rows.iter().map(|(i, row)| (*i, *row)).collect();
-    let mut found = Vec::new();
-    for _ in 0..TRIES {
-        for batch in rest.chunks(BATCH_TENSORS) {
-            let new: Vec<NewTensor<'_>> = batch
-                .iter()
-                .map(|(identity, (tensor, scan))| NewTensor {
-                    identity,
-                    shape: tensor.shape,
-                    pieces: &scan.pieces,
-                })
-                .collect();
-            for ((identity, _), id) in batch.iter().zip(store.add_tensors(&new)?) {
-                stored.extend(id.map(|id| ((*identity).clone(), id)));
-            }
-            session.check()?;
-        }
-        rest.retain(|(identity, _)| !stored.contains_key(*identity));
-        lock_tensors(store, rest.iter().map(|(identity, _)| *identity), stored)?;
-        rest.retain(|(identity, _)| {
-            let is_stored = stored.contains_key(*identity);
-            if is_stored {
-                found.push(*identity);
-            }
-            !is_stored
-        });
-        if rest.is_empty() {
-            return Ok(found);
-        }
-    }
-    let name = rest.first().map_or("", |(_, (tensor, _))| tensor.name);
-    Err(store.not_stored(name))
 }

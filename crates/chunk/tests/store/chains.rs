@@ -1,0 +1,95 @@
+//! Chains of deltas.
+
+use crate::*;
+
+/// A tensor, changed in a few elements many times, each stored as a difference to the one before.
+#[test]
+fn chains_are_no_deeper_than_they_may_be() {
+    let mut store = MemoryStore::new();
+    let mut tensor = given(DType::F32, &[150_000], Data::Gaussian);
+    let mut random = Random(7);
+    for version in 0..12 {
+        let id = write(&mut store, CHUNK, std::slice::from_ref(&tensor))
+            .expect("stores")
+            .tensors[0]
+            .id;
+        assert_eq!(read(&mut store, id, &tensor).as_ref(), Ok(&tensor.raw));
+        assert_eq!(problems(&mut store, &[stored(id, &tensor)]), [""; 0]);
+        let depths: Vec<i16> = store.chunks.values().map(|(r, _)| r.delta_depth).collect();
+        let deepest = depths.into_iter().max().expect("chunks");
+        assert_eq!(
+            deepest,
+            (version as i16).min(MAX_DELTA_DEPTH as i16),
+            "version {version}"
+        );
+        tensor.base = Some(id);
+        // In every chunk, so that each has a chain.
+        for chunk in tensor.raw.chunks_mut(CHUNK as usize) {
+            let byte = random.below(chunk.len());
+            chunk[byte] ^= 1;
+        }
+    }
+    // Four deltas of twelve bytes of changes are a fraction of the chunk they stand on.
+    let whole = store.chunks.values().filter(|(r, _)| r.delta_depth == 0);
+    assert_eq!(whole.count(), 3, "the chain begins anew at its root");
+}
+
+/// Chains that somebody has made too long, or a circle, end with an error, whole and in part.
+#[test]
+fn endless_chains_are_errors() {
+    let (mut store, mut encoder) = (MemoryStore::new(), Encoder::new());
+    let mut raws: Vec<Vec<u8>> = vec![given(DType::F32, &[10_000], Data::Gaussian).raw];
+    for i in 0..=MAX_DELTA_DEPTH {
+        let mut raw = raws[i].clone();
+        raw[i * 400] ^= 1;
+        raws.push(raw);
+    }
+    for (i, raw) in raws.iter().enumerate() {
+        let (hash, mut out) = (ChunkHash::of(raw), Vec::new());
+        match i.checked_sub(1) {
+            None => drop(encoder.encode(DType::F32, raw, &mut out).expect("encodes")),
+            Some(i) => {
+                let base = ChunkHash::of(&raws[i]);
+                let done = encoder.encode_delta(DType::F32, raw, &raws[i], &base, 20_000, &mut out);
+                assert_eq!(done, Ok(true));
+            }
+        }
+        store.put(hash, out, raw.len() as u32, i as i16);
+    }
+    let read_both = |store: &mut MemoryStore, hash: &ChunkHash| {
+        let buffers = Buffers::for_chunks();
+        let whole = Chain::fetch(store, hash, &buffers).and_then(|chain| {
+            chain
+                .decode(&mut Decoder::new(), &buffers, &buffers)
+                .map_err(|e| ReadError::Corrupt(*hash, e))
+        });
+        let part = ChainReader::new().read(store, hash, 400..800);
+        (whole, part)
+    };
+    let deepest = ChunkHash::of(&raws[MAX_DELTA_DEPTH]);
+    let (whole, part) = read_both(&mut store, &deepest);
+    assert_eq!(whole.as_ref(), Ok(&raws[MAX_DELTA_DEPTH]));
+    assert_eq!(part, Ok(raws[MAX_DELTA_DEPTH][400..800].to_vec()));
+    let too_deep = ChunkHash::of(&raws[MAX_DELTA_DEPTH + 1]);
+    let error = ReadError::Corrupt(too_deep, Error::DeltaTooDeep(too_deep));
+    assert_eq!(
+        read_both(&mut store, &too_deep),
+        (Err(error.clone()), Err(error))
+    );
+    // A chunk put in place of its own base: a circle of one.
+    let (last, base) = (ChunkHash::of(&raws[2]), ChunkHash::of(&raws[1]));
+    let mut encoded = Vec::new();
+    assert_eq!(store.read(&last, &mut encoded), Ok(true));
+    store.put(base, encoded, 40_000, 1);
+    let error = ReadError::Corrupt(base, Error::DeltaCycle(base));
+    assert_eq!(
+        read_both(&mut store, &last),
+        (Err(error.clone()), Err(error))
+    );
+    store.chunks.remove(&base);
+    let error = ReadError::Missing(base);
+    assert_eq!(
+        read_both(&mut store, &last),
+        (Err(error.clone()), Err(error))
+    );
+}
