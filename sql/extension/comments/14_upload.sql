@@ -1,7 +1,7 @@
 -- Upload
 
-COMMENT ON FUNCTION begin_upload(bigint) IS 'Begins an upload, to which any session may append, and returns its id. With a size in bytes, appending more and finishing with less are refused.';
-COMMENT ON FUNCTION append_upload(uuid, bytea, bigint) IS 'Appends a part of any size and returns the number of bytes received. With at_offset, 55000 unless the part begins exactly there, so that nothing is appended twice. 22023 beyond the size announced, 40001 when another session has appended since the snapshot of a transaction at REPEATABLE READ, 42704 when there is no such upload.';
-COMMENT ON FUNCTION upload_offset(uuid) IS 'Bytes an upload has received: where to resume. 42704 when there is no such upload.';
-COMMENT ON FUNCTION finish_upload(uuid, text, text, jsonb, uuid, jsonb) IS 'Imports what an upload has received, as import_safetensors does, and forgets the upload. 55000 when it has less than the size announced; after an error the upload is still there.';
-COMMENT ON FUNCTION abort_upload(uuid) IS 'Forgets an upload and its parts and returns the number of bytes it had received. 42704 when there is no such upload.';
+COMMENT ON FUNCTION begin_upload(bigint) IS 'Starts an upload and returns its ID; any session may append to it. With expected_bytes, the upload refuses more bytes and cannot be finished with fewer.';
+COMMENT ON FUNCTION append_upload(uuid, bytea, bigint) IS 'Appends a part of any size to an upload and returns the total number of bytes received. With at_offset, raises 55000 unless the part starts exactly at this offset, so that no part is appended twice. Raises 22023 beyond the expected size, 40001 in a transaction at REPEATABLE READ if another session has appended since its snapshot, 42704 if the upload does not exist.';
+COMMENT ON FUNCTION upload_offset(uuid) IS 'Returns the number of bytes that an upload has received, which is the offset to resume at. Raises 42704 if the upload does not exist.';
+COMMENT ON FUNCTION finish_upload(uuid, text, text, jsonb, uuid, jsonb) IS 'Imports the bytes of an upload as import_safetensors does, and deletes the upload. Raises 55000 if it has fewer bytes than expected; after an error the upload still exists.';
+COMMENT ON FUNCTION abort_upload(uuid) IS 'Deletes an upload and its parts and returns the number of bytes it had received. Raises 42704 if the upload does not exist.';

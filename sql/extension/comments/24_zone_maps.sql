@@ -1,5 +1,5 @@
 -- Zone maps
 
-COMMENT ON FUNCTION zone_mean(bigint[], double precision[]) IS 'Mean of numbers that come in pieces: how many each piece has, and their mean there. Pieces with a NULL are left out; NULL when there is no number. Overflow gives Infinity, not an error. For v_weight_statistics.';
-COMMENT ON FUNCTION zone_std(bigint[], double precision[], double precision[]) IS 'Standard deviation, as a population, of numbers that come in pieces: how many each piece has, their mean and their standard deviation there. For v_weight_statistics.';
-COMMENT ON FUNCTION zone_l2(bigint[], double precision[], double precision[]) IS 'Euclidean norm of numbers that come in pieces, from the same figures as zone_std. For v_weight_statistics.';
+COMMENT ON FUNCTION zone_mean(bigint[], double precision[]) IS 'Returns the mean of numbers that are split into chunks, from the count and the mean of each chunk. Ignores chunks with a NULL; returns NULL if there is no number. Overflow gives Infinity, not an error. Used by v_weight_statistics.';
+COMMENT ON FUNCTION zone_std(bigint[], double precision[], double precision[]) IS 'Returns the population standard deviation of numbers that are split into chunks, from the count, the mean and the standard deviation of each chunk. Used by v_weight_statistics.';
+COMMENT ON FUNCTION zone_l2(bigint[], double precision[], double precision[]) IS 'Returns the Euclidean norm of numbers that are split into chunks, from the arguments of zone_std. Used by v_weight_statistics.';

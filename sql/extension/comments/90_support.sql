@@ -1,6 +1,6 @@
 -- (functions behind types, casts and operators)
 
-COMMENT ON FUNCTION upload_append() IS 'Trigger function of the view upload. 23502 for a NULL.';
+COMMENT ON FUNCTION upload_append() IS 'Trigger function of the view upload. Raises 23502 for a NULL.';
 COMMENT ON FUNCTION tensor_in(cstring, oid, integer) IS 'Reads the text form of tensor.';
 COMMENT ON FUNCTION tensor_out(tensor) IS 'Writes the text form of tensor.';
 COMMENT ON FUNCTION tensor_recv(internal, oid, integer) IS 'Reads the binary form of tensor.';
@@ -31,6 +31,6 @@ COMMENT ON FUNCTION tensor_lt(tensor, tensor) IS 'The operator < of tensor.';
 COMMENT ON FUNCTION tensor_le(tensor, tensor) IS 'The operator <= of tensor.';
 COMMENT ON FUNCTION tensor_gt(tensor, tensor) IS 'The operator > of tensor.';
 COMMENT ON FUNCTION tensor_ge(tensor, tensor) IS 'The operator >= of tensor.';
-COMMENT ON FUNCTION tensor_cmp(tensor, tensor) IS 'Order of two tensors: -1, 0 or 1.';
-COMMENT ON FUNCTION tensor_hash_extended(tensor, bigint) IS 'Hash of 64 bits with a seed, equal for equal tensors.';
-COMMENT ON FUNCTION tensor_hash(tensor) IS 'Hash of a tensor, equal for equal tensors.';
+COMMENT ON FUNCTION tensor_cmp(tensor, tensor) IS 'Compares two tensors and returns -1, 0 or 1.';
+COMMENT ON FUNCTION tensor_hash_extended(tensor, bigint) IS 'Returns a 64-bit hash with a seed, equal for equal tensors.';
+COMMENT ON FUNCTION tensor_hash(tensor) IS 'Returns a hash, equal for equal tensors.';
