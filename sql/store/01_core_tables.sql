@@ -25,20 +25,20 @@ COMMENT ON TABLE @store@.models IS 'One row for each version of a model.';
 COMMENT ON COLUMN @store@.models.model_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.models.model_name IS 'Name, shared by the versions of a model.';
 COMMENT ON COLUMN @store@.models.version IS 'Version, unique within the name.';
-COMMENT ON COLUMN @store@.models.parent_model_id IS 'The model this one was made from.';
-COMMENT ON COLUMN @store@.models.restored_checkpoint_id IS 'The checkpoint restore_checkpoint made this version from; get_latest_checkpoint returns it until the version has a checkpoint of its own.';
-COMMENT ON COLUMN @store@.models.derivation IS 'How it was made from its parent, for example fine-tune or merge.';
-COMMENT ON COLUMN @store@.models.architecture IS 'Family recognised from the config or the names of the weights, for example bert, gpt2, llama.';
+COMMENT ON COLUMN @store@.models.parent_model_id IS 'Model that this one was derived from.';
+COMMENT ON COLUMN @store@.models.restored_checkpoint_id IS 'Checkpoint that restore_checkpoint created this version from; get_latest_checkpoint returns it until the version has its own checkpoint.';
+COMMENT ON COLUMN @store@.models.derivation IS 'How it was derived from its parent, for example fine-tune or merge.';
+COMMENT ON COLUMN @store@.models.architecture IS 'Model family recognised from the config or the names of the weights, for example bert, gpt2, llama.';
 COMMENT ON COLUMN @store@.models.config IS 'The model''s config.json.';
-COMMENT ON COLUMN @store@.models.metadata IS 'Anything else its users want to keep.';
-COMMENT ON COLUMN @store@.models.status IS 'registered (no weights yet), ready, or archived: kept, but never the latest version.';
-COMMENT ON COLUMN @store@.models.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of all weights: equal for equal weights whatever file they came in.';
+COMMENT ON COLUMN @store@.models.metadata IS 'Other data of the user''s choice.';
+COMMENT ON COLUMN @store@.models.status IS 'registered (no weights yet), ready, or archived (kept, but never returned as the latest version).';
+COMMENT ON COLUMN @store@.models.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of all weights: equal for equal weights, whichever file they were imported from.';
 COMMENT ON COLUMN @store@.models.hidden_size IS 'Width of the hidden states, from the shapes or the config.';
-COMMENT ON COLUMN @store@.models.vocab_size IS 'Rows of the token embedding.';
-COMMENT ON COLUMN @store@.models.attention_heads IS 'Query heads in a layer, as the config says (num_attention_heads); NULL where it does not, or contradicts the shapes.';
-COMMENT ON COLUMN @store@.models.kv_heads IS 'Key and value heads in a layer (num_key_value_heads); fewer than attention_heads where query heads share them.';
-COMMENT ON COLUMN @store@.models.created_at IS 'When the row was made.';
-COMMENT ON COLUMN @store@.models.created_by IS 'Role that made it.';
+COMMENT ON COLUMN @store@.models.vocab_size IS 'Number of rows of the token embedding.';
+COMMENT ON COLUMN @store@.models.attention_heads IS 'Query heads per layer, from the config (num_attention_heads); NULL if the config has none or contradicts the shapes.';
+COMMENT ON COLUMN @store@.models.kv_heads IS 'Key and value heads per layer (num_key_value_heads); fewer than attention_heads if query heads share them.';
+COMMENT ON COLUMN @store@.models.created_at IS 'Time of creation.';
+COMMENT ON COLUMN @store@.models.created_by IS 'Role that created it.';
 
 CREATE TABLE @store@.model_aliases (
     model_name text NOT NULL,
@@ -48,11 +48,11 @@ CREATE TABLE @store@.model_aliases (
     PRIMARY KEY (model_name, alias)
 );
 CREATE INDEX model_aliases_model_id_idx ON @store@.model_aliases (model_id);
-COMMENT ON TABLE @store@.model_aliases IS 'Names such as production or staging that point at one version and move in one statement.';
+COMMENT ON TABLE @store@.model_aliases IS 'Names such as production or staging; each points at one version.';
 COMMENT ON COLUMN @store@.model_aliases.model_name IS 'Model the alias belongs to.';
 COMMENT ON COLUMN @store@.model_aliases.alias IS 'The alias.';
 COMMENT ON COLUMN @store@.model_aliases.model_id IS 'The version it points at.';
-COMMENT ON COLUMN @store@.model_aliases.updated_at IS 'When it last moved.';
+COMMENT ON COLUMN @store@.model_aliases.updated_at IS 'Time of the last change.';
 
 CREATE TABLE @store@.model_files (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
@@ -67,16 +67,16 @@ CREATE TABLE @store@.model_files (
     PRIMARY KEY (model_id, file_name)
 );
 ALTER TABLE @store@.model_files ALTER COLUMN header SET STORAGE EXTERNAL;
-COMMENT ON TABLE @store@.model_files IS 'The files a model was imported from: what is needed to give them back byte for byte.';
+COMMENT ON TABLE @store@.model_files IS 'Files that a model was imported from, with what is needed to export them byte for byte.';
 COMMENT ON COLUMN @store@.model_files.model_id IS 'The model.';
-COMMENT ON COLUMN @store@.model_files.file_name IS 'Name of the file, without a folder.';
+COMMENT ON COLUMN @store@.model_files.file_name IS 'Name of the file, without a directory.';
 COMMENT ON COLUMN @store@.model_files.format IS 'safetensors, or safetensors_index for the index.json of a sharded model.';
-COMMENT ON COLUMN @store@.model_files.header IS 'The bytes in front of the tensor data (length and JSON) exactly as they were; all of an index.';
+COMMENT ON COLUMN @store@.model_files.header IS 'Bytes before the tensor data (length and JSON), unchanged; the whole file for an index.';
 COMMENT ON COLUMN @store@.model_files.file_bytes IS 'Size of the file in bytes.';
 COMMENT ON COLUMN @store@.model_files.sha256 IS 'SHA-256 of the file.';
 COMMENT ON COLUMN @store@.model_files.blake3 IS 'BLAKE3-256 of the file.';
-COMMENT ON COLUMN @store@.model_files.manifest_hash IS 'BLAKE3-256 of the header and the hashes of the file''s chunks in order: with each chunk checked against its own hash, the file is as it was.';
-COMMENT ON COLUMN @store@.model_files.imported_at IS 'When it was imported.';
+COMMENT ON COLUMN @store@.model_files.manifest_hash IS 'BLAKE3-256 of the header and the hashes of the file''s chunks in order. If it matches and each chunk matches its own hash, the file is unchanged.';
+COMMENT ON COLUMN @store@.model_files.imported_at IS 'Time of the import.';
 
 CREATE TABLE @store@.transformer_layers (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
@@ -88,10 +88,10 @@ CREATE TABLE @store@.transformer_layers (
 );
 COMMENT ON TABLE @store@.transformer_layers IS 'Layers of a model, recognised from the names of its weights.';
 COMMENT ON COLUMN @store@.transformer_layers.model_id IS 'The model.';
-COMMENT ON COLUMN @store@.transformer_layers.layer_index IS 'Place in the stack, from 0.';
-COMMENT ON COLUMN @store@.transformer_layers.layer_name IS 'Prefix its weights share.';
-COMMENT ON COLUMN @store@.transformer_layers.layer_type IS 'transformer for a layer with attention, block for another, mtp for one that predicts further tokens and is not one of the model''s num_hidden_layers.';
-COMMENT ON COLUMN @store@.transformer_layers.parameter_count IS 'Elements of its weights.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_index IS 'Position in the stack, from 0.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_name IS 'Common prefix of the names of its weights.';
+COMMENT ON COLUMN @store@.transformer_layers.layer_type IS 'transformer for a layer with attention, block for any other, mtp for a layer that predicts further tokens and is not counted in the model''s num_hidden_layers.';
+COMMENT ON COLUMN @store@.transformer_layers.parameter_count IS 'Number of elements of its weights.';
 
 CREATE TABLE @store@.attention_heads (
     model_id uuid NOT NULL,
@@ -103,10 +103,10 @@ CREATE TABLE @store@.attention_heads (
     PRIMARY KEY (model_id, layer_index, head_index),
     FOREIGN KEY (model_id, layer_index) REFERENCES @store@.transformer_layers ON DELETE CASCADE
 );
-COMMENT ON TABLE @store@.attention_heads IS 'Attention heads of each layer, where the config or the shapes say how many there are.';
+COMMENT ON TABLE @store@.attention_heads IS 'Attention heads of each layer, if the config or the shapes determine their number.';
 COMMENT ON COLUMN @store@.attention_heads.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.attention_heads.layer_index IS 'The layer.';
-COMMENT ON COLUMN @store@.attention_heads.head_index IS 'The query head, from 0.';
-COMMENT ON COLUMN @store@.attention_heads.head_type IS 'What kind of head, for example attention.';
-COMMENT ON COLUMN @store@.attention_heads.kv_head_index IS 'The key and value head it reads, which grouped-query attention shares.';
+COMMENT ON COLUMN @store@.attention_heads.head_index IS 'Query head, from 0.';
+COMMENT ON COLUMN @store@.attention_heads.head_type IS 'Kind of head, for example attention.';
+COMMENT ON COLUMN @store@.attention_heads.kv_head_index IS 'Key and value head that it uses; several query heads share one in grouped-query attention.';
 COMMENT ON COLUMN @store@.attention_heads.head_dim IS 'Width of the head.';

@@ -11,14 +11,14 @@ CREATE TABLE @store@.tensor_chunks (
 );
 ALTER TABLE @store@.tensor_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
 CREATE INDEX tensor_chunks_base_hash_idx ON @store@.tensor_chunks (base_hash) WHERE base_hash IS NOT NULL;
-COMMENT ON TABLE @store@.tensor_chunks IS 'Each distinct piece of tensor data once. Rows are inserted and collected; one is replaced only when an import has the right bytes for a chunk that does not decode to its hash.';
+COMMENT ON TABLE @store@.tensor_chunks IS 'Each distinct chunk of tensor data, stored once. Rows are inserted, and deleted by gc; a row is updated only when an import replaces a chunk that does not decode to its hash.';
 COMMENT ON COLUMN @store@.tensor_chunks.chunk_hash IS 'BLAKE3-256 of the raw bytes.';
 COMMENT ON COLUMN @store@.tensor_chunks.chunk IS 'The encoded bytes.';
 COMMENT ON COLUMN @store@.tensor_chunks.raw_bytes IS 'Size before encoding.';
 COMMENT ON COLUMN @store@.tensor_chunks.stored_bytes IS 'Size after encoding.';
-COMMENT ON COLUMN @store@.tensor_chunks.base_hash IS 'For a delta, the chunk it is a difference to.';
-COMMENT ON COLUMN @store@.tensor_chunks.delta_depth IS 'Deltas between this chunk and one that stands by itself, at most 4; fewer than recorded when one of them has been replaced.';
-COMMENT ON COLUMN @store@.tensor_chunks.created_at IS 'When it was stored.';
+COMMENT ON COLUMN @store@.tensor_chunks.base_hash IS 'Base chunk of a delta.';
+COMMENT ON COLUMN @store@.tensor_chunks.delta_depth IS 'Number of deltas from this chunk to the root of its chain, at most 4; the actual number is lower if one of them has been replaced.';
+COMMENT ON COLUMN @store@.tensor_chunks.created_at IS 'Time it was stored.';
 
 CREATE TABLE @store@.tensor_metadata (
     tensor_id uuid PRIMARY KEY,
@@ -31,15 +31,15 @@ CREATE TABLE @store@.tensor_metadata (
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE NULLS NOT DISTINCT (content_hash, dtype, shape)
 );
-COMMENT ON TABLE @store@.tensor_metadata IS 'Each distinct tensor once, however many weights of however many models it is.';
+COMMENT ON TABLE @store@.tensor_metadata IS 'Each distinct tensor, stored once for all weights that have this value.';
 COMMENT ON COLUMN @store@.tensor_metadata.tensor_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.tensor_metadata.content_hash IS 'BLAKE3-256 of the raw little-endian bytes.';
 COMMENT ON COLUMN @store@.tensor_metadata.dtype IS 'Element type, for example f32 or bf16.';
 COMMENT ON COLUMN @store@.tensor_metadata.shape IS 'Dimensions, outermost first; empty for a scalar.';
 COMMENT ON COLUMN @store@.tensor_metadata.element_count IS 'Product of the dimensions.';
-COMMENT ON COLUMN @store@.tensor_metadata.raw_bytes IS 'Size of the elements.';
-COMMENT ON COLUMN @store@.tensor_metadata.chunk_count IS 'Rows it has in tensor_data.';
-COMMENT ON COLUMN @store@.tensor_metadata.created_at IS 'When it was stored.';
+COMMENT ON COLUMN @store@.tensor_metadata.raw_bytes IS 'Size of the elements in bytes.';
+COMMENT ON COLUMN @store@.tensor_metadata.chunk_count IS 'Number of its rows in tensor_data.';
+COMMENT ON COLUMN @store@.tensor_metadata.created_at IS 'Time it was stored.';
 
 CREATE TABLE @store@.tensor_data (
     tensor_id uuid NOT NULL REFERENCES @store@.tensor_metadata ON DELETE CASCADE,
@@ -58,20 +58,20 @@ CREATE TABLE @store@.tensor_data (
     PRIMARY KEY (tensor_id, chunk_index)
 );
 CREATE INDEX tensor_data_chunk_hash_idx ON @store@.tensor_data (chunk_hash);
-COMMENT ON TABLE @store@.tensor_data IS 'The pieces of each tensor in order, each with its zone map: figures that answer questions without decoding.';
+COMMENT ON TABLE @store@.tensor_data IS 'Chunks of each tensor in order, each with its zone map: statistics that are available without decoding.';
 COMMENT ON COLUMN @store@.tensor_data.tensor_id IS 'The tensor.';
-COMMENT ON COLUMN @store@.tensor_data.chunk_index IS 'Place of the piece, from 0.';
-COMMENT ON COLUMN @store@.tensor_data.chunk_hash IS 'The chunk that holds it.';
+COMMENT ON COLUMN @store@.tensor_data.chunk_index IS 'Position of the chunk in the tensor, from 0.';
+COMMENT ON COLUMN @store@.tensor_data.chunk_hash IS 'Chunk that contains the elements.';
 COMMENT ON COLUMN @store@.tensor_data.first_element IS 'Row-major index of its first element.';
-COMMENT ON COLUMN @store@.tensor_data.element_count IS 'Elements in it.';
-COMMENT ON COLUMN @store@.tensor_data.value_min IS 'Smallest element that is not NaN; NULL where the dtype has no numbers.';
+COMMENT ON COLUMN @store@.tensor_data.element_count IS 'Number of elements.';
+COMMENT ON COLUMN @store@.tensor_data.value_min IS 'Smallest element that is not NaN; NULL for a dtype without arithmetic.';
 COMMENT ON COLUMN @store@.tensor_data.value_max IS 'Largest element that is not NaN.';
-COMMENT ON COLUMN @store@.tensor_data.value_mean IS 'Mean of the elements that are not NaN; NULL when there is none.';
-COMMENT ON COLUMN @store@.tensor_data.value_std IS 'Their standard deviation as a population; NaN when one is infinite.';
+COMMENT ON COLUMN @store@.tensor_data.value_mean IS 'Mean of the elements that are not NaN; NULL if there are none.';
+COMMENT ON COLUMN @store@.tensor_data.value_std IS 'Population standard deviation of these elements; NaN if one is infinite.';
 COMMENT ON COLUMN @store@.tensor_data.abs_max IS 'Largest magnitude.';
-COMMENT ON COLUMN @store@.tensor_data.zero_count IS 'Elements equal to zero.';
-COMMENT ON COLUMN @store@.tensor_data.nan_count IS 'Elements that are NaN.';
-COMMENT ON COLUMN @store@.tensor_data.inf_count IS 'Elements that are infinite.';
+COMMENT ON COLUMN @store@.tensor_data.zero_count IS 'Number of elements equal to zero.';
+COMMENT ON COLUMN @store@.tensor_data.nan_count IS 'Number of NaN elements.';
+COMMENT ON COLUMN @store@.tensor_data.inf_count IS 'Number of infinite elements.';
 
 CREATE TABLE @store@.model_weights (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
@@ -96,17 +96,17 @@ CREATE INDEX model_weights_layer_index_idx ON @store@.model_weights (model_id, l
 CREATE INDEX model_weights_file_name_idx ON @store@.model_weights (model_id, file_name) WHERE file_name IS NOT NULL;
 CREATE INDEX model_weights_tied_to_idx ON @store@.model_weights (model_id, tied_to) WHERE tied_to IS NOT NULL;
 CREATE INDEX model_weights_gradient_tensor_id_idx ON @store@.model_weights (gradient_tensor_id) WHERE gradient_tensor_id IS NOT NULL;
-COMMENT ON TABLE @store@.model_weights IS 'The weights of each model by name.';
+COMMENT ON TABLE @store@.model_weights IS 'Weights of each model by name.';
 COMMENT ON COLUMN @store@.model_weights.model_id IS 'The model.';
-COMMENT ON COLUMN @store@.model_weights.weight_name IS 'Name as in the file.';
-COMMENT ON COLUMN @store@.model_weights.tensor_id IS 'The tensor that is its value.';
+COMMENT ON COLUMN @store@.model_weights.weight_name IS 'Name in the file.';
+COMMENT ON COLUMN @store@.model_weights.tensor_id IS 'Tensor with its value.';
 COMMENT ON COLUMN @store@.model_weights.layer_index IS 'Layer it belongs to, if any.';
-COMMENT ON COLUMN @store@.model_weights.component IS 'What it is in the architecture, for example attention.query or norm.';
+COMMENT ON COLUMN @store@.model_weights.component IS 'Role in the architecture, for example attention.query or norm.';
 COMMENT ON COLUMN @store@.model_weights.trainable IS 'Whether training changes it; integers, buffers such as running statistics and masks, and frozen weights are not trainable.';
-COMMENT ON COLUMN @store@.model_weights.tied_to IS 'The weight it is one parameter with: same tensor, not constant, listed before it.';
-COMMENT ON COLUMN @store@.model_weights.gradient_tensor_id IS 'Its gradient, if kept.';
+COMMENT ON COLUMN @store@.model_weights.tied_to IS 'Weight that it is tied to: an earlier weight with the same tensor, counted as one parameter with it. Constant weights are not tied.';
+COMMENT ON COLUMN @store@.model_weights.gradient_tensor_id IS 'Its gradient, if stored.';
 COMMENT ON COLUMN @store@.model_weights.file_name IS 'File it was imported from.';
-COMMENT ON COLUMN @store@.model_weights.file_offset IS 'Where its data begin in that file''s data part.';
+COMMENT ON COLUMN @store@.model_weights.file_offset IS 'Offset of its data in the data section of that file.';
 
 CREATE TABLE @store@.embeddings (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
@@ -118,11 +118,11 @@ CREATE TABLE @store@.embeddings (
     FOREIGN KEY (model_id, weight_name) REFERENCES @store@.model_weights ON DELETE CASCADE
 );
 CREATE INDEX embeddings_weight_name_idx ON @store@.embeddings (model_id, weight_name);
-COMMENT ON TABLE @store@.embeddings IS 'Which weight is the token, position and segment embedding of a model.';
+COMMENT ON TABLE @store@.embeddings IS 'Weights that are the token, position and segment embeddings of a model.';
 COMMENT ON COLUMN @store@.embeddings.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.embeddings.kind IS 'token, position or segment.';
 COMMENT ON COLUMN @store@.embeddings.weight_name IS 'The weight.';
-COMMENT ON COLUMN @store@.embeddings.row_count IS 'Ids it has a row for.';
+COMMENT ON COLUMN @store@.embeddings.row_count IS 'Number of rows, one per ID.';
 COMMENT ON COLUMN @store@.embeddings.dim IS 'Width of a row.';
 
 CREATE TABLE @store@.uploads (
@@ -131,11 +131,11 @@ CREATE TABLE @store@.uploads (
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by name NOT NULL DEFAULT current_user
 );
-COMMENT ON TABLE @store@.uploads IS 'Uploads that are not finished.';
+COMMENT ON TABLE @store@.uploads IS 'Unfinished uploads.';
 COMMENT ON COLUMN @store@.uploads.upload_id IS 'Key, a UUID of version 7.';
-COMMENT ON COLUMN @store@.uploads.expected_bytes IS 'Size announced, if any.';
-COMMENT ON COLUMN @store@.uploads.created_at IS 'When it began.';
-COMMENT ON COLUMN @store@.uploads.created_by IS 'Role that began it.';
+COMMENT ON COLUMN @store@.uploads.expected_bytes IS 'Expected size, if given.';
+COMMENT ON COLUMN @store@.uploads.created_at IS 'Time it was started.';
+COMMENT ON COLUMN @store@.uploads.created_by IS 'Role that started it.';
 
 CREATE TABLE @store@.upload_parts (
     upload_id uuid NOT NULL REFERENCES @store@.uploads ON DELETE CASCADE,
@@ -144,9 +144,9 @@ CREATE TABLE @store@.upload_parts (
     PRIMARY KEY (upload_id, part_offset)
 );
 ALTER TABLE @store@.upload_parts ALTER COLUMN data SET STORAGE EXTERNAL;
-COMMENT ON TABLE @store@.upload_parts IS 'Bytes of unfinished uploads, in parts as they came.';
+COMMENT ON TABLE @store@.upload_parts IS 'Bytes of unfinished uploads, in parts as received.';
 COMMENT ON COLUMN @store@.upload_parts.upload_id IS 'The upload.';
-COMMENT ON COLUMN @store@.upload_parts.part_offset IS 'Where the part begins in the file.';
+COMMENT ON COLUMN @store@.upload_parts.part_offset IS 'Offset of the part in the file.';
 COMMENT ON COLUMN @store@.upload_parts.data IS 'The bytes.';
 
 -- Views over models and tensors.
@@ -181,7 +181,7 @@ LEFT JOIN LATERAL (
     FROM @store@.tensor_data d
     WHERE d.tensor_id = t.tensor_id
 ) s ON true;
-COMMENT ON VIEW @store@.v_weight_statistics IS 'Figures of each weight, from the zone maps: nothing is decoded. Mean, std and l2 leave NaN out; std is that of the population.';
+COMMENT ON VIEW @store@.v_weight_statistics IS 'Statistics of each weight, computed from the zone maps without decoding. mean, std and l2 ignore NaN; std is the population standard deviation.';
 
 CREATE VIEW @store@.v_model_architecture AS
 SELECT m.model_id,
@@ -223,4 +223,4 @@ CROSS JOIN LATERAL (
     JOIN @store@.tensor_metadata t USING (tensor_id)
     WHERE mw.model_id = m.model_id
 ) w;
-COMMENT ON VIEW @store@.v_model_architecture IS 'One row a model: layers, heads in a layer, sizes, parameters, bytes of its weights raw and as stored. Tied weights count once, as in calculate_model_parameters(); layers of type mtp do not count. Chunks shared with other models count in each, and so do the bases of deltas.';
+COMMENT ON VIEW @store@.v_model_architecture IS 'One row per model: layers, heads per layer, sizes, parameters, raw and stored bytes of its weights. Tied weights count once, as in calculate_model_parameters(); layers of type mtp do not count. Chunks shared by several models, and bases of deltas, count for each model.';

@@ -21,18 +21,18 @@ CREATE TABLE @store@.training_sessions (
 COMMENT ON TABLE @store@.training_sessions IS 'Training runs of a model.';
 COMMENT ON COLUMN @store@.training_sessions.session_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.training_sessions.model_id IS 'The model that is trained.';
-COMMENT ON COLUMN @store@.training_sessions.session_name IS 'Name its users give it, unique among the runs of a model.';
+COMMENT ON COLUMN @store@.training_sessions.session_name IS 'Name given by its users, unique among the runs of a model.';
 COMMENT ON COLUMN @store@.training_sessions.status IS 'pending, running, completed, failed or cancelled.';
-COMMENT ON COLUMN @store@.training_sessions.config IS 'Hyperparameters and whatever else describes the run.';
-COMMENT ON COLUMN @store@.training_sessions.total_steps IS 'Steps it is planned to take, for progress and time left.';
+COMMENT ON COLUMN @store@.training_sessions.config IS 'Hyperparameters and anything else that describes the run.';
+COMMENT ON COLUMN @store@.training_sessions.total_steps IS 'Planned number of steps, used for progress and the time left.';
 COMMENT ON COLUMN @store@.training_sessions.loss_metric IS 'Name of the metric that v_training_progress shows as loss; smaller is better.';
-COMMENT ON COLUMN @store@.training_sessions.host IS 'Machine it runs on; the address of the client unless said otherwise.';
-COMMENT ON COLUMN @store@.training_sessions.error IS 'Why it failed.';
-COMMENT ON COLUMN @store@.training_sessions.created_at IS 'When the row was made.';
-COMMENT ON COLUMN @store@.training_sessions.created_by IS 'Role that made it.';
-COMMENT ON COLUMN @store@.training_sessions.started_at IS 'When it began to run.';
-COMMENT ON COLUMN @store@.training_sessions.ended_at IS 'When it was finished.';
-COMMENT ON COLUMN @store@.training_sessions.resumed_from_checkpoint_id IS 'The checkpoint it continues, of any run: the parent of its first checkpoint.';
+COMMENT ON COLUMN @store@.training_sessions.host IS 'Machine it runs on; the client''s address by default.';
+COMMENT ON COLUMN @store@.training_sessions.error IS 'Reason for a failure.';
+COMMENT ON COLUMN @store@.training_sessions.created_at IS 'Time of creation.';
+COMMENT ON COLUMN @store@.training_sessions.created_by IS 'Role that created it.';
+COMMENT ON COLUMN @store@.training_sessions.started_at IS 'Time it started.';
+COMMENT ON COLUMN @store@.training_sessions.ended_at IS 'Time it ended.';
+COMMENT ON COLUMN @store@.training_sessions.resumed_from_checkpoint_id IS 'Checkpoint, of any run, that the run continues: the parent of its first checkpoint.';
 
 CREATE TABLE @store@.training_metrics (
     session_id uuid NOT NULL REFERENCES @store@.training_sessions ON DELETE CASCADE,
@@ -44,13 +44,13 @@ CREATE TABLE @store@.training_metrics (
 );
 -- By time, which tells the newest record and, of a step recorded twice, the one that counts.
 CREATE INDEX training_metrics_idx ON @store@.training_metrics (session_id, metric_name, recorded_at);
-COMMENT ON TABLE @store@.training_metrics IS 'Figures that runs record at their steps. Rows are added, never changed: a step that is run again adds its own, and the later row counts.';
+COMMENT ON TABLE @store@.training_metrics IS 'Metrics recorded by runs, by step. Rows are only added: recording a step again adds a row, and the later row counts.';
 COMMENT ON COLUMN @store@.training_metrics.session_id IS 'The run.';
 COMMENT ON COLUMN @store@.training_metrics.step IS 'The optimizer step.';
-COMMENT ON COLUMN @store@.training_metrics.epoch IS 'The epoch, where the run says so; 0.5 is halfway through the first.';
-COMMENT ON COLUMN @store@.training_metrics.metric_name IS 'What was measured, for example loss or lr.';
-COMMENT ON COLUMN @store@.training_metrics.value IS 'The figure; NaN and infinities are kept.';
-COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'When it was recorded; of a step recorded more than once the latest record counts.';
+COMMENT ON COLUMN @store@.training_metrics.epoch IS 'Epoch, if given; 0.5 is halfway through the first.';
+COMMENT ON COLUMN @store@.training_metrics.metric_name IS 'Name of the metric, for example loss or lr.';
+COMMENT ON COLUMN @store@.training_metrics.value IS 'Value of the metric; NaN and infinities are kept.';
+COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'Time of recording; if a step is recorded more than once, the latest record counts.';
 
 CREATE TABLE @store@.model_checkpoints (
     checkpoint_id uuid PRIMARY KEY,
@@ -78,22 +78,22 @@ ALTER TABLE @store@.training_sessions ADD FOREIGN KEY (resumed_from_checkpoint_i
 CREATE INDEX training_sessions_resumed_from_checkpoint_id_idx ON @store@.training_sessions (resumed_from_checkpoint_id);
 ALTER TABLE @store@.models ADD FOREIGN KEY (restored_checkpoint_id) REFERENCES @store@.model_checkpoints ON DELETE SET NULL;
 CREATE INDEX models_restored_checkpoint_id_idx ON @store@.models (restored_checkpoint_id);
-COMMENT ON TABLE @store@.model_checkpoints IS 'States of a model in training: weights, optimizer, random numbers.';
+COMMENT ON TABLE @store@.model_checkpoints IS 'Checkpoints: states of a model during training (weights, optimizer state, random number generators).';
 COMMENT ON COLUMN @store@.model_checkpoints.checkpoint_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.model_checkpoints.model_id IS 'The model.';
-COMMENT ON COLUMN @store@.model_checkpoints.session_id IS 'The run that made it, if any.';
-COMMENT ON COLUMN @store@.model_checkpoints.step IS 'The optimizer step it was made after.';
+COMMENT ON COLUMN @store@.model_checkpoints.session_id IS 'Run that created it, if any.';
+COMMENT ON COLUMN @store@.model_checkpoints.step IS 'Optimizer step after which it was created.';
 COMMENT ON COLUMN @store@.model_checkpoints.epoch IS 'The epoch, if known.';
-COMMENT ON COLUMN @store@.model_checkpoints.sequence IS 'Number among the checkpoints of its model in the order they were made, whatever the clock says; decides between equal steps and epochs.';
-COMMENT ON COLUMN @store@.model_checkpoints.parent_checkpoint_id IS 'The checkpoint it continues: the one before it in its run or, for the first, the one the run was resumed from. Its tensors may be stored as differences to it.';
-COMMENT ON COLUMN @store@.model_checkpoints.metrics IS 'Figures at this step, for example {"loss": 0.7}.';
-COMMENT ON COLUMN @store@.model_checkpoints.rng_state IS 'State of the random number generators, as the client packs it.';
+COMMENT ON COLUMN @store@.model_checkpoints.sequence IS 'Number of the checkpoint among those of its model, in creation order; orders checkpoints with equal step and epoch, whatever their timestamps.';
+COMMENT ON COLUMN @store@.model_checkpoints.parent_checkpoint_id IS 'Checkpoint that it continues: the previous one of its run or, for the first, the one the run was resumed from or the model was restored from. Its tensors may be stored as deltas against it.';
+COMMENT ON COLUMN @store@.model_checkpoints.metrics IS 'Metrics at this step, for example {"loss": 0.7}.';
+COMMENT ON COLUMN @store@.model_checkpoints.rng_state IS 'State of the random number generators, in the client''s format.';
 COMMENT ON COLUMN @store@.model_checkpoints.param_groups IS 'The optimizer''s parameter groups: learning rate, betas, and so on.';
-COMMENT ON COLUMN @store@.model_checkpoints.metadata IS 'Anything else its users want to keep.';
-COMMENT ON COLUMN @store@.model_checkpoints.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of the weights, as that of models.';
+COMMENT ON COLUMN @store@.model_checkpoints.metadata IS 'Other data of the user''s choice.';
+COMMENT ON COLUMN @store@.model_checkpoints.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of the weights, as in models.';
 COMMENT ON COLUMN @store@.model_checkpoints.pinned IS 'Whether prune_checkpoints always keeps it.';
-COMMENT ON COLUMN @store@.model_checkpoints.created_at IS 'When it was made.';
-COMMENT ON COLUMN @store@.model_checkpoints.created_by IS 'Role that made it.';
+COMMENT ON COLUMN @store@.model_checkpoints.created_at IS 'Time of creation.';
+COMMENT ON COLUMN @store@.model_checkpoints.created_by IS 'Role that created it.';
 
 CREATE TABLE @store@.checkpoint_files (
     checkpoint_id uuid NOT NULL REFERENCES @store@.model_checkpoints ON DELETE CASCADE,
@@ -108,16 +108,16 @@ CREATE TABLE @store@.checkpoint_files (
     PRIMARY KEY (checkpoint_id, file_name)
 );
 ALTER TABLE @store@.checkpoint_files ALTER COLUMN header SET STORAGE EXTERNAL;
-COMMENT ON TABLE @store@.checkpoint_files IS 'The files of a checkpoint, as model_files has those of a model: model.safetensors and, with optimizer state, optimizer.safetensors.';
+COMMENT ON TABLE @store@.checkpoint_files IS 'Files of a checkpoint, like model_files for a model: model.safetensors and, with optimizer state, optimizer.safetensors.';
 COMMENT ON COLUMN @store@.checkpoint_files.checkpoint_id IS 'The checkpoint.';
 COMMENT ON COLUMN @store@.checkpoint_files.file_name IS 'model.safetensors or optimizer.safetensors.';
 COMMENT ON COLUMN @store@.checkpoint_files.format IS 'safetensors.';
-COMMENT ON COLUMN @store@.checkpoint_files.header IS 'The bytes in front of the tensor data exactly as they were.';
+COMMENT ON COLUMN @store@.checkpoint_files.header IS 'Bytes before the tensor data, unchanged.';
 COMMENT ON COLUMN @store@.checkpoint_files.file_bytes IS 'Size of the file in bytes.';
 COMMENT ON COLUMN @store@.checkpoint_files.sha256 IS 'SHA-256 of the file.';
 COMMENT ON COLUMN @store@.checkpoint_files.blake3 IS 'BLAKE3-256 of the file.';
 COMMENT ON COLUMN @store@.checkpoint_files.manifest_hash IS 'BLAKE3-256 of the header and the hashes of the file''s chunks in order.';
-COMMENT ON COLUMN @store@.checkpoint_files.imported_at IS 'When it was stored.';
+COMMENT ON COLUMN @store@.checkpoint_files.imported_at IS 'Time it was stored.';
 
 -- A checkpoint has two files at most: the primary key, which begins with the checkpoint, serves the foreign key to them.
 CREATE TABLE @store@.checkpoint_weights (
@@ -130,12 +130,12 @@ CREATE TABLE @store@.checkpoint_weights (
     FOREIGN KEY (checkpoint_id, file_name) REFERENCES @store@.checkpoint_files DEFERRABLE INITIALLY DEFERRED
 );
 CREATE INDEX checkpoint_weights_tensor_id_idx ON @store@.checkpoint_weights (tensor_id);
-COMMENT ON TABLE @store@.checkpoint_weights IS 'The weights of each checkpoint by name. An unchanged weight is the tensor the checkpoint before has.';
+COMMENT ON TABLE @store@.checkpoint_weights IS 'Weights of each checkpoint by name. An unchanged weight has the same tensor as in the previous checkpoint.';
 COMMENT ON COLUMN @store@.checkpoint_weights.checkpoint_id IS 'The checkpoint.';
 COMMENT ON COLUMN @store@.checkpoint_weights.weight_name IS 'Name, as in the model.';
-COMMENT ON COLUMN @store@.checkpoint_weights.tensor_id IS 'The tensor that is its value.';
-COMMENT ON COLUMN @store@.checkpoint_weights.file_name IS 'File it is in.';
-COMMENT ON COLUMN @store@.checkpoint_weights.file_offset IS 'Where its data begin in that file''s data part.';
+COMMENT ON COLUMN @store@.checkpoint_weights.tensor_id IS 'Tensor with its value.';
+COMMENT ON COLUMN @store@.checkpoint_weights.file_name IS 'File that contains it.';
+COMMENT ON COLUMN @store@.checkpoint_weights.file_offset IS 'Offset of its data in the data section of that file.';
 
 CREATE TABLE @store@.optimizer_state (
     checkpoint_id uuid NOT NULL REFERENCES @store@.model_checkpoints ON DELETE CASCADE,
@@ -151,14 +151,14 @@ CREATE TABLE @store@.optimizer_state (
 );
 CREATE INDEX optimizer_state_tensor_id_idx ON @store@.optimizer_state (tensor_id);
 CREATE INDEX optimizer_state_session_id_idx ON @store@.optimizer_state (session_id);
-COMMENT ON TABLE @store@.optimizer_state IS 'What the optimizer remembers of each parameter at a checkpoint.';
+COMMENT ON TABLE @store@.optimizer_state IS 'Optimizer state of each parameter at a checkpoint.';
 COMMENT ON COLUMN @store@.optimizer_state.checkpoint_id IS 'The checkpoint.';
 COMMENT ON COLUMN @store@.optimizer_state.parameter_name IS 'The parameter.';
-COMMENT ON COLUMN @store@.optimizer_state.state_name IS 'Which state: exp_avg and exp_avg_sq for Adam, momentum_buffer for SGD, step, or any other.';
-COMMENT ON COLUMN @store@.optimizer_state.session_id IS 'The run that made the checkpoint, if any.';
-COMMENT ON COLUMN @store@.optimizer_state.tensor_id IS 'The tensor that is its value.';
-COMMENT ON COLUMN @store@.optimizer_state.file_name IS 'optimizer.safetensors where it came in one.';
-COMMENT ON COLUMN @store@.optimizer_state.file_offset IS 'Where its data begin in that file''s data part.';
+COMMENT ON COLUMN @store@.optimizer_state.state_name IS 'Name of the state: exp_avg and exp_avg_sq for Adam, momentum_buffer for SGD, step, or any other.';
+COMMENT ON COLUMN @store@.optimizer_state.session_id IS 'Run that created the checkpoint, if any.';
+COMMENT ON COLUMN @store@.optimizer_state.tensor_id IS 'Tensor with its value.';
+COMMENT ON COLUMN @store@.optimizer_state.file_name IS 'optimizer.safetensors if it was stored from a file.';
+COMMENT ON COLUMN @store@.optimizer_state.file_offset IS 'Offset of its data in the data section of that file.';
 
 CREATE TABLE @store@.gradient_checkpoints (
     session_id uuid NOT NULL REFERENCES @store@.training_sessions ON DELETE CASCADE,
@@ -169,13 +169,13 @@ CREATE TABLE @store@.gradient_checkpoints (
     recompute_flops double precision NOT NULL CHECK (recompute_flops >= 0),
     PRIMARY KEY (session_id, layer_index)
 );
-COMMENT ON TABLE @store@.gradient_checkpoints IS 'Which layers a run recomputes in the backward pass instead of keeping their activations.';
+COMMENT ON TABLE @store@.gradient_checkpoints IS 'Plan of a run: which layers recompute their activations in the backward pass instead of keeping them.';
 COMMENT ON COLUMN @store@.gradient_checkpoints.session_id IS 'The run.';
 COMMENT ON COLUMN @store@.gradient_checkpoints.layer_index IS 'The layer.';
-COMMENT ON COLUMN @store@.gradient_checkpoints.policy IS 'store: its activations are kept from the forward pass; recompute: only the input of its segment is.';
+COMMENT ON COLUMN @store@.gradient_checkpoints.policy IS 'store: its activations are kept from the forward pass; recompute: only the input of its segment is kept.';
 COMMENT ON COLUMN @store@.gradient_checkpoints.segment IS 'Layers of one segment are recomputed together, from its input.';
 COMMENT ON COLUMN @store@.gradient_checkpoints.kept_bytes IS 'Bytes kept for it between the forward and the backward pass.';
-COMMENT ON COLUMN @store@.gradient_checkpoints.recompute_flops IS 'Floating-point operations that recomputing it takes, once a step.';
+COMMENT ON COLUMN @store@.gradient_checkpoints.recompute_flops IS 'Floating-point operations per step for recomputing it.';
 
 CREATE VIEW @store@.v_training_progress AS
 SELECT s.session_id,
@@ -272,4 +272,4 @@ LEFT JOIN LATERAL (
                 WHERE t.session_id = s.session_id AND t.metric_name = names.metric_name)) AS recorded_at
     FROM names
 ) h ON true;
-COMMENT ON VIEW @store@.v_training_progress IS 'One row a run: status, step of the newest record, newest and best loss (by the run''s loss_metric; of a step recorded twice the later record counts, NaN is never best), steps a second, time left while it runs, last checkpoint, and last_seen: the time of its newest metric or checkpoint, else of its start. A run that is running but was last seen long ago is dead: finish_training or reopen_training. Steps a second is the median over the last 1000 records of the loss in the order they were recorded, records within 10 ms of each other counting as one; pauses and steps back do not change it.';
+COMMENT ON VIEW @store@.v_training_progress IS 'One row per run: status, step of the newest record, newest and best loss (by the run''s loss_metric; if a step is recorded twice, the later record counts; NaN is never best), steps per second, time left while it runs, last checkpoint, and last_seen: the time of its newest metric or checkpoint, else of its start. A run with status running that was last seen long ago has probably died: end it with finish_training, or continue it. Steps per second is the median over the last 1000 records of the loss in the order they were recorded, where records within 10 ms of each other count as one; pauses and returns to lower steps do not change it.';

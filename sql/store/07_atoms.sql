@@ -34,23 +34,23 @@ ALTER TABLE @store@.atoms
     ALTER updated_by SET STORAGE PLAIN;
 -- With the key in it, a search reads no row: that takes a third off its time.
 CREATE INDEX atoms_place_idx ON @store@.atoms (modelstore.atom_place(h_xy, h_yz, h_zm)) INCLUDE (h_xy, h_yz, h_zm);
-COMMENT ON TABLE @store@.atoms IS 'Each distinct content once, in the order of the Hilbert curve through its first two coordinates; partitioned by eight modalities of 32 ranges each.';
-COMMENT ON COLUMN @store@.atoms.h_xy IS 'Key: the modality in the high byte, below it the code of (x, y) on the curve of order 28.';
-COMMENT ON COLUMN @store@.atoms.h_yz IS 'Key: the code of (y, z).';
-COMMENT ON COLUMN @store@.atoms.h_zm IS 'Key: the code of (z, m).';
-COMMENT ON COLUMN @store@.atoms.value IS 'The content, of at most 64 bytes; NULL for a larger leaf, which is in atom_chunks, and for a composite, whose parts are in atom_parts.';
+COMMENT ON TABLE @store@.atoms IS 'Each distinct content, stored once, ordered by the Hilbert curve through its first two coordinates. The partitions are ranges of eight modalities with 32 ranges each.';
+COMMENT ON COLUMN @store@.atoms.h_xy IS 'Key: the modality in the high byte, the Hilbert code of (x, y) at order 28 below it.';
+COMMENT ON COLUMN @store@.atoms.h_yz IS 'Key: the Hilbert code of (y, z).';
+COMMENT ON COLUMN @store@.atoms.h_zm IS 'Key: the Hilbert code of (z, m).';
+COMMENT ON COLUMN @store@.atoms.value IS 'Content of a leaf of at most 64 bytes; NULL for a larger leaf, whose content is in atom_chunks, and for a composite, whose parts are in atom_parts.';
 COMMENT ON COLUMN @store@.atoms.modality IS '0 text, 1 audio, 2 image, 3 video, 4 tensor, 5 code, 6 structured, 7 other.';
-COMMENT ON COLUMN @store@.atoms.probe IS 'How many places that other contents have it was moved past: 0 unless bits of two hashes are the same.';
-COMMENT ON COLUMN @store@.atoms.is_public IS 'Whether every role sees it where row-level security is on: set_atom_meta() keeps it as meta says.';
+COMMENT ON COLUMN @store@.atoms.probe IS 'Number of places, occupied by other contents, that it was moved past; 0 unless two contents collide.';
+COMMENT ON COLUMN @store@.atoms.is_public IS 'Whether every role sees it while row-level security is on; set_atom_meta() keeps it in agreement with meta.';
 COMMENT ON COLUMN @store@.atoms.content_hash IS 'BLAKE3-256 of the content.';
-COMMENT ON COLUMN @store@.atoms.ref_count IS 'Places in atom_parts where it is, and times it was taken in as a whole and not released.';
-COMMENT ON COLUMN @store@.atoms.byte_length IS 'Bytes of the content.';
-COMMENT ON COLUMN @store@.atoms.meta IS 'Whatever its users keep with it; {"visibility": "public"}, set by set_atom_meta(), shows it to everybody where row-level security is on.';
-COMMENT ON COLUMN @store@.atoms.created_at IS 'When it was first taken in.';
-COMMENT ON COLUMN @store@.atoms.created_by IS 'Role that took it in first.';
-COMMENT ON COLUMN @store@.atoms.updated_at IS 'When its meta was changed.';
+COMMENT ON COLUMN @store@.atoms.ref_count IS 'Number of its occurrences in atom_parts, plus the number of times it was ingested as a whole and not released.';
+COMMENT ON COLUMN @store@.atoms.byte_length IS 'Length of the content in bytes.';
+COMMENT ON COLUMN @store@.atoms.meta IS 'User data; {"visibility": "public"}, set by set_atom_meta(), shows the atom to every role while row-level security is on.';
+COMMENT ON COLUMN @store@.atoms.created_at IS 'Time it was first ingested.';
+COMMENT ON COLUMN @store@.atoms.created_by IS 'Role that first ingested it.';
+COMMENT ON COLUMN @store@.atoms.updated_at IS 'Time of the last change of meta.';
 COMMENT ON COLUMN @store@.atoms.updated_by IS 'Role that changed it.';
-COMMENT ON COLUMN @store@.atoms.version IS 'Counts the changes of meta, from 1.';
+COMMENT ON COLUMN @store@.atoms.version IS 'Number of the version of meta, from 1.';
 
 CREATE TABLE @store@.atom_parts (
     parent_h_xy bigint NOT NULL,
@@ -66,16 +66,16 @@ CREATE TABLE @store@.atom_parts (
     PRIMARY KEY (parent_h_xy, parent_h_yz, parent_h_zm, part_index)
 );
 CREATE INDEX atom_parts_part_idx ON @store@.atom_parts (h_xy, h_yz, h_zm);
-COMMENT ON TABLE @store@.atom_parts IS 'The parts of composite atoms, in order.';
+COMMENT ON TABLE @store@.atom_parts IS 'Parts of composite atoms, in order.';
 COMMENT ON COLUMN @store@.atom_parts.parent_h_xy IS 'Key of the composite.';
 COMMENT ON COLUMN @store@.atom_parts.parent_h_yz IS 'Key of the composite.';
 COMMENT ON COLUMN @store@.atom_parts.parent_h_zm IS 'Key of the composite.';
-COMMENT ON COLUMN @store@.atom_parts.part_index IS 'Place of the part, from 0.';
+COMMENT ON COLUMN @store@.atom_parts.part_index IS 'Position of the part, from 0.';
 COMMENT ON COLUMN @store@.atom_parts.h_xy IS 'Key of the part.';
 COMMENT ON COLUMN @store@.atom_parts.h_yz IS 'Key of the part.';
 COMMENT ON COLUMN @store@.atom_parts.h_zm IS 'Key of the part.';
-COMMENT ON COLUMN @store@.atom_parts.is_public IS 'As the composite''s in atoms.';
-COMMENT ON COLUMN @store@.atom_parts.created_by IS 'As the composite''s in atoms.';
+COMMENT ON COLUMN @store@.atom_parts.is_public IS 'Same as in the composite''s row in atoms.';
+COMMENT ON COLUMN @store@.atom_parts.created_by IS 'Same as in the composite''s row in atoms.';
 
 -- Not in tensor_chunks, where who may read one tensor may read all: policies cover these bytes as they do the rows of atoms.
 CREATE TABLE @store@.atom_chunks (
@@ -89,12 +89,12 @@ CREATE TABLE @store@.atom_chunks (
     PRIMARY KEY (h_xy, h_yz, h_zm)
 );
 ALTER TABLE @store@.atom_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
-COMMENT ON TABLE @store@.atom_chunks IS 'Leaves of more than 64 bytes: the content of each.';
+COMMENT ON TABLE @store@.atom_chunks IS 'Contents of leaves larger than 64 bytes.';
 COMMENT ON COLUMN @store@.atom_chunks.h_xy IS 'Key of the leaf.';
 COMMENT ON COLUMN @store@.atom_chunks.h_yz IS 'Key of the leaf.';
 COMMENT ON COLUMN @store@.atom_chunks.h_zm IS 'Key of the leaf.';
-COMMENT ON COLUMN @store@.atom_chunks.is_public IS 'As the leaf''s in atoms.';
-COMMENT ON COLUMN @store@.atom_chunks.created_by IS 'As the leaf''s in atoms.';
+COMMENT ON COLUMN @store@.atom_chunks.is_public IS 'Same as in the leaf''s row in atoms.';
+COMMENT ON COLUMN @store@.atom_chunks.created_by IS 'Same as in the leaf''s row in atoms.';
 COMMENT ON COLUMN @store@.atom_chunks.chunk IS 'The encoded bytes; their hash is the leaf''s content_hash.';
 
 CREATE TABLE @store@.atom_salts (
@@ -102,9 +102,9 @@ CREATE TABLE @store@.atom_salts (
     salt uuid NOT NULL,
     CONSTRAINT modelstore_atoms CHECK (created_by <> '')
 );
-COMMENT ON TABLE @store@.atom_salts IS 'A secret of each role that took data in while row-level security was on: it decides where the role''s atoms lie. A role sees its own.';
+COMMENT ON TABLE @store@.atom_salts IS 'A secret of each role that ingested data while row-level security was on; the coordinate m of the role''s atoms depends on it. A role sees only its own.';
 COMMENT ON COLUMN @store@.atom_salts.created_by IS 'The role.';
-COMMENT ON COLUMN @store@.atom_salts.salt IS 'Random. Whoever knows it can find out whether the role has a content.';
+COMMENT ON COLUMN @store@.atom_salts.salt IS 'Random value. A role that knows it can find out whether the role has a content.';
 
 CREATE TABLE @store@.ingestion_log (
     ingestion_id uuid PRIMARY KEY,
@@ -126,22 +126,22 @@ CREATE TABLE @store@.ingestion_log (
     CONSTRAINT modelstore_atoms CHECK (status IN ('running', 'completed', 'failed'))
 );
 CREATE INDEX ingestion_log_source_uri_idx ON @store@.ingestion_log (source_uri) WHERE source_uri IS NOT NULL;
-COMMENT ON TABLE @store@.ingestion_log IS 'Runs of ingest, those that failed as well.';
+COMMENT ON TABLE @store@.ingestion_log IS 'Runs of ingest, including failed ones.';
 COMMENT ON COLUMN @store@.ingestion_log.ingestion_id IS 'Key, a UUID of version 7.';
-COMMENT ON COLUMN @store@.ingestion_log.modality IS 'Modality of the data, as in atoms.';
-COMMENT ON COLUMN @store@.ingestion_log.source_uri IS 'Where the data is from, as its user said.';
-COMMENT ON COLUMN @store@.ingestion_log.source_hash IS 'BLAKE3-256 of the data; NULL where a run took in several contents.';
-COMMENT ON COLUMN @store@.ingestion_log.h_xy IS 'Key of the atom of all the data.';
-COMMENT ON COLUMN @store@.ingestion_log.h_yz IS 'Key of the atom of all the data.';
-COMMENT ON COLUMN @store@.ingestion_log.h_zm IS 'Key of the atom of all the data.';
-COMMENT ON COLUMN @store@.ingestion_log.byte_length IS 'Bytes of the data.';
-COMMENT ON COLUMN @store@.ingestion_log.atoms_created IS 'Distinct atoms that were not there.';
-COMMENT ON COLUMN @store@.ingestion_log.atoms_updated IS 'Distinct atoms that were there and are referred to once more.';
-COMMENT ON COLUMN @store@.ingestion_log.atoms_skipped IS 'Distinct atoms that were there inside something that was.';
+COMMENT ON COLUMN @store@.ingestion_log.modality IS 'Modality of the data, numbered as in atoms.';
+COMMENT ON COLUMN @store@.ingestion_log.source_uri IS 'Source of the data, as given by the user.';
+COMMENT ON COLUMN @store@.ingestion_log.source_hash IS 'BLAKE3-256 of the data; NULL for a run with several contents.';
+COMMENT ON COLUMN @store@.ingestion_log.h_xy IS 'Key of the atom for the whole data; NULL for a run with several contents.';
+COMMENT ON COLUMN @store@.ingestion_log.h_yz IS 'Key of the atom for the whole data.';
+COMMENT ON COLUMN @store@.ingestion_log.h_zm IS 'Key of the atom for the whole data.';
+COMMENT ON COLUMN @store@.ingestion_log.byte_length IS 'Length of the data in bytes.';
+COMMENT ON COLUMN @store@.ingestion_log.atoms_created IS 'Number of distinct atoms that are new.';
+COMMENT ON COLUMN @store@.ingestion_log.atoms_updated IS 'Number of distinct existing atoms that gained a reference.';
+COMMENT ON COLUMN @store@.ingestion_log.atoms_skipped IS 'Number of distinct existing atoms that gained no reference, because they are parts of other existing atoms.';
 COMMENT ON COLUMN @store@.ingestion_log.status IS 'running, completed or failed.';
-COMMENT ON COLUMN @store@.ingestion_log.error IS 'Why it failed.';
-COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'When it began.';
-COMMENT ON COLUMN @store@.ingestion_log.ended_at IS 'When it was over.';
+COMMENT ON COLUMN @store@.ingestion_log.error IS 'Reason for a failure.';
+COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'Time it started.';
+COMMENT ON COLUMN @store@.ingestion_log.ended_at IS 'Time it ended.';
 COMMENT ON COLUMN @store@.ingestion_log.created_by IS 'Role that ran it.';
 
 -- A materialized view has no policies: where they are on, it is about public atoms.
@@ -155,12 +155,12 @@ CREATE MATERIALIZED VIEW @store@.atom_spatial_summary AS
     WHERE a.is_public OR NOT c.relrowsecurity
     GROUP BY a.modality, p.modality;
 CREATE UNIQUE INDEX atom_spatial_summary_modality_idx ON @store@.atom_spatial_summary (modality);
-COMMENT ON MATERIALIZED VIEW @store@.atom_spatial_summary IS 'How many atoms each modality has and where they lie, as of the last refresh_spatial_summary(). Where row-level security is on, public atoms only.';
-COMMENT ON COLUMN @store@.atom_spatial_summary.modality IS 'Modality, as in atoms.';
-COMMENT ON COLUMN @store@.atom_spatial_summary.modality_name IS 'Its name.';
-COMMENT ON COLUMN @store@.atom_spatial_summary.atoms IS 'How many atoms it has.';
-COMMENT ON COLUMN @store@.atom_spatial_summary.byte_length IS 'Bytes they stand for, those of composites and of their parts counted each.';
-COMMENT ON COLUMN @store@.atom_spatial_summary.ref_count IS 'References to them.';
+COMMENT ON MATERIALIZED VIEW @store@.atom_spatial_summary IS 'Number of atoms and range of coordinates of each modality, as of the last refresh_spatial_summary(). While row-level security is on, only public atoms count.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.modality IS 'Modality, numbered as in atoms.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.modality_name IS 'Name of the modality.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.atoms IS 'Number of atoms.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.byte_length IS 'Sum of the lengths of their contents in bytes; composites and their parts count separately.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.ref_count IS 'Sum of their reference counts.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.x_min IS 'Smallest x.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.x_max IS 'Largest x.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.x_mean IS 'Mean x.';
