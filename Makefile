@@ -1,6 +1,6 @@
-# Everything here is a script of the same name in scripts/; this file only names them.
+# Every target runs a script in scripts/, most of them of the same name.
 #
-#   PG=15           another PostgreSQL than 18
+#   PG=15           a PostgreSQL version other than 18
 #   PG_CONFIG=path  an installed PostgreSQL instead of a private one
 
 .DEFAULT_GOAL := help
@@ -8,56 +8,56 @@
 SHELL := bash
 export PG PG_CONFIG MODEL DB
 
-help: ## this list
+help: ## lists the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
-demo: ## everything from nothing: install what is missing, build, start a server, store and query a real model (MODEL=path)
+demo: ## installs missing dependencies, builds, starts a private server, imports and queries a model (MODEL=path)
 	@scripts/demo.sh
 
-psql: ## a shell on that server (DB=name)
+psql: ## opens psql on the private server (DB=name)
 	@scripts/server.sh psql
 
-url: ## its connection string for any client: make -s url
+url: ## prints its connection string for any client: make -s url
 	@scripts/server.sh url
 
-start: build ## start that server
+start: build ## starts the private server
 	@scripts/server.sh start
 
-stop: ## stop it, and any other the scripts started here
+stop: ## stops it and all other servers that the scripts started here
 	@scripts/server.sh stop-all
 
-status: ## where it is
+status: ## shows its directory, port, process and log
 	@scripts/server.sh show
 
-build: ## build the extension into the private PostgreSQL
+build: ## builds the extension and installs it into the private PostgreSQL
 	@scripts/build.sh >/dev/null
 
-install: ## build it into the PostgreSQL of PG_CONFIG (default: the pg_config on the PATH)
+install: ## builds it and installs it into the PostgreSQL of PG_CONFIG (default: the pg_config on the PATH)
 	@PG_CONFIG="$${PG_CONFIG:-$$(command -v pg_config)}" && PG_CONFIG="$${PG_CONFIG:?no pg_config on the PATH}" scripts/build.sh
 
-test: ## the whole suite on PostgreSQL 18, on 15 what depends on the version; the last line has the count
+test: ## runs all tests on PostgreSQL 18, and on 15 those that depend on the version; the last line has the count
 	@scripts/test.sh
 
-pytest: build ## some tests against a server: make pytest ARGS="pgrx-tests/server/test_docs.py -k README"
+pytest: build ## runs some external tests: make pytest ARGS="pgrx-tests/server/test_docs.py -k README"
 	@scripts/pytest.sh $(ARGS)
 
-regress: build ## golden SQL: make regress, or ARGS="--accept NAME" to write what is expected
+regress: build ## runs the golden SQL tests; ARGS="--accept NAME" writes the expected output
 	@scripts/regress.sh $(ARGS)
 
-lint: ## formatting and clippy
+lint: ## checks formatting, dependencies between folders, and clippy
 	@scripts/lint.sh
 
-bench: build ## benchmarks of the crates and of the server
+bench: build ## runs the benchmarks of the crates and of the server
 	@scripts/bench.sh
 
-fuzz: ## every fuzz target, SECONDS=600 each
+fuzz: ## runs every fuzz target, SECONDS=600 each
 	@SECONDS_PER_TARGET=$(or $(SECONDS),600) scripts/fuzz.sh
 
-soak: build ## the campaigns of pgrx-tests/security at full size, and long turmoils: an hour and a half
+soak: build ## runs the campaigns of pgrx-tests/security and long concurrency tests at full size: an hour and a half
 	@scripts/soak.sh $(ARGS)
 
-docs: build ## docs/api.md, from the comments of the installed extension
+docs: build ## generates docs/api.md from the comments of the installed extension
 	@scripts/docs.sh
 
-clean: ## stop the servers, remove all that was built and fetched
+clean: ## stops the servers and removes everything that was built or downloaded
 	@scripts/clean.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Benchmarks: of the crates without a server (criterion), then of the server (bench/run.py, on one of its own).
+# Runs the benchmarks of the crates without a server (criterion), then those of the server (bench/run.py, on its own server).
 #
 #   scripts/bench.sh [crates|server] [ARGUMENT…]
 . "$(dirname "$0")/lib.sh"

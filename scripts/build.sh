@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the extension and installs it into a PostgreSQL; does nothing when no source is newer than what is installed.
+# Builds the extension and installs it into a PostgreSQL; does nothing if no source is newer than the installed files.
 #
-#   scripts/build.sh            release build into the private PostgreSQL PG=18, or that of PG_CONFIG
+#   scripts/build.sh            release build into the private PostgreSQL of version PG (default 18), or into that of PG_CONFIG
 #   scripts/build.sh pg_test    with the in-server tests, into a copy of that PostgreSQL
 #
-# PROFILE=quick builds in a fraction of the time, for trying things out.
+# PROFILE=quick builds faster, without optimising fully, for trying things out.
 # Prints the path of the pg_config it installed for.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Removes the servers and everything that was built and fetched.
+# Removes the servers and everything that was built or downloaded.
 . "$(dirname "$0")/lib.sh"
 
 if [ -e "$LOCAL/state" ]; then

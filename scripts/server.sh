@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Private PostgreSQL servers, each with its data in .local/state/servers/NAME.
+# Manages private PostgreSQL servers, each with its data in .local/state/servers/NAME.
 #
-#   scripts/server.sh start            makes the server when it is new; starts it when it is down
+#   scripts/server.sh start            creates the server if it does not exist; starts it if it is down
 #   scripts/server.sh stop [MODE]      smart, fast (default) or immediate
 #   scripts/server.sh restart
-#   scripts/server.sh standby PRIMARY  makes and starts a hot standby of another of these servers
+#   scripts/server.sh standby PRIMARY  creates and starts a hot standby of another of these servers
 #   scripts/server.sh url [DATABASE]   connection string, over TCP
 #   scripts/server.sh psql …           a shell
 #   scripts/server.sh show             name=value lines: pg_config, directory, socket directory, port, pid, log
@@ -12,9 +12,9 @@
 #   scripts/server.sh stop-all
 #   scripts/server.sh remove-all
 #
-# SERVER is its name (default: demo), PG or PG_CONFIG the PostgreSQL it is made with, SERVER_CONF further lines for
-# postgresql.conf. With SERVER_IN_MEMORY its data is in /dev/shm, where there is room. It listens on 127.0.0.1, with a
-# password, and on a socket in a directory of its own.
+# SERVER is its name (default: demo), PG or PG_CONFIG selects its PostgreSQL, SERVER_CONF contains further lines for
+# postgresql.conf. With SERVER_IN_MEMORY its data is in /dev/shm, if there is enough space. It listens on 127.0.0.1, with a
+# password, and on a socket in its own directory.
 . "$(dirname "$0")/lib.sh"
 
 name=${SERVER:-demo}

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The campaigns at full size, an hour and a half in all; prints one line for each and a summary. Build first (make soak does).
+# Runs the campaigns at full size, which takes an hour and a half; prints one line for each and a summary. Build first (make soak
+# does).
 #
 #   scripts/soak.sh                    all of them
 #   scripts/soak.sh hostile sql …      some: hostile, sql, tamper, turmoil, kill, atoms, memory
 #   FUZZ_SECONDS=600 CAMPAIGN_SEED=7 scripts/soak.sh hostile
 #
-# Without CAMPAIGN_SEED each run has a seed of its own, which it prints. Logs are in .local/soak.
+# Without CAMPAIGN_SEED each run chooses a seed and prints it. Logs are in .local/soak.
 . "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole suite on PostgreSQL 18, and on 15 what depends on the version (PG or PG_CONFIG: the whole suite on that one alone).
-# Every part runs, whatever failed before it; the last line sums them up and the exit code says whether all is well.
+# Runs the whole suite on PostgreSQL 18, and on 15 the tests that depend on the version (with PG or PG_CONFIG: the whole suite on
+# that version only). Every part runs, even if earlier ones failed; the last line summarises them, and the exit code is 0 only if
+# all passed.
 requested=${PG:-}${PG_CONFIG:-}
 . "$(dirname "$0")/lib.sh"
 

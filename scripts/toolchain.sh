@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that everything needed to build is there: a C compiler, a Python environment with libclang and the test
-# packages, and cargo-pgrx of the version that Cargo.toml names. Takes no time when nothing is missing.
+# Installs what is needed to build: a C compiler, a Python environment with libclang and the test packages, and cargo-pgrx of the
+# version in Cargo.toml. Returns quickly if nothing is missing.
 #
 #   scripts/toolchain.sh          for building and testing
 #   scripts/toolchain.sh fuzz     cargo-fuzz as well
