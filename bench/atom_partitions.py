@@ -1,4 +1,4 @@
-"""What the number of partitions of atoms costs and gives: docs/atoms.md recommends by it."""
+"""Measures the costs and benefits of different numbers of partitions of atoms, for the recommendation in docs/atoms.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours of atoms against contrib cube and, where it is there, PostGIS; paths from neighbour to neighbour."""
+"""Measures nearest-neighbour searches of atoms against contrib cube and, if installed, PostGIS, and paths between neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models to measure with: the real one, and others made of its weights."""
+"""Models for measurements: the real one, and others derived from its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: metrics a second on one connection, against plain tables; checkpoints in time and bytes."""
+"""Measures metrics per second on one connection against plain tables, and time and size of checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores with atoms, and roles that may use them."""
+"""Fixtures: stores with atoms, and roles that may use them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Atoms with sessions side by side, with sessions that are stopped or killed: references stay right, nothing is lost,
-nothing is left half done."""
+"""Concurrent, canceled and killed sessions on atoms: reference counts stay correct, no data is lost, no partial work remains."""
 
 from __future__ import annotations
 

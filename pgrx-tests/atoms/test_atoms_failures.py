@@ -1,4 +1,4 @@
-"""Runs that fail, calls that are wrong, and stores that were tampered with: an error each time, and never other bytes."""
+"""Failed runs, invalid calls and tampered stores raise an error each time and never return wrong bytes."""
 
 from __future__ import annotations
 

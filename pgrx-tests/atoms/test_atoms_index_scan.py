@@ -1,4 +1,4 @@
-"""The index over places, read without a statement: the same rows as statements see, and no more than may be seen."""
+"""The index scan over places without a statement returns the same rows as statements, and only rows the role may see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data taken apart into atoms and put together again, byte for byte; what is there already is not stored again."""
+"""Data is split into atoms and reconstructed byte for byte; identical data is stored once."""
 
 from __future__ import annotations
 

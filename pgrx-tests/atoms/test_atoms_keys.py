@@ -1,4 +1,4 @@
-"""Keys of atoms: the same everywhere, one partition each, and contents that would like the same place."""
+"""Keys of atoms: the same on every machine, one partition each, and collisions of contents with equal coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours, boxes and balls against brute force, for clouds of several kinds and for real files."""
+"""Compares nearest, within_box and within_radius with brute force, for several kinds of point clouds and for real files."""
 
 from __future__ import annotations
 

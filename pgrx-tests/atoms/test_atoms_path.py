@@ -1,4 +1,4 @@
-"""Paths between atoms against algorithms of this file's own, over compositions and over neighbours."""
+"""Compares find_path with reference algorithms in this file, over composition and over neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Atoms as PostGIS geometries. A server that has PostGIS: make pytest PG_CONFIG=… ARGS=pgrx-tests/test_atoms_postgis.py"""
+"""Atoms as PostGIS geometries. Needs a server with PostGIS: make pytest PG_CONFIG=…
+ARGS=pgrx-tests/atoms/test_atoms_postgis.py"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who sees which atoms and may do what with them: row-level security and privileges."""
+"""Row-level security and privileges of atoms: which role sees and changes which rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atoms elsewhere: under hostile names, in PL/pgSQL, on a standby, in a dump, in a second store, in one that is dropped."""
+"""Atoms with hostile names, in PL/pgSQL, on a standby, in a dump, in a second store, and in a dropped store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""verify_atoms() finds what is wrong with atoms, names it, and finds nothing in what is right."""
+"""verify_atoms() reports each kind of damage, names the atom, and reports nothing for intact atoms."""
 
 from __future__ import annotations
 

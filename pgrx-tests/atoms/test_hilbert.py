@@ -1,4 +1,5 @@
-"""Hilbert codes against the Python package hilbertcurve, through its table in crates/atom/tests/data, and each other."""
+"""Compares Hilbert codes with the Python package hilbertcurve, through its table in crates/atom/tests/data, and with each
+other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is, by the names of its weights and its config: architecture, layers, heads, embeddings, parameters."""
+"""Recognises a model from the names of its weights and its config: architecture, layers, heads, embeddings, parameters."""
 
 from __future__ import annotations
 

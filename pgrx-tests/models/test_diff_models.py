@@ -1,4 +1,4 @@
-"""How two models differ, weight by weight, against numpy."""
+"""Compares diff_models with numpy, weight by weight."""
 
 from __future__ import annotations
 

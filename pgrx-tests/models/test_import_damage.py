@@ -1,5 +1,5 @@
-"""Bytes are stored under the hash of those bytes: sources that change while they are read, chunks of the store that are
-damaged, and rows that the server keeps out."""
+"""Bytes are stored only under their own hash: sources that change while they are read, damaged chunks in the store, and
+inserts that the server suppresses."""
 
 from __future__ import annotations
 

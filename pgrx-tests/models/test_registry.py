@@ -1,4 +1,4 @@
-"""Models by name: what deleting, renaming and archiving do, what two sessions at once get, and how long names may be."""
+"""The registry: deleting, renaming and archiving models, concurrent sessions, and limits on names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store saves: weights it has already cost nothing, those of a child little more than their differences."""
+"""Deduplication and deltas: existing weights take no space, those of a child little more than their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a safetensors file may hold, and every way it can be wrong: each rule has an SQLSTATE of its own."""
+"""Rules of the safetensors format: what a file may contain, and the SQLSTATE of each error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""safetensors in by every way and out by every way, byte for byte; uploads in parts."""
+"""Imports and exports safetensors byte for byte in every supported way, and uploads in parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several safetensors files that are one model, and the index that says which weight is in which."""
+"""Sharded models: several safetensors files and the index that maps weights to files."""
 
 from __future__ import annotations
 

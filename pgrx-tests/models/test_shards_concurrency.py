@@ -1,4 +1,4 @@
-"""Sessions that add files to one model, or import sharded models that overlap; transactions that keep one snapshot."""
+"""Concurrent sessions that add files to one model or import overlapping sharded models, also at REPEATABLE READ."""
 
 from __future__ import annotations
 

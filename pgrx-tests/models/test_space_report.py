@@ -1,4 +1,4 @@
-"""What space_report says, against the same computed here from the bare tables."""
+"""Compares space_report with the same figures computed here from the tables."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Somebody who may write to the tables has changed something behind the extension's back: every reader finds it and
-says which chunk and which tensor."""
+"""Data changed by a role with write access to the tables is detected by every reader, which names the chunk and the tensor."""
 
 from __future__ import annotations
 

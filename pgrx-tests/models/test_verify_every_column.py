@@ -1,5 +1,4 @@
-"""One value of each column of each table of a store is changed by hand: verify_* names the object, or the column is one of
-those that only their user knows."""
+"""Changes one value of each column of each table of a store: verify_* names the object, unless the column holds user data."""
 
 from __future__ import annotations
 

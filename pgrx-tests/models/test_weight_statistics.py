@@ -1,4 +1,4 @@
-"""Figures of weights against numpy: the view of statistics, reductions, and the search for weights that look wrong."""
+"""Compares statistics of weights with numpy: the view, reductions, and find_weights_with."""
 
 from __future__ import annotations
 

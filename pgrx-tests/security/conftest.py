@@ -1,4 +1,4 @@
-"""Stores with every module, and sessions of the roles that meet here."""
+"""Fixtures: stores with every module, and sessions of the roles in these tests."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What an ordinary role can do to a store of its own: changes at random, as statements. `@s@` is its schema, `@ext@` that of
-the extension. See test_hostile_store.py."""
+"""Random changes, as statements, that an ordinary role can make to its own store. `@s@` is its schema, `@ext@` that of the
+extension. See test_hostile_store.py."""
 
 from __future__ import annotations
 

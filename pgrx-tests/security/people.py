@@ -1,4 +1,4 @@
-"""Roles of the tests of this folder, databases they meet in, and what came of a statement."""
+"""Roles and databases for the tests of this folder, and the outcome of a statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""gc() and tables of other roles: nothing of theirs runs as the collector, and nothing of theirs stops it."""
+"""gc() and tables of other roles: no code of theirs runs with the collector's privileges, and none of it blocks the
+collection."""
 
 from __future__ import annotations
 

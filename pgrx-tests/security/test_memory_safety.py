@@ -1,5 +1,5 @@
-"""Tables that are not what the extension expects, of roles that may do no more than connect: an error that names them, or the
-right answer; never a crash, never memory of the server. The cases are those of a review, lines 1 to 6 of issue 10."""
+"""Tables that differ from what the extension expects, changed by roles with no more than CONNECT: an error that names them,
+or the correct answer; never a crash, and never contents of the server's memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Behind a transaction pooler (Debian's PgBouncer, one server connection for all clients): what SET does to others, and the
-ways to name a store that do not (line 30 of issue 10, README, docs/security.md)."""
+"""Behind a transaction pooler (Debian's PgBouncer, one server connection for all clients): SET affects other clients, and the
+documented ways to select a store do not (README, docs/security.md)."""
 
 from __future__ import annotations
 

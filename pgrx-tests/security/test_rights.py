@@ -1,5 +1,5 @@
-"""Who may do what, against roles that want more: schemas made first, names that are statements, row-level security read around,
-code that runs as somebody else. The cases are those of a review, lines 8 to 14 of issue 10."""
+"""Attempts to gain privileges: schemas created in advance, names that contain statements, bypassing row-level security, and
+running code as another role."""
 
 from __future__ import annotations
 

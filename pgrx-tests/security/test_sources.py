@@ -1,4 +1,4 @@
-"""Sources that change while they are read, and models that two sessions write to: lines 15 and 16 of issue 10."""
+"""Sources that change while they are read, and concurrent sessions that write to one model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Every function of the extension with hostile arguments, on a store that is as it should be: no crash, no XX000, no call of
-more than 20 seconds, and a store that verifies clean afterwards."""
+"""Calls every function of the extension with hostile arguments on an intact store: no crash, no XX000, no call of more than
+20 seconds, and a store that verifies without problems afterwards."""
 
 from __future__ import annotations
 

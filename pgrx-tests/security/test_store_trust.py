@@ -1,4 +1,4 @@
-"""A store is what create_store made, or it is refused; and code of its owner does not run as somebody else."""
+"""A store that differs from what create_store created is refused, and code of its owner does not run as another role."""
 
 from __future__ import annotations
 

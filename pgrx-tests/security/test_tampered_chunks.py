@@ -1,5 +1,5 @@
-"""Chunks, pieces and descriptions of tensors changed behind the extension's back, thousands of times: each reader gives the
-right bytes or an error, none crashes, and none that promises a check gives wrong bytes."""
+"""Tampers with chunks, tensor_data and tensor_metadata thousands of times: each reader returns the correct bytes or an error,
+none crashes, and readers that check hashes never return wrong bytes."""
 
 from __future__ import annotations
 

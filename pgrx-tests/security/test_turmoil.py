@@ -1,6 +1,6 @@
-"""Five sessions that import, delete, collect, checkpoint, restore, prune, upload, ingest and release at once, in three isolation
-levels: nothing fails but with 40001, and with what a user may expect whose model has just been deleted. At the end the store
-verifies clean, and what is left exports as it came in."""
+"""Five sessions import, delete, collect, checkpoint, restore, prune, upload, ingest and release concurrently at three
+isolation levels: the only failures are 40001 and those expected after a concurrent delete. At the end the store verifies
+without problems, and the remaining models export as imported."""
 
 from __future__ import annotations
 

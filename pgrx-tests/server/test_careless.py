@@ -1,5 +1,5 @@
-"""A user who is not careful: whatever is passed, the answer is an SQLSTATE that says what was wrong, and the session
-goes on. XX000 (internal error) is never one of them."""
+"""Invalid arguments of any kind raise an SQLSTATE that describes the error, and the session continues. XX000 (internal error)
+is never one of them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Sessions side by side: imports of models that overlap, deletions and the collector. Nothing lost, nothing twice, no
-deadlock; and nothing that ties a client to one session."""
+"""Concurrent imports of overlapping models, deletions and collections: no data is lost or stored twice, no deadlock; and no
+state ties a client to one session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases in other encodings: text is UTF-8, so the extension is not made where it would be stored as something else."""
+"""Databases in other encodings: CREATE EXTENSION refuses them, because text would not be stored as UTF-8."""
 
 from __future__ import annotations
 

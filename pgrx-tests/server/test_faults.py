@@ -1,4 +1,4 @@
-"""Sessions that are cancelled, terminated or killed in the middle: answered at once, nothing left, nothing lost."""
+"""Sessions that are canceled, terminated or killed during a call: they end promptly, leave no partial work and lose no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules of a store: what it costs to have them, who may add them, and sessions that knew the store before."""
+"""Modules of a store: their size, who may add them, and sessions that used the store before."""
 
 from __future__ import annotations
 

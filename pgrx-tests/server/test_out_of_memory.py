@@ -1,5 +1,5 @@
-"""Out of memory is an error of one transaction, 53200, on the session's own thread as on its workers. The limit is the
-address space of one backend, taken away while it runs."""
+"""Running out of memory raises 53200 in one transaction, on the session's own thread and on its workers. The test limits the
+address space of one backend while it runs."""
 
 from __future__ import annotations
 

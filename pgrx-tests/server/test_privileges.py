@@ -1,5 +1,4 @@
-"""Who may do what: the privileges on a store's tables decide, nothing else; names and search paths of others change
-nothing."""
+"""Only the privileges on a store's tables control access; names and search paths of other roles have no effect."""
 
 from __future__ import annotations
 
@@ -307,7 +306,7 @@ def test_a_role_that_may_create_schemas_has_a_store_of_its_own(db, connect, role
 
 
 def test_the_examples_are_safe_for_an_owner_without_superuser(server, db, role, tmp_path) -> None:
-    """Line 44 of issue 10: from PostgreSQL 16 on, who creates a role cannot SET ROLE to it; what follows must then not run as the owner."""
+    """From PostgreSQL 16 on, creating a role does not allow SET ROLE to it; statements after a failed SET ROLE must not run as the owner."""
     (super_model,) = db.execute(IMPORT, ("minilm", DATA)).fetchone()
     name = role("CREATEROLE")
     database = f"owned_{name}"

@@ -1,4 +1,4 @@
-"""Stores are ordinary tables: they stream to a standby, dump and restore, and are dropped when somebody says so."""
+"""Stores are ordinary tables: they replicate to a standby, dump and restore, and can be dropped."""
 
 from __future__ import annotations
 

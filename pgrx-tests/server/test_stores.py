@@ -1,4 +1,4 @@
-"""Stores beside other things: what making and dropping one must not touch."""
+"""Creating and dropping a store affects no other objects."""
 
 from __future__ import annotations
 

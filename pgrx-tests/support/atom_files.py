@@ -1,4 +1,4 @@
-"""Files of each modality: found on any machine, or made of nothing and the same each time."""
+"""Files of each modality: found on the machine, or generated deterministically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a role is granted to work with atoms."""
+"""Grants that a role needs to work with atoms."""
 
 GRANTS = """
     GRANT USAGE ON SCHEMA store TO {0};

@@ -1,4 +1,4 @@
-"""Atoms as keys that a test holds: taken in, released, counted."""
+"""Keys of atoms that a test ingests, releases and counts."""
 
 from __future__ import annotations
 

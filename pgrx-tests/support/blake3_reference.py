@@ -1,4 +1,4 @@
-"""BLAKE3 as its specification has it: slow, and somebody else's code than the one under test."""
+"""BLAKE3 written from its specification: slow, and independent of the code under test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs and checkpoints: made, exported, and what the store then has of them."""
+"""Helpers for runs and checkpoints: create, export, and inspect the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atoms at places of the test's choosing, and what brute force says about them."""
+"""Atoms at chosen coordinates, and brute-force searches over them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blocks of SQL in the documentation, each with what it prints."""
+"""The SQL blocks in the documentation, each with its expected output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects in front of PostgreSQL's own, and names of stores that are hard to quote."""
+"""Objects that shadow PostgreSQL's own, and store names that are hard to quote."""
 
 HOSTILE = """
     CREATE SCHEMA hostile;

@@ -1,4 +1,4 @@
-"""Synthetic models: safetensors files made of nothing, cheaply and the same each time."""
+"""Synthetic models: safetensors files generated cheaply and deterministically."""
 
 from __future__ import annotations
 

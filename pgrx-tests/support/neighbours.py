@@ -1,4 +1,4 @@
-"""Searches for neighbours, and places to ask about."""
+"""Nearest-neighbour searches, and points to search from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching a backend from outside: its memory, its threads, how far its import is; and statements that run aside."""
+"""Observes a backend from outside: memory, threads, import progress; and statements that run in the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors as numpy arrays: there and back in the binary form, and the figures of both compared."""
+"""Tensors as numpy arrays: conversion to and from the binary form, and comparison of statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models into the store and out again, and what the store then has."""
+"""Imports and exports models, and inspects the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions that find the operators of tensor."""
+"""Fixtures: sessions whose search_path contains the operators of tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Casts between tensor and the types of pgvector, where a server has it."""
+"""Casts between tensor and the types of pgvector, if the server has it."""
 
 from __future__ import annotations
 

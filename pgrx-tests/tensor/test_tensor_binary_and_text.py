@@ -1,4 +1,4 @@
-"""Tensors in binary, as text and as jsonb: the same bits come back, and what is malformed is refused."""
+"""Binary, text and jsonb forms of tensors: values round-trip bit for bit, and malformed input is refused."""
 
 from __future__ import annotations
 

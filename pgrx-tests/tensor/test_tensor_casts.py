@@ -1,4 +1,4 @@
-"""Tensors made of arrays, jsonb and bytes, made into them, and from one dtype or shape to another, against numpy."""
+"""Compares casts between tensors and arrays, jsonb and bytes, and changes of dtype and shape, with numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of tensors: type modifiers hold everywhere; equality, grouping and hash indexes go by the bits."""
+"""Columns of tensors: type modifiers are enforced everywhere; equality, grouping and hash indexes compare bits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Long work on one value ends when its statement is cancelled. That a check is in each loop is shown in the server,
-src/in_server_tests/interrupts.rs; here, that the error is the one of a cancelled statement and the session goes on."""
+"""Long operations on one value end when their statement is canceled. src/in_server_tests/interrupts.rs shows that each loop
+checks for interrupts; here, that the error is that of a canceled statement and the session continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of tensors and what PostgreSQL does with it: DISTINCT, ORDER BY, merge joins, unique indexes, partitions by hash."""
+"""The sort order of tensors in PostgreSQL: DISTINCT, ORDER BY, merge joins, unique indexes, hash partitions."""
 
 from __future__ import annotations
 

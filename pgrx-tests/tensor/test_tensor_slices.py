@@ -1,4 +1,4 @@
-"""Tensors of a model, slices of them and rows of its embeddings, against numpy."""
+"""Compares tensors of a model, slices of them and rows of its embeddings with numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of input functions that are looked at rather than raised: pg_input_is_valid and COPY with ON_ERROR."""
+"""Soft errors of input functions: pg_input_is_valid and COPY with ON_ERROR."""
 
 from __future__ import annotations
 

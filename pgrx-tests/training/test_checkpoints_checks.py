@@ -1,4 +1,4 @@
-"""Guard-rails: what a checkpoint must pass before it is stored. What fails leaves nothing."""
+"""Checks that a checkpoint must pass before it is stored. A failed check stores nothing."""
 
 from __future__ import annotations
 

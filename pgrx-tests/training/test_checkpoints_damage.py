@@ -1,4 +1,4 @@
-"""Damage that somebody does to the tables of a checkpoint by hand is found, and named."""
+"""Damage to the tables of a checkpoint is detected and named."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the next checkpoint costs: unchanged weights nothing, small changes little more than their entropy, and never
-more than the weights on their own. Chains of differences are short, and their bases are kept."""
+"""The size of the next checkpoint: unchanged weights take no space, small changes little more than their entropy, and never
+more than the weights on their own. Chains of deltas are short, and their bases are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoint is the newest, which is the best, which stay, and who hears of a new one."""
+"""Selection of the newest and the best checkpoint, pruning, and notifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints by sessions that are killed, and by several at once: all or nothing, no deadlock, no stray bytes."""
+"""Checkpoints by killed and by concurrent sessions: stored completely or not at all, no deadlock, no unreferenced data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways a checkpoint comes, and the state of its optimizer."""
+"""The ways to pass a checkpoint, and its optimizer state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model moves to another database as a difference to one that is there."""
+"""Transfers a model to another database as a delta against a model it has."""
 
 from __future__ import annotations
 

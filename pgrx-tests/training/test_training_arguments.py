@@ -1,4 +1,4 @@
-"""NULL for an argument that has a default: an error of the function's own, or none or the default on purpose."""
+"""NULL for an argument with a default: an error of the function's own, or, where intended, none or the default."""
 
 from __future__ import annotations
 

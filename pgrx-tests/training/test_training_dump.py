@@ -1,4 +1,4 @@
-"""Runs and checkpoints are rows: they dump and restore, and a standby reads them."""
+"""Runs and checkpoints dump and restore, and a standby can read them."""
 
 from __future__ import annotations
 

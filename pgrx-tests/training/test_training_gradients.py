@@ -1,4 +1,4 @@
-"""Which layers to recompute in the backward pass: of a real model, by what its files say."""
+"""Gradient checkpointing plans for a real model, from its files."""
 
 from __future__ import annotations
 

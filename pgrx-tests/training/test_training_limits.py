@@ -1,4 +1,4 @@
-"""What is at the edge of what numbers hold: JSON as it was written, steps at both ends, damage that only a hash shows."""
+"""Limits of numbers: JSON as written, smallest and largest steps, damage that only a hash reveals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of runs: kept bit for bit, by many sessions at once, and dropped without touching those of other runs."""
+"""Metrics of runs: kept bit for bit, written by concurrent sessions, and dropped without affecting other runs."""
 
 from __future__ import annotations
 

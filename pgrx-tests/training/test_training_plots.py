@@ -1,4 +1,4 @@
-"""Metrics as pictures: SVG that a browser can show, and a line of blocks."""
+"""Plots of metrics: SVG for a browser, and a line of block characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may read a store may look at its runs and checkpoints; who may not write it makes none."""
+"""A role that may read a store can read its runs and checkpoints; a role that may not write cannot create any."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A resume script as a user writes it, killed at random points: two runs of one model and a branch go on from their own
-states, bit for bit, and pruning one leaves the others whole."""
+"""A user's resume script, killed at random points: two runs of one model and a branch continue from their own states, bit for
+bit, and pruning one leaves the others intact."""
 
 from __future__ import annotations
 

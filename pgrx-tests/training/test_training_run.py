@@ -1,5 +1,5 @@
-"""A training run as a program records it with psycopg: a thousand steps, twenty checkpoints of a real model, and then
-all that is done with them."""
+"""A training run as a program records it with psycopg: a thousand steps, twenty checkpoints of a real model, and all later
+operations on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs of one model: started, found, reopened and deleted; the newest, the best and the base of each."""
+"""Several runs of one model: starting, finding, reopening and deleting them; the newest, the best and the base of each."""
 
 from __future__ import annotations
 
