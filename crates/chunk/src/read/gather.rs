@@ -189,7 +189,7 @@ mod tests {
             Ok::<_, Error>(vec![7; (range.end - range.start) as usize])
         };
         assert_eq!(gather.piece(&piece, &mut out, read), Ok(()));
-        assert_eq!(reads, [0..4_001]);
+        assert_eq!(reads.as_slice(), std::slice::from_ref(&(0..4_001)));
         assert!(!gather.is_complete());
         let last = StoredPiece {
             first_element: 100_000,
