@@ -136,7 +136,7 @@ def test_leaves_of_atoms_that_change_between_the_passes(db, connect) -> None:
         db.execute("SELECT lo_put(%s, 200000, 'CHANGED')", (oid,))
     assert running.error is None
     ((status, error),) = running.rows
-    assert status == "failed" and error.startswith("data changed while it was taken in")
+    assert status == "failed" and error.startswith("data changed while it was ingested")
     assert db.execute("SELECT (SELECT count(*) FROM store.atoms), (SELECT count(*) FROM store.tensor_chunks)").fetchone() == (0, 0)
     ingest(db, data)
     assert problems(db) == []
@@ -170,7 +170,7 @@ def test_an_import_mends_a_damaged_chunk(damage: str, which: str, db) -> None:
     assert problems(db) != []
     messages = warnings(db)
     again = import_model(db, data, version="2")
-    assert messages == [f"chunk {damaged} did not decode to its hash and was replaced"]
+    assert messages == [f"chunk {damaged} was damaged and has been replaced"]
     assert (again.new_chunks, again.reused_bytes) == (0, again.raw_bytes)
     assert problems(db) == []
     assert export_model(db, again.model_id) == export_model(db, first.model_id) == data

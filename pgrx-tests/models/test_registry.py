@@ -65,10 +65,10 @@ def test_deleting_a_model_that_was_trained_is_refused_and_says_what_would_go(db)
     before = rows_left(db)
     diag = refusal(db, "SELECT * FROM modelstore.delete_model(%s)", model)
     assert diag.sqlstate == "2BP01"
-    assert diag.message_primary == 'cannot delete model "model" version "1" because more than its weights would go'
+    assert diag.message_primary == 'cannot delete model "model" version "1" because other data depends on it'
     assert diag.message_detail == (
-        "Number of runs: 1, of their metrics: 2, of checkpoints: 2 (pinned: 1), of models made from it, "
-        'which stay without a parent: 1; aliases: "production", "staging".'
+        "Runs: 1; metrics of these runs: 2; checkpoints: 2 (pinned: 1); "
+        'models that would lose their parent: 1; aliases: "production", "staging".'
     )
     assert rows_left(db) == before
     # The HINT is the statement that does it.
@@ -431,4 +431,4 @@ def test_runs_of_other_models_are_counted_before_a_delete(db) -> None:
     (checkpoint,) = db.execute("SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, 1, NULL::double precision, %b::bytea)", (m, file)).fetchone()
     db.execute("SELECT modelstore.start_training(%s, resume_from => %s)", (n, checkpoint))
     diag = refusal(db, "SELECT modelstore.delete_model(%s)", m)
-    assert diag.sqlstate == "2BP01" and "resumed from its checkpoints, which stay without a beginning: 1" in diag.message_detail
+    assert diag.sqlstate == "2BP01" and "runs of other models resumed from its checkpoints: 1" in diag.message_detail

@@ -97,3 +97,12 @@ def test_the_reference_is_what_the_catalog_says(server: Server, dbname: str) -> 
     script = [sys.executable, str(ROOT / "scripts" / "api_docs.py"), url, "--check"]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_lists_the_settings(db) -> None:
+    db.execute("SELECT '1'::modelstore.tensor")  # loads the library
+    settings = db.execute(
+        "SELECT name, current_setting(name) FROM pg_settings WHERE name LIKE 'modelstore.%'"
+    ).fetchall()
+    rows = re.findall(r"^\| `(modelstore\.\w+)` \| (\S*) ?\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted((name, value.strip("`")) for name, value in rows) == sorted(settings)

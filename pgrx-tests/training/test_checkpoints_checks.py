@@ -42,7 +42,7 @@ def test_one_element_that_is_not_finite(dtype: str, value: float, db, model) -> 
     assert error.sqlstate == "23514"
     assert 'tensor "b.weight"' in error.message_primary
     nans = int(np.isnan(value))
-    assert error.message_detail == f"It has {nans} NaN and {1 - nans} infinite elements."
+    assert error.message_detail == f"It contains {nans} NaN and {1 - nans} infinite elements."
     assert error.message_hint == "SET modelstore.checkpoint_checks = 'shape,parameters';"
     assert rows_left(db) == before
     assert latest(db, model) is None

@@ -85,7 +85,7 @@ def test_a_budget_that_is_too_small_names_one_that_is_not(minilm_db) -> None:
     db, model = minilm_db
     error = refusal(db, PLAN.format(", 1000"), model)
     assert (error.sqlstate, error.message_primary) == ("53000", "memory budget of 1000 bytes is too small")
-    smallest = int(re.fullmatch(r"The most frugal plan needs (\d+) bytes\.", error.message_detail)[1])
+    smallest = int(re.fullmatch(r"The plan with the lowest memory use needs (\d+) bytes\.", error.message_detail)[1])
     rows = plan(db, model, ", %s", smallest)
     assert {r[6] for r in rows} == {smallest}
     assert {r[6] for r in plan(db, model)} == {smallest}

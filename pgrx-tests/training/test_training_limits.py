@@ -54,7 +54,7 @@ def test_a_restored_version_has_the_config_of_its_model(db) -> None:
 def test_a_metric_beyond_double_precision(figure: str, db, model) -> None:
     run = start(db, model)
     diag = refusal(db, "SELECT modelstore.log_metrics(%s, 1, %s::jsonb)", run, f'{{"loss": {figure}}}')
-    assert (diag.sqlstate, diag.message_detail) == ("22003", "A metric is a number of double precision.")
+    assert (diag.sqlstate, diag.message_detail) == ("22003", "A metric must be in the range of double precision.")
     assert diag.message_primary.startswith('metric "loss" is out of range: ')
     # What is too small for a double is zero, as everywhere in PostgreSQL's JSON.
     db.execute("SELECT modelstore.log_metrics(%s, 1, %s::jsonb)", (run, '{"tiny": 1e-400, "half": 0.5}'))

@@ -91,7 +91,7 @@ def test_a_run_that_has_ended_takes_nothing_until_it_is_reopened(db, model) -> N
         diag = refusal(db, query, *((run,) if arguments is not None else (weights(2),)))
         assert diag.sqlstate == "55000", query
         assert diag.message_primary == f"training session {run} has ended"
-        assert diag.message_detail == "Its status is failed; it takes no metrics and no checkpoints."
+        assert diag.message_detail == "Its status is failed. A training session that has ended accepts no metrics or checkpoints."
         assert diag.message_hint == f"SELECT modelstore.reopen_training('{run}');"
     assert rows_left(db) == before
     assert db.execute(diag.message_hint).fetchone() == (True,)
@@ -262,9 +262,9 @@ def test_a_checkpoint_is_not_deleted_unseen(db, model) -> None:
     db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (two,))
     before = rows_left(db)
     diag = refusal(db, DELETE_CHECKPOINT, two)
-    assert (diag.sqlstate, diag.message_primary) == ("2BP01", f"cannot delete checkpoint {two} because others continue it")
+    assert (diag.sqlstate, diag.message_primary) == ("2BP01", f"cannot delete checkpoint {two} because checkpoints, runs or models continue it")
     assert diag.message_detail == (
-        "Number of checkpoints that continue it: 1, of training sessions resumed from it: 1, of models restored from it: 1."
+        "Checkpoints that continue it: 1; training sessions resumed from it: 1; models restored from it: 1."
     )
     assert diag.message_hint == f"SELECT * FROM modelstore.delete_checkpoint('{two}', cascade => true);"
     db.execute("UPDATE store.model_checkpoints SET pinned = true WHERE checkpoint_id = %s", (three,))
@@ -294,7 +294,7 @@ def test_a_run_is_not_deleted_unseen(db, model) -> None:
     before = rows_left(db)
     diag = refusal(db, DELETE_TRAINING, a)
     assert (diag.sqlstate, diag.message_primary) == ("2BP01", f"cannot delete training session {a} because it is not empty")
-    assert diag.message_detail == "Number of checkpoints: 3 (1 pinned, 1 continued by other runs or models), of metrics: 2."
+    assert diag.message_detail == "Checkpoints: 3 (1 pinned, 1 continued by other runs or models); metrics: 2."
     assert diag.message_hint == f"SELECT * FROM modelstore.delete_training('{a}', cascade => true);"
     assert rows_left(db) == before
     assert db.execute(diag.message_hint).fetchall() == [(3, 2, 0)]

@@ -80,7 +80,7 @@ pub fn mend(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) 
                  ON CONFLICT (h_xy, h_yz, h_zm) DO UPDATE SET chunk = excluded.chunk",
             )?;
             warning(&format!(
-                "chunk of atom {} did not decode to its hash and was replaced",
+                "chunk of atom {} was damaged and has been replaced",
                 name(leaf.0)
             ));
         }
@@ -116,11 +116,11 @@ fn changed(offset: u64, len: u64) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_IN_USE,
         format!(
-            "data changed while it was taken in: bytes {offset} to {}",
+            "data changed while it was ingested: bytes {offset} to {}",
             offset + len
         ),
     )
-    .detail("Something else writes to the large object.")
+    .detail("Another transaction writes to the large object.")
 }
 
 /// Appends the content of leaves, in order; decoded on threads. An error for one that is not what its hash says.

@@ -169,7 +169,7 @@ fn one(
             let Some(&(key, bytes, _)) = done.roots.first() else {
                 return Err(Failure::new(
                     Code::ERRCODE_INTERNAL_ERROR,
-                    "nothing was taken in",
+                    "nothing was ingested",
                 ));
             };
             let counts = done.counts;

@@ -50,5 +50,5 @@ fn add(store: &Store, modality: Modality, changes: &[(Key, i64)]) -> Result<()> 
         Code::ERRCODE_DATA_CORRUPTED,
         format!("{missing} of {} atoms are missing", changes.len()),
     )
-    .detail("They are parts of other atoms, or were there a moment ago."))
+    .detail("They are parts of other atoms, or were deleted concurrently."))
 }

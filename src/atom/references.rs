@@ -85,7 +85,7 @@ fn not_held(store: &Store, key: Key, places: &str) -> Result<Failure> {
             Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             format!("permission denied for atom {atom}"),
         )
-        .detail("Another role took it in."),
+        .detail("Another role ingested it."),
         Some((count, false)) => Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("atom {atom} is not held"),
@@ -218,7 +218,7 @@ fn remove(store: &Store, gone: &[Key], of_its_own: &str) -> Result<()> {
             Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             "could not serialize access due to a concurrent ingest",
         )
-        .detail("What was to be collected is referred to again, or gone.")
+        .detail("An atom to be deleted has gained a reference, or was deleted concurrently.")
         .hint("SELECT * FROM modelstore.atoms_gc();"));
     }
     store.execute(

@@ -87,9 +87,9 @@ fn secure(store: &Store) -> Result<()> {
     if !mixed.is_empty() {
         return Err(Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "atoms of one role are made of atoms of another",
+            "atoms of one role have parts that belong to another role",
         )
-        .detail("Roles were not kept apart when they took data in; a role would not see all of its own data.")
+        .detail("The data was ingested without row-level security; with it, a role would not see all parts of its own atoms.")
         .hint(store.sql("SELECT created_by, count(*) FROM @store@.atoms GROUP BY created_by;")));
     }
     // It has no policies; from now on it is about public atoms.
@@ -183,7 +183,7 @@ pub fn is_secured(store: &Store) -> Result<bool> {
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("partition \"{partition}\" of atoms has no row-level security"),
         )
-        .detail("Roles are kept apart in this store, and this partition shows its rows to who asks it directly.")
+        .detail("Row-level security is enabled for this store, but this partition would show its rows to roles that query it directly.")
         .hint("SELECT modelstore.secure_atoms();")),
         Some((on, None)) => Ok(on),
         None => Ok(false),
@@ -218,7 +218,7 @@ pub fn own_salt(store: &Store) -> Result<Option<Salt>> {
             Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             "could not serialize access due to a concurrent ingest",
         )
-        .detail("Another session of this role took data in for the first time.")
+        .detail("A concurrent session of this role ingested data for the first time.")
     })
 }
 
@@ -265,7 +265,7 @@ pub fn require_all_visible(store: &Store, what: &str) -> Result<()> {
         Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
         format!("permission denied to {what}"),
     )
-    .detail("Row-level security hides atoms from this role, and what it does not see may be needed. The owner of the tables sees everything."))
+    .detail("Row-level security hides atoms from this role that may still be referenced. Run this as the owner of the tables."))
 }
 
 /// Sets an atom's meta and returns its new version.

@@ -128,7 +128,7 @@ fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
         pgrx::check_for_interrupts!();
     }
     info(&format!(
-        "verified {atoms} atoms, {bytes} bytes put together: {} problems",
+        "verified {atoms} atoms, {bytes} bytes reconstructed: {} problems",
         problems.len()
     ));
     problems.sort_unstable();

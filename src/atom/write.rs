@@ -215,7 +215,7 @@ impl<'a> Writer<'a> {
         if probe >= MAX_PROBES {
             return Err(Failure::new(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("{MAX_PROBES} places of an atom are taken by others"),
+                format!("{MAX_PROBES} places of an atom are occupied by other atoms"),
             ));
         }
         self.place(number, probe)

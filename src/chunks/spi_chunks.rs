@@ -81,7 +81,7 @@ pub fn suppressed(store: &Store, table: &str, object: &str) -> Failure {
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("row of {object} was not stored"),
     )
-    .detail("A trigger, a rule or a policy of the table keeps the row out of it.")
+    .detail("A trigger, rule or row-level security policy of the table prevented the insert.")
     .hint(format!(
         "SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = {}::regclass;",
         pgrx::spi::quote_literal(store.sql(&format!("@store@.{table}")))
@@ -169,9 +169,7 @@ impl ChunkStore for SpiChunks {
             let object = format!("chunk {hash}");
             return Err(suppressed(&self.store, "tensor_chunks", &object));
         }
-        warning(&format!(
-            "chunk {hash} did not decode to its hash and was replaced"
-        ));
+        warning(&format!("chunk {hash} was damaged and has been replaced"));
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl<S: modelstore_chunk::Source<Failure> + ?Sized> Source for S {}
 pub fn length_changed(what: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("source changed while it was read: {what} does not have its length any more"),
+        format!("source changed while it was read: {what} has another length by now"),
     )
-    .detail("Nothing of it was stored.")
+    .detail("The import was rolled back.")
 }

@@ -133,11 +133,11 @@ impl Reference {
         Err(Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!(
-                "foreign key {} of table {} changes rows of role \"{}\" when tensors are collected",
+                "foreign key {} of table {} changes rows of role \"{}\" when tensors are deleted",
                 self.name, self.table, self.owner
             ),
         )
-        .detail("Only foreign keys without an ON DELETE action may refer from tables of other roles to those of a store.")
+        .detail("Foreign keys from tables of other roles to the tables of a store must not have an ON DELETE action.")
         .hint(format!(
             "ALTER TABLE {} DROP CONSTRAINT {};",
             self.table, self.name

@@ -41,7 +41,7 @@ fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
             Code::ERRCODE_UNIQUE_VIOLATION,
             format!("model \"{new_name}\" already exists"),
         )
-        .detail(format!("Number of its versions: {taken}."))
+        .detail(format!("Versions: {taken}."))
         .hint(store.sql(&format!(
             "SELECT version, model_id FROM @store@.models WHERE model_name = {};",
             pgrx::spi::quote_literal(new_name)

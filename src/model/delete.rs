@@ -72,7 +72,7 @@ fn delete(store: &Store, model: Uuid, cascade: bool) -> Result<Contents> {
     if !cascade && let Some(detail) = contents.others() {
         return Err(Failure::new(
             Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            format!("cannot delete model \"{name}\" version \"{version}\" because more than its weights would go"),
+            format!("cannot delete model \"{name}\" version \"{version}\" because other data depends on it"),
         )
         .detail(detail)
         .hint(format!(
@@ -131,12 +131,12 @@ impl Contents {
             return None;
         }
         let mut sentence = format!(
-            "Number of runs: {}, of their metrics: {}, of checkpoints: {} (pinned: {}), of models made from it, which stay without a parent: {}",
+            "Runs: {}; metrics of these runs: {}; checkpoints: {} (pinned: {}); models that would lose their parent: {}",
             self.runs, self.metrics, self.checkpoints, self.pinned, self.children
         );
         if self.resumed > 0 {
             sentence += &format!(
-                ", of runs of other models resumed from its checkpoints, which stay without a beginning: {}",
+                "; runs of other models resumed from its checkpoints: {}",
                 self.resumed
             );
         }

@@ -119,7 +119,7 @@ fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
             model.name, model.version
         ),
     )
-    .detail("A policy hides it, or a trigger keeps it out.")
+    .detail("A row-level security policy hides the row, or a trigger prevents the insert.")
     .hint(format!(
         "SELECT polname FROM pg_policy WHERE polrelid = {}::regclass;",
         pgrx::spi::quote_literal(store.sql("@store@.models"))
@@ -136,7 +136,7 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
                 model.name, model.version
             ),
         )
-        .detail("A name and version are given once.")
+        .detail("The combination of name and version must be unique.")
         .hint(format!(
             "SELECT modelstore.find_model({}, {});",
             pgrx::spi::quote_literal(model.name),

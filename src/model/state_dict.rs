@@ -38,10 +38,10 @@ impl StateDict {
             Some((_, true)) => Ok(StateDict::Checkpoint(id)),
             _ => Err(Failure::new(
                 Code::ERRCODE_UNDEFINED_OBJECT,
-                format!("{id} is no model and no checkpoint"),
+                format!("no model or checkpoint has ID {id}"),
             )
             .detail(format!(
-                "Store \"{}\" has neither of that key.",
+                "Store \"{}\" contains no model or checkpoint with this ID.",
                 store.name()
             ))
             .hint(

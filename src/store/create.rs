@@ -165,7 +165,7 @@ fn check_partitions(module: &Module, partitions: Option<i32>) -> Result<()> {
     );
     let choices: Vec<String> = choices.iter().map(i32::to_string).collect();
     Err(match choices.as_slice() {
-        [] => failure.detail("Its tables are not partitioned by choice."),
+        [] => failure.detail("This module has no configurable number of partitions."),
         _ => failure.detail(format!("It can have {}.", choices.join(", "))),
     })
 }

@@ -278,9 +278,12 @@ impl Store {
         }
         Err(Failure::new(
             Code::ERRCODE_OBJECT_IN_USE,
-            format!("tables of store \"{}\" are being replaced", self.name),
+            format!(
+                "tables of store \"{}\" are being replaced concurrently",
+                self.name
+            ),
         )
-        .detail("Each look at them found others."))
+        .detail("Repeated checks found different tables each time."))
     }
 
     /// Before each statement on a store of another role: locks the partitions that the statement reaches, and looks at the store

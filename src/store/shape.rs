@@ -225,7 +225,7 @@ fn refused(store: &Store, code: Code, problem: String) -> Failure {
         code,
         format!("schema \"{}\" is not a store: {problem}", store.name()),
     )
-    .detail("Functions use only tables of the schema's owner that are as create_store made them.")
+    .detail("The tables of a store must belong to the owner of the schema and match the definitions of create_store.")
     .hint("SELECT * FROM modelstore.stores();")
 }
 

@@ -49,13 +49,13 @@ fn pieces(
         return Err(Failure::new(
             Code::ERRCODE_ARRAY_ELEMENT_ERROR,
             format!(
-                "arrays of {}, {} and {} elements do not belong together",
+                "arrays of {}, {} and {} elements have different lengths",
                 counts.len(),
                 means.len(),
                 stds.len()
             ),
         )
-        .detail("Each piece has one element in each array."));
+        .detail("Pass one element per piece in each array."));
     }
     let pieces = counts.iter().zip(means).zip(stds);
     Ok(pieces

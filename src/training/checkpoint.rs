@@ -113,7 +113,7 @@ fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
         return invalid(format!("step {} is negative", new.step));
     }
     if let Some(epoch) = new.epoch.filter(|e| !(e.is_finite() && *e >= 0.0)) {
-        return invalid(format!("epoch {epoch} is not a number of epochs"));
+        return invalid(format!("epoch {epoch} is negative or not finite"));
     }
     if let Some(figures) = new.metrics {
         metrics::figures(figures)?;
@@ -201,7 +201,7 @@ fn insert(store: &Store, new: &NewCheckpoint<'_>, parent: Option<Uuid>) -> Resul
                 new.model
             ),
         )
-        .detail("The transaction may be tried again."));
+        .detail("Retry the transaction."));
     }
     Ok(id)
 }

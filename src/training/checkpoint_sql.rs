@@ -281,7 +281,7 @@ fn named<'a>(
             Code::ERRCODE_ARRAY_ELEMENT_ERROR,
             format!("{} names do not match {} tensors", names.len(), views.len()),
         )
-        .detail("Each tensor has one name."));
+        .detail("Pass one name per tensor."));
     }
     let names = names.into_iter().map(|name| {
         name.ok_or_else(|| {

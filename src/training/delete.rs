@@ -69,12 +69,12 @@ fn delete_one(store: &Store, id: Uuid, cascade: bool) -> Result<(i64, i64, i64)>
             if pinned {
                 "it is pinned"
             } else {
-                "others continue it"
+                "checkpoints, runs or models continue it"
             }
         );
         return Err(Failure::new(Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST, message)
             .detail(format!(
-                "Number of checkpoints that continue it: {children}, of training sessions resumed from it: {resumed}, of models restored from it: {restored}."
+                "Checkpoints that continue it: {children}; training sessions resumed from it: {resumed}; models restored from it: {restored}."
             ))
             .hint(format!("SELECT * FROM modelstore.delete_checkpoint('{id}', cascade => true);")));
     }
@@ -163,7 +163,7 @@ fn delete_run(store: &Store, session: Uuid, cascade: bool) -> Result<(i64, i64, 
             format!("cannot delete training session {session} because it is not empty"),
         )
         .detail(format!(
-            "Number of checkpoints: {made} ({pinned} pinned, {branches} continued by other runs or models), of metrics: {metrics}."
+            "Checkpoints: {made} ({pinned} pinned, {branches} continued by other runs or models); metrics: {metrics}."
         ))
         .hint(format!(
             "SELECT * FROM modelstore.delete_training('{session}', cascade => true);"

@@ -139,7 +139,9 @@ impl Planned {
             ControlFlow::Continue(())
         })?;
         if !plan.exact {
-            info("the plan fits, but a better one may exist: there were too many to try all");
+            info(
+                "the plan fits, but may not be optimal: there were too many candidates to try all",
+            );
         }
         Ok(Planned { layers, plan })
     }
@@ -216,7 +218,7 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
     let unknown = |what| {
         Failure::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("{what} of model {model} is not known"),
+            format!("{what} of model {model} is unknown"),
         )
         .detail("Layers and sizes come from the names and shapes of the weights, of the model or of its newest checkpoint, and from the config.")
         .hint(store.sql(&format!(

@@ -117,7 +117,7 @@ fn not_finite(store: &Store, entries: &str, arguments: &[DatumWithOid<'_>]) -> R
             format!("tensor \"{name}\" of the checkpoint is not finite"),
         )
         .detail(format!(
-            "It has {nans} NaN and {infinities} infinite elements."
+            "It contains {nans} NaN and {infinities} infinite elements."
         ))),
     }
 }
@@ -272,7 +272,7 @@ pub fn check_parameters(counted: &Parameters) -> Result<()> {
                 counted.learnable
             ),
         )
-        .detail("The model's config says how many there are.")),
+        .detail("Expected the number of parameters in the model's config.")),
         _ => Ok(()),
     }
 }

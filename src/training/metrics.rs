@@ -68,7 +68,7 @@ fn log_metric(
                     values.len()
                 ),
             )
-            .detail("Each value belongs to one step."));
+            .detail("Pass one step per value."));
         }
         let store = Store::current()?;
         let count = values.len();
@@ -161,7 +161,7 @@ fn figure(name: &str, json: &str) -> Result<f64> {
             Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             format!("metric \"{name}\" is out of range: {json}"),
         )
-        .detail("A metric is a number of double precision.")),
+        .detail("A metric must be in the range of double precision.")),
         Some(number) => Ok(number),
         None => Err(Failure::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,

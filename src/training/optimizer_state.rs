@@ -104,7 +104,7 @@ fn put_optimizer_state(
             Code::ERRCODE_UNIQUE_VIOLATION,
             format!("checkpoint {checkpoint} already has optimizer state \"{label}\""),
         )
-        .detail("A checkpoint does not change; its optimizer state is given once."))
+        .detail("The optimizer state of a checkpoint cannot be replaced."))
     })())
 }
 

@@ -239,7 +239,7 @@ pub fn require_open(store: &Store, session: Uuid) -> Result<()> {
         format!("training session {session} has ended"),
     )
     .detail(format!(
-        "Its status is {status}; it takes no metrics and no checkpoints."
+        "Its status is {status}. A training session that has ended accepts no metrics or checkpoints."
     ))
     .hint(format!("SELECT modelstore.reopen_training('{session}');")))
 }

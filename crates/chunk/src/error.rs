@@ -130,7 +130,7 @@ pub enum Error {
         actual: ChunkHash,
     },
     /// A chain of deltas longer than [`crate::MAX_DELTA_DEPTH`].
-    #[error("tensor chunk {0} has too many bases")]
+    #[error("tensor chunk {0} is the end of a chain of too many deltas")]
     DeltaTooDeep(ChunkHash),
     /// A chain of deltas that comes back to itself.
     #[error("tensor chunk {0} is a base of itself")]
@@ -177,7 +177,7 @@ pub enum Error {
         raw_bytes: u64,
     },
     /// A stored tensor, found by the content of a new one of this name, whose chunks do not match its content hash.
-    #[error("stored tensor with the content of \"{0}\" is damaged")]
+    #[error("stored tensor with the same content as \"{0}\" is damaged")]
     DamagedTensor(String),
     /// A tensor that was neither inserted nor found.
     #[error("tensor \"{0}\" was not stored")]
@@ -239,10 +239,11 @@ impl Error {
                 Some("The stored bytes are damaged, or were stored under a wrong hash.".into())
             }
             Error::DamagedTensor(_) => {
-                Some("Its list of chunks does not agree with its content hash.".into())
+                Some("Its list of chunks does not match its content hash.".into())
             }
             Error::SourceChanged(_) => Some(
-                "Its bytes are not those that were hashed before. Nothing of it was stored.".into(),
+                "Its bytes differ from those hashed in the first pass. The import was rolled back."
+                    .into(),
             ),
             _ => None,
         }

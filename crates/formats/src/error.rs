@@ -222,7 +222,7 @@ errors! {
     };
 
     /// Offsets that are not a pair.
-    "offsets of tensor \"{tensor}\" are not two numbers"
+    "offsets of tensor \"{tensor}\" must be a pair of numbers"
     OffsetCount {
         /// The tensor.
         tensor: String,
@@ -262,7 +262,7 @@ errors! {
     };
 
     /// Bytes before a tensor that belong to none.
-    "tensor \"{tensor}\" starts at byte {start} and leaves a hole after byte {expected}"
+    "tensor \"{tensor}\" starts at byte {start} and leaves a gap after byte {expected}"
     Hole {
         /// The tensor after the hole.
         tensor: String,
@@ -487,7 +487,7 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         Some(match self {
             Error::Truncated { needed, .. } => {
-                format!("By its header the file has at least {needed} bytes.")
+                format!("According to its header the file has at least {needed} bytes.")
             }
             Error::NotAModelDelta => "A model delta starts with \"MSDELTA\" and its version.".into(),
             Error::UnknownVersion { .. } => {
@@ -563,7 +563,7 @@ impl Error {
                 "Index and files name the same tensors, each in one file.".into()
             }
             Error::MissingFile { .. } | Error::UnexpectedFile { .. } | Error::RepeatedFile { .. } => {
-                "Each file of the index is given once, and no other.".into()
+                "Each file of the index must be given exactly once, and no others.".into()
             }
             Error::InvalidUtf8 { .. }
             | Error::WrongLength { .. }

@@ -44,9 +44,9 @@ impl Error {
         match self {
             Error::TooManyLayers(_) => Some(format!("A chain has at most {MAX_LAYERS} layers.")),
             Error::CostOverflow(_) => Some(format!("A sum is at most {}.", u64::MAX)),
-            Error::BudgetTooSmall { smallest_peak, .. } => {
-                Some(format!("The most frugal plan needs {smallest_peak} bytes."))
-            }
+            Error::BudgetTooSmall { smallest_peak, .. } => Some(format!(
+                "The plan with the lowest memory use needs {smallest_peak} bytes."
+            )),
             Error::Interval(_) => Some("An interval has at least 1 step.".into()),
             _ => None,
         }

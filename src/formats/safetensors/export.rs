@@ -57,7 +57,7 @@ impl Export {
             != file.manifest_hash[..]
         {
             return Err(damaged(format!(
-                "header or chunks of file \"{}\" are not those that were imported",
+                "header or chunks of file \"{}\" do not match its manifest hash",
                 file.name
             ))
             .hint(from.verify_hint()));

@@ -59,5 +59,5 @@ fn check_name(file_name: &str) -> Result<()> {
         Code::ERRCODE_INVALID_NAME,
         format!("invalid file name \"{}\"", file_name.escape_default()),
     )
-    .detail("Expected a name without folders, such as model-00001-of-00002.safetensors."))
+    .detail("Expected a file name without a directory, such as model-00001-of-00002.safetensors."))
 }

@@ -235,9 +235,9 @@ fn insert_weights(
     if inserted != tensors.len() {
         return Err(Failure::new(
             Code::ERRCODE_UNIQUE_VIOLATION,
-            format!("file \"{name}\" has weights that the model has already"),
+            format!("file \"{name}\" contains weights that the model already has"),
         )
-        .detail("Each weight of a model comes from one file."));
+        .detail("A weight can be in only one file of a model."));
     }
     Ok(())
 }

@@ -137,7 +137,7 @@ fn unknown(store: &Store, upload: Uuid) -> Failure {
         Code::ERRCODE_UNDEFINED_OBJECT,
         format!("upload {upload} does not exist"),
     )
-    .detail("It was never begun, or is finished or aborted.")
+    .detail("It was never started, or has been finished or aborted.")
     .hint(store.sql("SELECT * FROM @store@.uploads;"))
 }
 

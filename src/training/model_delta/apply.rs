@@ -56,7 +56,7 @@ pub fn apply(
         return Ok(imported);
     }
     Err(corrupt(
-        "file that the delta makes does not match its BLAKE3 hash",
+        "file created from the delta does not match its BLAKE3 hash",
     ))
 }
 
@@ -242,7 +242,7 @@ impl<'a> Applied<'a> {
             self.read_base(weight, offset, len, &mut base)?;
             if ChunkHash::of(&base) != expected {
                 return Err(corrupt(format!(
-                    "chunk of weight \"{name}\" is a difference to other bytes than those of its base"
+                    "chunk of weight \"{name}\" is a delta against bytes that differ from those of the base model"
                 )));
             }
         }
@@ -259,7 +259,7 @@ fn base_bytes(bases: &HashMap<String, StoredTensor>, weight: &WeightDelta) -> Re
     match bases.get(&weight.name) {
         Some(base) if weight.base == Some(base.content_hash.0) => Ok(base.raw_bytes),
         _ => Err(corrupt(format!(
-            "weight \"{}\" of the delta is not that of its base",
+            "weight \"{}\" of the delta does not match that of the base model",
             weight.name
         ))),
     }
@@ -285,7 +285,9 @@ impl modelstore_chunk::Source<Failure> for Applied<'_> {
         while at < end {
             let number = self.extents.partition_point(|extent| extent.end <= at);
             let Some(extent) = self.extents.get(number) else {
-                return Err(corrupt("delta ends before the file it makes"));
+                return Err(corrupt(
+                    "delta ends before the end of the file it describes",
+                ));
             };
             let from = at - extent.start;
             let taken = (extent.end.min(end) - at) as usize;

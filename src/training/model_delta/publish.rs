@@ -233,7 +233,7 @@ fn file(store: &Store, to: StateDict) -> Result<RecordedFile> {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{to} has {count} safetensors files, not one"),
             )
-            .detail("A delta makes one file."))
+            .detail("A delta describes exactly one safetensors file."))
         }
     }
 }
