@@ -1,14 +1,8 @@
-//! Any text is a tensor or an error; a tensor's text reads back to the same bits.
+//! What is checked stands in `checks`, where the tests of the crates find it as well.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use modelstore_tensor::text;
+#[path = "../checks/tensor_text.rs"]
+mod tensor_text;
 
-fuzz_target!(|input: &str| {
-    if let Ok(tensor) = text::parse(input) {
-        let mut printed = String::new();
-        text::format(&tensor.view(), &mut printed).expect("a string takes all");
-        assert_eq!(text::parse(&printed).as_ref(), Ok(&tensor), "{printed}");
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &str| tensor_text::check(input));

@@ -1,18 +1,8 @@
-//! Any bytes are a value or an error; a value is written again as the same bytes.
+//! What is checked stands in `checks`, where the tests of the crates find it as well.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use modelstore_tensor::layout;
+#[path = "../checks/tensor_wire.rs"]
+mod tensor_wire;
 
-fuzz_target!(|input: &[u8]| {
-    match layout::read(input) {
-        Ok(view) => {
-            assert_eq!(layout::write(&view), input);
-            let head = layout::read_header(input).expect("the value was read");
-            assert_eq!((head.dtype, &head.shape), (view.dtype(), view.shape()));
-        }
-        // Messages are made of hostile input as well.
-        Err(error) => drop((error.to_string(), error.detail())),
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tensor_wire::check(input));

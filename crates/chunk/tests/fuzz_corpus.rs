@@ -1,0 +1,17 @@
+//! What fuzzing starts from, and what it found, through what is fuzzed: a change that breaks one of those inputs is told here.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../../fuzz/checks/chunk_decode.rs"]
+mod chunk_decode;
+#[path = "../../../fuzz/checks/corpus.rs"]
+mod corpus;
+
+#[test]
+fn every_input_of_chunk_decode() {
+    corpus::replay(
+        "chunk_decode",
+        env!("CARGO_TARGET_TMPDIR"),
+        chunk_decode::check,
+    );
+}
