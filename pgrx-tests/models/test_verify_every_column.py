@@ -295,6 +295,15 @@ def test_damage_in_one_value_is_found(column: str, filled) -> None:
         assert any(named.format(id=changed[0][0]) in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize("by", [MODEL, CHECKPOINT])
+def test_a_zone_map_is_compared_by_whoever_reads_the_chunks(by: str, filled) -> None:
+    with filled.transaction(force_rollback=True):
+        sql = "UPDATE store.tensor_data SET nan_count = nan_count + 1 WHERE tensor_id = ANY (SELECT tensor_id FROM store.{}) RETURNING tensor_id::text"
+        changed = filled.execute(sql.format("model_weights" if by == MODEL else "checkpoint_weights")).fetchall()
+        problems = verify(filled, by)
+        assert all(any(tensor in problem and "nan_count" in problem for problem in problems) for (tensor,) in changed)
+
+
 def test_a_chunk_that_only_differences_use(db) -> None:
     """No tensor has it any more, and every difference to it is lost with it."""
     fill(db)
