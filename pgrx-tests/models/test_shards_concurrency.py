@@ -125,9 +125,14 @@ def test_two_models_with_their_shards_in_opposite_order(server, db, connect) -> 
         write_sharded(root / "two", {"a.safetensors": y, "b.safetensors": x}),
     ]
     db.execute("""
-        CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
+        CREATE FUNCTION public.linger() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_advisory_lock(77); PERFORM pg_advisory_unlock(77); RETURN NEW; END';
         CREATE TRIGGER linger BEFORE INSERT ON store.model_files FOR EACH ROW EXECUTE FUNCTION public.linger();""")
-    running = [aside(connect(), IMPORT, (f"m{i}", "1", path)) for i, path in enumerate(paths)]
+    db.execute("SELECT pg_advisory_lock(77)")
+    sessions = [connect() for _ in paths]
+    running = [aside(session, IMPORT, (f"m{i}", "1", path)) for i, (session, path) in enumerate(zip(sessions, paths, strict=True))]
+    wait_until(lambda: all(is_blocked(db, session.info.backend_pid) for session in sessions), "both have come as far as they can")
+    db.execute("SELECT pg_advisory_unlock(77)")
     errors = [r.join().error for r in running]
     assert errors == [None, None]
     assert problems(db) == []

@@ -454,12 +454,7 @@ def test_a_session_has_one_pool_of_threads(owner) -> None:
     for size in [*range(1, 65), 3]:
         owner.execute(f"SET modelstore.threads = {size}")
         owner.execute(READ)
-    # Threads of a pool that was ended take a moment to be gone.
-    for _ in range(200):
-        if threads() <= before + 3:
-            break
-        owner.execute("SELECT pg_sleep(0.05)")
-    assert threads() <= before + 3
+    wait_until(lambda: threads() <= before + 3, "the threads of pools that were ended are gone", 10)
 
 
 def test_details_are_no_backtraces(server, monkeypatch) -> None:
