@@ -218,8 +218,11 @@ def test_who_listens_hears_of_what_was_committed(db, connect, model) -> None:
         checkpoint(db, model, weights(2), 8)
     with pytest.raises(psycopg.errors.CheckViolation):
         checkpoint(db, model, safetensors_bytes({"other": random_tensor(1, 2)}), 9)
+    other = connect()
     with db.transaction():
         last = checkpoint(db, model, weights(3), 10).checkpoint_id
-        assert list(listener.notifies(timeout=0.2)) == []
-    messages = [json.loads(m.payload) for m in listener.notifies(timeout=1)]
-    assert [m["checkpoint_id"] for m in messages] == [str(last)]
+        other.execute("NOTIFY modelstore_checkpoint, 'before'")
+    other.execute("NOTIFY modelstore_checkpoint, 'after'")
+    # In the order of commits: what came between the two came from the last checkpoint.
+    before, message, after = (m.payload for m in listener.notifies(timeout=10, stop_after=3))
+    assert (before, json.loads(message)["checkpoint_id"], after) == ("before", str(last), "after")
