@@ -149,6 +149,7 @@ def test_files_that_share_a_middle(db) -> None:
         assert sizes(db)["atoms"] == 0
 
 
+@pytest.mark.any_server
 def test_a_tensor_in_two_files(db) -> None:
     big, held = np.random.default_rng(11).standard_normal((512, 1024), np.float32), Held()
     files = [safetensors_bytes({"a" * pad: np.arange(pad, dtype=np.float32), "z": big}) for pad in (3, 250)]
@@ -178,6 +179,7 @@ def inside(db, row) -> set:
     return found
 
 
+@pytest.mark.any_server
 def test_counts_are_what_happened(db) -> None:
     text, held = real_text(300_000), Held()
     files = [text, text[:100_000], text[50_000:], text, text[150_000:] + text[:150_000], text[:20_000] * 5, b"", b"", b"a\n", b"a\na\na\na\n", text + b"a\n"]
@@ -191,6 +193,7 @@ def test_counts_are_what_happened(db) -> None:
     check_references(db, held)
 
 
+@pytest.mark.any_server
 def test_many_at_once(db) -> None:
     big, held = noise(3 << 20, 12), Held()
     contents = [b"one", b"", b"two", b"one", big, b"x" * 64, b"x" * 65, b"", big[:100_000], big, b"one" * 1000]

@@ -31,6 +31,7 @@ def filled(db) -> Connection:
     return db
 
 
+@pytest.mark.any_server
 def test_nothing_is_wrong(filled) -> None:
     assert found(filled) == []
     root = pathlib.Path(__file__).resolve().parents[2]
@@ -41,6 +42,7 @@ def test_nothing_is_wrong(filled) -> None:
     assert found(filled) == []
 
 
+@pytest.mark.any_server
 def test_an_empty_store(db) -> None:
     assert found(db) == []
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from models import random_tensor, raw_file, to_bf16
 from tensors import close, numbers
 from transfer import import_model
+
+pytestmark = pytest.mark.any_server
 
 
 def test_diff_models(db) -> None:

@@ -16,6 +16,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from transfer import Connection, export_model, import_model, problems, refusal, rows_left
 
+pytestmark = pytest.mark.any_server
+
 WEIGHTS = {"w": models.random_tensor(1, 20, 30), "b": models.random_tensor(2, 30)}
 DATA = models.safetensors_bytes(WEIGHTS)
 
@@ -410,6 +412,7 @@ def test_two_renames_do_not_make_one_model(db, connect) -> None:
     assert running.error is not None and running.error.sqlstate == "23505"
 
 
+@pytest.mark.any_server("superuser", "defaults")
 def test_a_model_that_a_policy_hides_is_an_error(db, connect) -> None:
     db.execute("SELECT modelstore.register_model('m', '1')")
     db.execute("DROP ROLE IF EXISTS half_blind; CREATE ROLE half_blind LOGIN")

@@ -11,6 +11,7 @@ from models import random_tensor, raw_file, safetensors_bytes
 from transfer import export_model, import_model, problems, refusal, rows_left
 
 
+@pytest.mark.any_server
 def test_the_same_model_again_and_with_a_few_tensors_changed(db) -> None:
     tensors = {f"layer.{i}.weight": random_tensor(100 + i, 200, 300) for i in range(40)}
     first = import_model(db, safetensors_bytes(tensors), version="1")

@@ -8,7 +8,7 @@ import pytest
 from tensors import pack, value
 from transfer import refusal
 
-pytestmark = pytest.mark.versioned
+pytestmark = [pytest.mark.any_server, pytest.mark.versioned]
 
 # Type modifiers
 

@@ -12,6 +12,8 @@ from models import random_tensor, safetensors_bytes
 from observe import aside, is_blocked, problems
 from transfer import refusal, rows_left
 
+pytestmark = pytest.mark.any_server
+
 
 def weights(seed: int) -> bytes:
     return safetensors_bytes({"w": random_tensor(seed, 8, 8)})

@@ -13,6 +13,8 @@ from models import random_tensor, safetensors_bytes
 from psycopg.types.json import Jsonb
 from transfer import refusal
 
+pytestmark = pytest.mark.any_server
+
 LOG = "SELECT modelstore.log_metrics(%s, %s, %s)"
 LOG_MANY = "SELECT modelstore.log_metric(%s, %s, %s::bigint[], %s::double precision[])"
 
