@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import psycopg
 import pytest
-from atoms import check_references, reconstruct
+from atoms import check_references, reconstruct, wait_for_ingest
 from atoms_held import Key, ingest, release, rows
 from harness import Server, wait_until
 from observe import aside, assert_idle, gone, is_blocked
@@ -85,9 +85,9 @@ class Worker:
             self.releases += 1
         self.doing = None
 
-    def run(self, until: float) -> None:
+    def run(self, steps: int) -> None:
         try:
-            while time.monotonic() < until:
+            for _ in range(steps):
                 self.step()
         except BaseException as e:  # noqa: BLE001: told by the test
             self.error = e
@@ -107,33 +107,34 @@ def verify_and_empty(db: psycopg.Connection, held: list[tuple[Key, bytes]]) -> N
 @pytest.mark.slow
 def test_references_stay_right_in_a_turmoil(db, connect) -> None:
     workers = [Worker(connect(), seed) for seed in range(5)]
-    until = time.monotonic() + 15
+    over = threading.Event()
     collected: list[int] = []
     errors: list[psycopg.Error] = []
 
     def collect(session=connect(), generator=random.Random(9)) -> None:
-        while time.monotonic() < until:
-            time.sleep(generator.uniform(0, 0.05))
+        # Pauses, for garbage to gather.
+        while not over.wait(generator.uniform(0, 0.05)):
             try:
                 collected.append(session.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone()[0])
                 session.execute("SELECT modelstore.gc()")
             except psycopg.Error as e:
                 errors.append(e)
 
-    threads = [threading.Thread(target=worker.run, args=(until,)) for worker in workers]
-    threads.append(threading.Thread(target=collect))
-    for thread in threads:
+    threads = [threading.Thread(target=worker.run, args=(120,)) for worker in workers]
+    collector = threading.Thread(target=collect)
+    for thread in [*threads, collector]:
         thread.start()
     for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "a session hangs"
+        thread.join(120)
+    over.set()
+    collector.join(60)
+    assert not any(thread.is_alive() for thread in [*threads, collector]), "a session hangs"
     held = [hold for worker in workers for hold in worker.held]
     print(f"{sum(w.ingests for w in workers)} ingests, {sum(w.releases for w in workers)} releases,"
           f" {len(collected)} collections of {sum(collected)} atoms, {len(held)} held")  # fmt: skip
     assert [(type(e).__name__, str(e)) for e in errors] == []
     assert [repr(w.error) for w in workers if w.error] == []
-    assert sum(collected) > 100
-    assert sum(w.ingests for w in workers) > 100
+    assert sum(collected) > 0
     verify_and_empty(db, held)
 
 
@@ -275,20 +276,19 @@ def test_the_same_new_content_in_two_sessions(end: str, data: str | bytes, db, c
 
 
 @pytest.mark.parametrize("way", ["pg_cancel_backend", "pg_terminate_backend"])
-@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3])
-def test_an_ingest_stops_at_once(seconds: float, way: str, db, connect) -> None:
+@pytest.mark.parametrize("fraction", [0.05, 0.6, None])
+def test_an_ingest_stops_at_once(fraction: float | None, way: str, db, connect) -> None:
     session = connect()
     pid = session.info.backend_pid
-    (oid,) = db.execute("SELECT lo_from_bytea(0, %b)", (random.Random(1).randbytes(100 << 20),)).fetchone()
+    (oid,) = db.execute("SELECT lo_from_bytea(0, %b)", (random.Random(1).randbytes(48 << 20),)).fetchone()
     session.execute("SELECT modelstore.store_version()")
     running = aside(session, "SELECT * FROM modelstore.ingest_large_object(%s::oid)", (oid,))
-    time.sleep(seconds)
+    wait_for_ingest(db, pid, fraction)
     asked = time.monotonic()
-    assert running.running, "it was over before it could be stopped"
     db.execute(f"SELECT {way}(%s)", (pid,))
     running.join()
     answered = running.ended - asked
-    print(f"{way} after {seconds} s: answered in {1000 * answered:.0f} ms")
+    print(f"{way} at {fraction}: answered in {1000 * answered:.0f} ms")
     assert answered < PATIENCE
     if way == "pg_cancel_backend":
         assert isinstance(running.error, psycopg.errors.QueryCanceled)
@@ -313,14 +313,14 @@ def test_killed_in_the_middle_of_ingests_and_collections(server: Server, dbname:
         with server.crash_expected(), contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(contextlib.closing(server.connect(dbname, autocommit=True))) for _ in "123"]
             workers = [Worker(session, 100 * round_ + n, most=6) for n, session in enumerate(sessions[:2])]
-            until = time.monotonic() + 60
 
-            def collect(session=sessions[2], until=until) -> None:
+            def collect(session=sessions[2]) -> None:
                 with contextlib.suppress(psycopg.OperationalError):
-                    while time.monotonic() < until:
+                    while True:
                         collect_all(session)
 
-            threads = [threading.Thread(target=worker.run, args=(until,)) for worker in workers]
+            # More steps than anybody waits for: what ends them is the kill.
+            threads = [threading.Thread(target=worker.run, args=(10_000,)) for worker in workers]
             threads.append(threading.Thread(target=collect))
             for thread in threads:
                 thread.start()

@@ -6,7 +6,22 @@ import random
 
 import psycopg
 import pytest
-from atoms import Held, as_key, atom_key, check_references, ingest, ingest_many, key_of, large_object, log_rows, reconstruct, reconstruct_parts, sizes
+from atoms import (
+    Held,
+    as_key,
+    atom_key,
+    check_references,
+    ingest,
+    ingest_many,
+    key_of,
+    large_object,
+    log_rows,
+    reconstruct,
+    reconstruct_parts,
+    sizes,
+    wait_for_ingest,
+)
+from observe import aside
 from transfer import refusal
 
 pytestmark = pytest.mark.alone
@@ -131,19 +146,24 @@ def test_many_failures_in_one_statement(db, warnings) -> None:
     assert sizes(db) == NOTHING
 
 
-@pytest.mark.parametrize("milliseconds", [30, 150, 400])
-def test_a_cancel_leaves_nothing(milliseconds: int, db) -> None:
-    big = large_object(db, random.Random(2).randbytes(64 << 20))
-    db.execute(f"SET statement_timeout = {milliseconds}")
+@pytest.mark.parametrize("fraction", [0.1, 0.6, None], ids=["begun", "half way", "written"])
+def test_a_cancel_leaves_nothing(fraction: float | None, db, connect) -> None:
+    big = large_object(db, random.Random(2).randbytes(32 << 20))
+    watcher, pid = connect(), db.info.backend_pid
+
+    def cancelled() -> None:
+        running = aside(db, "SELECT * FROM modelstore.ingest_large_object(%s::oid)", (big,))
+        wait_for_ingest(watcher, pid, fraction)
+        watcher.execute("SELECT pg_cancel_backend(%s)", (pid,))
+        raise running.join().error or AssertionError("it was not cancelled")
+
     with pytest.raises(psycopg.errors.QueryCanceled):
-        ingest(db, big)
-    db.execute("SET statement_timeout = 0")
+        cancelled()
     assert log_rows(db) == [] and sizes(db) == NOTHING
     with db.transaction():
         kept = ingest(db, TEXT, "text")
         with pytest.raises(psycopg.errors.QueryCanceled), db.transaction():
-            db.execute(f"SET LOCAL statement_timeout = {milliseconds}")
-            ingest(db, big)
+            cancelled()
     assert reconstruct(db, kept) == TEXT
     assert [log.status for log in log_rows(db)] == ["completed"]
     check_references(db, Held({key_of(kept): 1}))

@@ -8,12 +8,15 @@ and what lies about without an owner.
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
 from blake3_reference import CHUNK_END, CHUNK_START, IV, ORDER, PARENT, QUARTERS, ROOT
+from harness import wait_until
+from observe import has_come
 from psycopg.rows import namedtuple_row
 
 Connection = psycopg.Connection[Any]
@@ -79,6 +82,15 @@ def large_object(db: Connection, data: bytes) -> int:
     for at in range(LARGE, len(data), LARGE):
         db.execute("SELECT lo_put(%s::oid, %s, %b)", (number, at, data[at : at + LARGE]))
     return number
+
+
+def wait_for_ingest(db: Connection, pid: int, fraction: float | None) -> None:
+    """Waits until an ingest has at least taken this fraction of its source apart; None: until it has written 8 MiB of large leaves."""
+    size = "SELECT pg_total_relation_size('store.atom_chunks')"
+    (before,) = db.execute(size).fetchone()
+    end = before + (8 << 20 if fraction is None else 1)
+    far = functools.partial(has_come, db, pid, fraction) if fraction is not None else bool
+    wait_until(lambda: far() or db.execute(size).fetchone()[0] >= end, f"the ingest is at {fraction}")
 
 
 def sizes(db: Connection) -> dict[str, int]:

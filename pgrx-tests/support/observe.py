@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pathlib
 import threading
 import time
@@ -90,8 +91,13 @@ def aside(connection: psycopg.Connection, sql: str, arguments: tuple = ()) -> As
 
 def wait_for_progress(db: psycopg.Connection, pid: int, fraction: float) -> None:
     """Waits until the import of a backend has come this far; 0 to 0.5 is its first pass, to 1 its second."""
+    wait_until(lambda: has_come(db, pid, fraction), f"the import is at {fraction}")
+
+
+def has_come(db: psycopg.Connection, pid: int, fraction: float) -> bool:
+    """Whether a backend imports and has come this far."""
     sql = "SELECT bytes_processed >= %s * bytes_total FROM pg_stat_progress_copy WHERE pid = %s AND bytes_total > 0"
-    wait_until(lambda: (db.execute(sql, (fraction, pid)).fetchone() or (False,))[0], f"the import is at {fraction}")
+    return (db.execute(sql, (fraction, pid)).fetchone() or (False,))[0]
 
 
 def is_blocked(db: psycopg.Connection, pid: int) -> bool:
@@ -106,6 +112,18 @@ def task_times(pid: int) -> dict[str, tuple[str, int]]:
         fields = (task / "stat").read_text().rsplit(")", 1)[1].split()
         times[task.name] = (fields[0], int(fields[11]) + int(fields[12]))
     return times
+
+
+def computed_since(pid: int, before: dict[str, tuple[str, int]]) -> float:
+    """Seconds that the busiest thread of a process has computed since `task_times` gave `before`: unlike the clock's, no other process adds to them."""
+    ticks = max(ticks - before.get(task, ("", 0))[1] for task, (_, ticks) in task_times(pid).items())
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that the threads of a process have computed, those that are gone included."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def assert_idle(pid: int) -> None:
