@@ -51,7 +51,7 @@ def sqlstate(c: psycopg.Connection, sql: str) -> str:
 M = "modelstore.find_model('m')"
 W = "'embeddings.word_embeddings.weight'"
 
-# Statement and SQLSTATE, or those of which one is right; the functions of schema modelstore.
+# Statement and SQLSTATE; the functions of schema modelstore.
 CASES = [
     # NULL where something is needed
     ("register_model(NULL, '1')", "22004"),
@@ -140,14 +140,14 @@ CASES = [
     # Files
     ("import_safetensors('x', '1', ''::bytea)", "22026"),
     ("import_safetensors('x', '1', '\\x0000000000000000'::bytea)", "2203C"),
-    # As a length its first bytes are too large; a reader that knows other files by their head may say more.
-    ("import_safetensors('x', '1', 'not a safetensors file'::bytea)", "54000 22026"),
+    # As a length its first bytes are too large.
+    ("import_safetensors('x', '1', 'not a safetensors file'::bytea)", "54000"),
     ("import_safetensors_file('x', '1', '')", "42602"),
     ("import_safetensors_file('x', '1', 'model.safetensors')", "42602"),
     ("import_safetensors_file('x', '1', '/nowhere/model.safetensors')", "58P01"),
     ("import_safetensors_file('x', '1', '/')", "42809"),
     ("import_safetensors_file('x', '1', '/dev/null')", "42809"),
-    ("import_safetensors_file('x', '1', '/etc/passwd/x')", "58030 58P01 42809"),
+    ("import_safetensors_file('x', '1', '/etc/passwd/x')", "58030"),
     ("import_safetensors_file('x', '1', '/etc/shadow')", "42501"),
     (f"export_safetensors_file({M}, 'out')", "42602"),
     (f"export_safetensors_file({M}, '/nowhere/out')", "58P01"),
@@ -206,7 +206,7 @@ def test_what_a_function_says(call: str, expected: str, careless) -> None:
     if got == "00000":
         # begin_upload and the like have done what they should; away with it.
         careless.execute("DELETE FROM store.uploads")
-    assert got in expected.split()
+    assert got == expected
     assert row_counts(careless) == before
 
 
@@ -314,7 +314,7 @@ def test_transactions_are_left_as_they_should_be(db) -> None:
     assert row_counts(db) == {}
     with db.transaction():
         db.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea)", (data,))
-        with pytest.raises(psycopg.Error), db.transaction():
+        with pytest.raises(psycopg.errors.StringDataLengthMismatch), db.transaction():
             db.execute("SELECT modelstore.import_safetensors('n', '1', %b::bytea)", (data[:-1],))
         with pytest.raises(psycopg.errors.UniqueViolation), db.transaction():
             db.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea)", (data,))
