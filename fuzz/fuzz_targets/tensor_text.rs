@@ -1,4 +1,4 @@
-//! What is checked stands in `checks`, where the tests of the crates find it as well.
+//! Runs the check of this name in `checks`, which the crates' tests run on the corpus.
 
 #![no_main]
 
