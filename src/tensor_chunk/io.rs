@@ -8,6 +8,7 @@ use crate::tensor::interrupts;
 use crate::tensor::io::receive;
 use crate::tensor::soft_error::ErrorSink;
 use crate::tensor_chunk::datum::{ChunkIn, ChunkOut, ChunkRef};
+use faster_hex::{hex_decode, hex_encode};
 use modelstore_chunk::{ChunkHash, ChunkHead, Decoder, block_index_len, plan_range};
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
@@ -48,19 +49,16 @@ fn from_hex(text: &[u8]) -> Result<Vec<u8>> {
     if digits.len() % 2 != 0 {
         return Err(syntax("odd number of digits".into()));
     }
-    let value = |c: u8| {
-        (c as char).to_digit(16).map(|d| d as u8).ok_or_else(|| {
-            syntax(format!(
-                "invalid digit \"{}\"",
-                (c as char).escape_default()
-            ))
-        })
-    };
-    let mut bytes = Vec::with_capacity(digits.len() / 2);
-    for piece in digits.chunks(CHECK_BYTES) {
-        for pair in piece.chunks_exact(2) {
-            bytes.push(value(pair[0])? << 4 | value(pair[1])?);
-        }
+    let mut bytes = vec![0; digits.len() / 2];
+    for (from, to) in digits
+        .chunks(2 * CHECK_BYTES)
+        .zip(bytes.chunks_mut(CHECK_BYTES))
+    {
+        hex_decode(from, to).map_err(|_| {
+            let wrong = from.iter().find(|c| !c.is_ascii_hexdigit());
+            let wrong = wrong.map_or('?', |c| char::from(*c));
+            syntax(format!("invalid digit \"{}\"", wrong.escape_default()))
+        })?;
         interrupts::check();
     }
     Ok(bytes)
@@ -68,17 +66,15 @@ fn from_hex(text: &[u8]) -> Result<Vec<u8>> {
 
 #[pg_extern(immutable, strict, parallel_safe)]
 fn tensor_chunk_out(chunk: ChunkIn<'_>) -> CString {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bytes = chunk.0.bytes();
-    let mut out = Vec::with_capacity(2 + 2 * bytes.len());
-    out.extend_from_slice(b"\\x");
-    for piece in bytes.chunks(CHECK_BYTES) {
-        for byte in piece {
-            out.extend_from_slice(&[
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]);
-        }
+    let mut out = vec![0; 2 + 2 * bytes.len()];
+    out[..2].copy_from_slice(b"\\x");
+    for (from, to) in bytes
+        .chunks(CHECK_BYTES)
+        .zip(out[2..].chunks_mut(2 * CHECK_BYTES))
+    {
+        // Twice the room, as it must have.
+        drop(hex_encode(from, to));
         interrupts::check();
     }
     CString::new(out).unwrap_or_default()

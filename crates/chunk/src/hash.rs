@@ -31,7 +31,9 @@ impl ChunkHash {
 
 impl std::fmt::Display for ChunkHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        let mut digits = [0; 2 * ChunkHash::LEN];
+        let text = faster_hex::hex_encode(&self.0, &mut digits).map_err(|_| std::fmt::Error)?;
+        f.write_str(text)
     }
 }
 

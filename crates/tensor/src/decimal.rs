@@ -39,18 +39,8 @@ pub(crate) fn print_int(value: i128, out: &mut String) {
     print_u64(value.unsigned_abs() as u64, out);
 }
 
-fn print_u64(mut value: u64, out: &mut String) {
-    let mut digits = ['0'; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = char::from(b'0' + (value % 10) as u8);
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend(&digits[at..]);
+fn print_u64(value: u64, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 /// Whether a token is a word like `NaN` and not a number.

@@ -8,6 +8,7 @@
 //! 3. name and version of the model are not empty and free of zero characters;
 //! 4. the file's name stays in its directory wherever it is joined to one.
 
+use faster_hex::hex_decode;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
@@ -77,19 +78,12 @@ pub(super) fn hash<E: serde::de::Error>(
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digit = |d: u8| match d {
-        b'0'..=b'9' => Some(d - b'0'),
-        b'a'..=b'f' => Some(d - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let mut out = [0; 32];
-    if pairs.len() != out.len() || !rest.is_empty() {
+    let is_upper = text.bytes().any(|digit| digit.is_ascii_uppercase());
+    if text.len() != 2 * out.len() || is_upper {
         return None;
     }
-    for (byte, &[high, low]) in out.iter_mut().zip(pairs) {
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
+    hex_decode(text.as_bytes(), &mut out).ok()?;
     Some(out)
 }
 

@@ -1,6 +1,7 @@
 //! What stands before the safetensors header: magic, version, length and manifest. The same manifest always gives the
 //! same bytes.
 
+use modelstore_chunk::ChunkHash;
 use serde::Serialize;
 use serde::ser::Serializer;
 
@@ -130,14 +131,8 @@ fn chunks<S: Serializer>(chunks: &Option<&[ChunkDelta]>, s: S) -> Result<S::Ok, 
 /// A hash as 64 hexadecimal digits.
 struct Hex([u8; 32]);
 
-impl std::fmt::Display for Hex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        s.collect_str(&ChunkHash(self.0))
     }
 }

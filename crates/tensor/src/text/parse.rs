@@ -4,6 +4,7 @@ use super::cursor::{Cursor, shorten};
 use crate::convert::with_element;
 use crate::element::{Element, TokenError};
 use crate::{DType, Error, Result, Shape, Tensor};
+use faster_hex::hex_decode;
 
 const A_VALUE: &str = "an element or an opening bracket";
 const A_SEPARATOR: &str = "a comma or a closing bracket";
@@ -122,26 +123,17 @@ fn hexadecimal(
             actual,
         });
     }
-    let (pairs, _) = bytes[..count].as_chunks::<2>();
-    let mut data = Vec::with_capacity(pairs.len());
-    for piece in pairs.chunks(CHECK_BYTES) {
-        data.extend(
-            piece
-                .iter()
-                .map(|&[high, low]| digit(high) << 4 | digit(low)),
-        );
+    let mut data = vec![0; count / 2];
+    for (from, to) in bytes[..count]
+        .chunks(2 * CHECK_BYTES)
+        .zip(data.chunks_mut(CHECK_BYTES))
+    {
+        // All are digits, as was counted.
+        hex_decode(from, to).map_err(|_| cursor.unexpected(A_HEX_PAYLOAD))?;
         check();
     }
     cursor.at += count;
     Ok((shape, data))
-}
-
-/// The value of a hexadecimal digit.
-fn digit(byte: u8) -> u8 {
-    match byte {
-        b'0'..=b'9' => byte - b'0',
-        _ => (byte | 0x20) - b'a' + 10,
-    }
 }
 
 /// The brackets seen so far.

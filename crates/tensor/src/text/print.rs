@@ -4,6 +4,7 @@ use crate::convert::{elements, with_element};
 use crate::dtype::Kind;
 use crate::element::{Element, Number};
 use crate::{DType, Shape, TensorView};
+use faster_hex::hex_encode;
 use std::fmt::{Result, Write};
 
 /// Text is handed on in pieces of about this size.
@@ -59,14 +60,12 @@ fn is_hexadecimal(view: &TensorView<'_>) -> bool {
 }
 
 fn digits(data: &[u8], out: &mut impl Write) -> Result {
-    let mut piece = String::with_capacity(PIECE + 2);
-    for &byte in data {
-        let digit = |d: u8| char::from(if d < 10 { b'0' + d } else { b'a' + d - 10 });
-        piece.push(digit(byte >> 4));
-        piece.push(digit(byte & 15));
-        flush(&mut piece, out, PIECE)?;
+    let mut digits = [0; PIECE];
+    for piece in data.chunks(PIECE / 2) {
+        let digits = &mut digits[..2 * piece.len()];
+        out.write_str(hex_encode(piece, digits).map_err(|_| std::fmt::Error)?)?;
     }
-    flush(&mut piece, out, 0)
+    Ok(())
 }
 
 fn print_elements<E: Element>(
