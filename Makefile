@@ -1,12 +1,12 @@
 # Every target runs a script in scripts/, most of them of the same name.
 #
 #   PG=15           a PostgreSQL version other than 18
-#   PG_CONFIG=path  an installed PostgreSQL instead of a private one
+#   PG_CONFIG=path  an installed PostgreSQL instead of a private one; with FEATURES=neon that of Neon
 
 .DEFAULT_GOAL := help
 .PHONY: help demo psql url start stop status build install test pytest regress lint bench fuzz soak docs clean
 SHELL := bash
-export PG PG_CONFIG MODEL DB
+export PG PG_CONFIG FEATURES MODEL DB
 
 help: ## lists the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'

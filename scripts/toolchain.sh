@@ -30,7 +30,7 @@ if [ "$(cat "$VENV/.wanted" 2>/dev/null)" != "$wanted" ]; then
 fi
 
 # cargo-pgrx must have the very version of pgrx.
-pgrx=$(sed -nE 's/^pgrx *= *"=([0-9.]+)".*/\1/p' "$ROOT/Cargo.toml")
+pgrx=$(sed -nE 's/^pgrx *= .*"=([0-9.]+)".*/\1/p' "$ROOT/Cargo.toml")
 [ -n "$pgrx" ] || die "Cargo.toml names no exact version of pgrx"
 if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx" ]; then
   say "cargo-pgrx $pgrx (a few minutes, once)"

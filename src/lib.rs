@@ -76,6 +76,12 @@ fn without_backtraces() {
     }
 }
 
+#[cfg(not(feature = "neon"))]
+const _: () = assert!(
+    matches!(pgrx::pg_sys::FMGR_ABI_EXTRA.to_bytes(), b"PostgreSQL"),
+    "these headers are of a fork of PostgreSQL: for Neon build with the feature `neon`"
+);
+
 #[cfg(not(panic = "unwind"))]
 compile_error!("an error must unwind to abort the transaction: build with panic = \"unwind\"");
 
