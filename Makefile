@@ -1,15 +1,15 @@
 # Every target runs a script in scripts/, most of them of the same name.
 #
-#   PG=15           a PostgreSQL version other than 18
+#   PG=15           a PostgreSQL version other than 18: 15, 16 or 17
 #   PG_CONFIG=path  an installed PostgreSQL instead of a private one; with FEATURES=neon that of Neon
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql url start stop status build install test pytest regress lint bench fuzz soak docs clean
+.PHONY: help demo psql url start stop status build install test test-all pytest regress lint bench fuzz soak docs clean
 SHELL := bash
 export PG PG_CONFIG FEATURES MODEL DB
 
 help: ## lists the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 demo: ## installs missing dependencies, builds, starts a private server, imports and queries a model (MODEL=path)
 	@scripts/demo.sh
@@ -37,6 +37,9 @@ install: ## builds it and installs it into the PostgreSQL of PG_CONFIG (default:
 
 test: ## runs all tests on PostgreSQL 18, and on 15 those that depend on the version; the last line has the count
 	@scripts/test.sh
+
+test-all: ## as test, with the version-dependent tests on 16 and 17 and the build for Neon: three quarters of an hour more
+	@scripts/test.sh all
 
 pytest: build ## runs some external tests: make pytest ARGS="pgrx-tests/server/test_docs.py -k README"
 	@scripts/pytest.sh $(ARGS)

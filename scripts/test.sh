@@ -5,6 +5,10 @@
 requested=${PG:-}${PG_CONFIG:-}
 . "$(dirname "$0")/lib.sh"
 
+all=${1:-} # with 16, 17 and the build for Neon
+[ -z "$all" ] || [ "$all" = all ] || die "unknown argument $all: expected all"
+[ -z "$all" ] || [ -z "$requested" ] || die "all tests all versions: unset PG and PG_CONFIG"
+
 cd "$ROOT"
 passed=0 failed=0 skipped=0
 report=() # what failed
@@ -68,7 +72,7 @@ PYTHON
 # Tests from outside, in two workers that have a server each. Those that measure time or memory come after them, alone.
 outside() { # TITLE NAME MARKED
   local marked=${3:+ and $3}
-  python_tests "$1" "$2" -n 2 --dist worksteal -m "not alone$marked" pgrx-tests
+  python_tests "$1" "$2" -n 2 --dist worksteal -m "not alone and not builds$marked" pgrx-tests
   python_tests "$1, alone" "$2-alone" -m "alone$marked" pgrx-tests
 }
 
@@ -105,6 +109,12 @@ if [ -n "$requested" ]; then
 else
   on_postgres 18
   also_on_postgres 15
+  if [ -n "$all" ]; then
+    also_on_postgres 16
+    also_on_postgres 17
+    # PG is still 17, so that clippy's build for 18 is left as it is.
+    python_tests "build for Neon" neon -m builds pgrx-tests
+  fi
 fi
 
 for line in "${report[@]}"; do printf '%s\n' "$line" >&2; done
