@@ -76,6 +76,11 @@ debian_source() {
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $1 main"
 }
 
+# cargo with the linker flag of cargo-pgrx: with other flags, every dependency would be compiled once more for the extension.
+cargo_as_pgrx() {
+  cargo --config 'target.'"'"'cfg(all(target_family = "unix", not(target_os = "macos")))'"'"'.rustflags = ["-C", "link-arg=-Wl,--no-gc-sections"]' "$@"
+}
+
 # PostgreSQL refuses to run as root: root lends itself an unprivileged user.
 ensure_server_user() {
   is_root || return 0

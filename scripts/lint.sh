@@ -24,5 +24,8 @@ if [ "$what" = all ] || [ "$what" = clippy ]; then
   PGRX_PG_CONFIG_PATH=$("$ROOT/scripts/postgres.sh" "$PG")
   export PGRX_PG_CONFIG_PATH
   build_environment
-  cargo clippy --workspace --all-targets --no-default-features --features "pg_modelstore/pg$PG pg_modelstore/pg_test" -- -D warnings
+  # As the builds are, with their features: what those compile is not compiled again. The tests in the server are a feature.
+  profile=${PROFILE:-dev}
+  cargo_as_pgrx clippy --profile "$profile" --no-default-features --features "pg$PG pg_test" --lib -- -D warnings
+  cargo_as_pgrx clippy --profile "$profile" --workspace --exclude pg_modelstore --all-targets -- -D warnings
 fi

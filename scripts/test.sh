@@ -36,7 +36,7 @@ check() {
 cargo_tests() {
   local log=$results/cargo.log code=0 sums
   say "crates"
-  cargo test --workspace --exclude pg_modelstore --no-fail-fast 2>&1 | tee "$log" >&2 || code=1
+  cargo_as_pgrx test --profile "$PROFILE" --workspace --exclude pg_modelstore --no-fail-fast 2>&1 | tee "$log" >&2 || code=1
   sums=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored.*/\1 \2 \3/p' "$log" |
     awk '{p += $1; f += $2; s += $3} END {print p + 0, f + 0, s + 0}')
   # shellcheck disable=SC2086 # three numbers
