@@ -13,7 +13,7 @@ from atom_files import FILES, noise, real_text
 from atoms import MODALITIES, Held, as_key, atom_row, blake3, check_references, ingest, ingest_many, key_of, large_object, log_rows
 from atoms import reconstruct, reconstruct_parts, sizes
 from models import safetensors_bytes
-from transfer import problems
+from observe import problems
 
 def assert_comes_back(db, row, data: bytes) -> None:
     assert (row.status, row.error, row.byte_length) == ("completed", None, len(data))

@@ -15,8 +15,8 @@ import pytest
 from atoms import ingest, large_object
 from harness import wait_until
 from models import random_tensor, safetensors_bytes
-from observe import aside, is_blocked
-from transfer import export_model, forever, import_model, problems, refusal, rows_left, upload_in_parts
+from observe import aside, is_blocked, problems, row_counts
+from transfer import export_model, forever, import_model, refusal, upload_in_parts
 
 # Larger than what the first pass keeps of a file, and one weight that it does keep.
 TENSORS = {f"w{i}": random_tensor(i, 300, 700) for i in range(4)} | {"small": random_tensor(9, 3)}
@@ -71,13 +71,13 @@ KINDS = ["server file", "large object", "upload"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_source_that_changes_between_the_passes(kind: str, server, db, connect) -> None:
     query, argument, change, _ = source(kind, server, db)
-    before = rows_left(db)
+    before = row_counts(db)
     session = connect()
     with held(db, connect, "tensor_metadata", session, query, argument) as running:
         change(len(FILE) - 100_000)
     assert running.error is not None, "the import succeeded"
     assert running.error.sqlstate == "55000" and "changed while it was read" in str(running.error)
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     # Nothing of it is in the way of the intact file.
     model = import_model(db, FILE, "intact").model_id
     assert export_model(db, model) == FILE
@@ -87,13 +87,13 @@ def test_a_source_that_changes_between_the_passes(kind: str, server, db, connect
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_source_that_is_cut_between_the_passes(kind: str, server, db, connect) -> None:
     query, argument, _, cut = source(kind, server, db)
-    before = rows_left(db)
+    before = row_counts(db)
     with held(db, connect, "tensor_metadata", connect(), query, argument) as running:
         cut()
     assert running.error is not None, "the import succeeded"
     # Rows of an upload belong to the store, and a hole in them is damage.
     assert running.error.sqlstate == ("XX001" if kind == "upload" else "55000"), running.error
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 @pytest.mark.parametrize("kind", ["server file", "large object"])

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from checkpoints import checkpoint, file_of_weights, register, start
 from harness import wait_until
-from observe import aside, is_blocked
+from observe import aside, is_blocked, problems, row_counts
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
-from transfer import Connection, export_model, import_model, problems, refusal, rows_left
+from transfer import Connection, export_model, import_model, refusal
 
 pytestmark = pytest.mark.any_server
 
@@ -41,7 +41,7 @@ def test_a_model_of_weights_and_files_is_deleted_at_once(db) -> None:
     model = import_model(db, DATA).model_id
     assert delete(db, model) == {"weights": 2, "files": 1}
     db.execute("SELECT modelstore.gc()")
-    assert rows_left(db) == {}
+    assert row_counts(db) == {}
     bare = register(db)
     assert delete(db, bare) == {}
     diag = refusal(db, "SELECT modelstore.delete_model(%s)", bare)
@@ -64,15 +64,15 @@ def trained(db: Connection) -> tuple[uuid.UUID, uuid.UUID]:
 
 def test_deleting_a_model_that_was_trained_is_refused_and_says_what_would_go(db) -> None:
     model, child = trained(db)
-    before = rows_left(db)
+    before = row_counts(db)
     diag = refusal(db, "SELECT * FROM modelstore.delete_model(%s)", model)
     assert diag.sqlstate == "2BP01"
     assert diag.message_primary == 'cannot delete model "model" version "1" because other data depends on it'
     assert diag.message_detail == (
-        "Runs: 1; metrics of these runs: 2; checkpoints: 2 (pinned: 1); "
-        'models that would lose their parent: 1; aliases: "production", "staging".'
+        "It has models that lose their parent: 1; runs: 1; metrics: 2; checkpoints: 2; pinned checkpoints: 1; "
+        'aliases: "production", "staging".'
     )
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     # The HINT is the statement that does it.
     with db.cursor(row_factory=dict_row) as cursor:
         gone = cursor.execute(diag.message_hint.encode()).fetchone()
@@ -84,7 +84,7 @@ def test_deleting_a_model_that_was_trained_is_refused_and_says_what_would_go(db)
     assert problems(db) == []
     assert delete(db, child) == {"weights": 2, "files": 1}
     db.execute("SELECT modelstore.gc()")
-    assert rows_left(db) == {}
+    assert row_counts(db) == {}
 
 
 def only_a_run(db: Connection, model: uuid.UUID) -> str:
@@ -295,15 +295,15 @@ def calls_with_names(db: Connection) -> dict[str, tuple[str, tuple]]:
 
 def test_names_of_every_kind_have_one_limit(db) -> None:
     db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
-    tables_before = rows_left(db)
+    tables_before = row_counts(db)
     calls = calls_with_names(db)
-    before = rows_left(db)
+    before = row_counts(db)
     for kind, (query, values) in calls.items():
         for size in (1025, 3000, 100_000):
             diag = refused(db, query, values | {"name": long_name(size)})
             assert diag.sqlstate == "42622", (kind, size, diag.message_primary)
             assert len(diag.message_primary) < 150, kind
-    assert rows_left(db) == before != tables_before
+    assert row_counts(db) == before != tables_before
     # The longest that is allowed fits into every index; a parameter and its state share it with a dot, and a file system
     # takes less.
     assert refused(db, calls["file name"][0], calls["file name"][1] | {"name": long_name(256)}).sqlstate == "42622"

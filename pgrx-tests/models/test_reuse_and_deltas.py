@@ -8,7 +8,8 @@ import models
 import numpy as np
 import pytest
 from models import random_tensor, raw_file, safetensors_bytes
-from transfer import export_model, import_model, problems, refusal, rows_left
+from observe import problems, row_counts
+from transfer import export_model, import_model, refusal
 
 
 @pytest.mark.any_server
@@ -86,7 +87,7 @@ def test_a_child_is_stored_as_differences(dtype, db) -> None:
     preview = db.execute("SELECT * FROM modelstore.gc(dry_run => true)").fetchone()
     assert preview[0] == 1 and preview[1] == 3 * len(range(0, 900 * 600 * (4 if dtype == "F32" else 2), 1 << 20))
     assert db.execute("SELECT * FROM modelstore.gc()").fetchone() == preview
-    assert rows_left(db) == {}
+    assert row_counts(db) == {}
 
 
 def test_a_parent_of_other_shapes_and_dtypes_is_no_base(db) -> None:

@@ -13,8 +13,9 @@ import safetensors
 from harness import ROOT, Server
 from malformed_files import INDEX_RULES, MALFORMED, OTHER_FORMATS, UNREACHABLE
 from models import DTYPES, file_of, random_raw, raw_file
+from observe import problems, row_counts
 from psycopg.sql import SQL
-from transfer import export_model, import_model, problems, refusal, rows_left
+from transfer import export_model, import_model, refusal
 
 # What a file may hold
 
@@ -110,7 +111,7 @@ def test_malformed_file(rule, clean) -> None:
         assert diag.message_primary[0] != diag.message_primary[0].upper() or diag.message_primary.startswith("JSON")
         assert not diag.message_primary.endswith(".")
         assert diag.message_detail is None or diag.message_detail.endswith(".")
-    assert rows_left(clean) == {}
+    assert row_counts(clean) == {}
 
 
 def test_a_file_of_another_format_is_called_by_its_name(clean) -> None:
@@ -118,7 +119,7 @@ def test_a_file_of_another_format_is_called_by_its_name(clean) -> None:
         diag = refusal(clean, IMPORT, data)
         assert (diag.sqlstate, diag.message_primary) == ("42809", f"file is {name}, not safetensors"), data[:50]
         assert diag.message_detail is not None
-    assert rows_left(clean) == {}
+    assert row_counts(clean) == {}
 
 
 def test_each_rule_has_an_sqlstate_of_its_own_and_a_test() -> None:
@@ -139,11 +140,11 @@ def test_truncated_at_every_byte(clean) -> None:
         # A header that ends early, with the length to match.
         state = refusal(clean, IMPORT, file_of(data[8 : 8 + length], data[8 + json_length :])).sqlstate
         assert state in {"22032", "22021"}, length
-    assert rows_left(clean) == {}
+    assert row_counts(clean) == {}
     import_model(clean, data)
     clean.execute("SELECT modelstore.delete_model(model_id) FROM store.models")
     clean.execute("SELECT modelstore.gc()")
-    assert rows_left(clean) == {}
+    assert row_counts(clean) == {}
 
 
 def test_the_reference_agrees() -> None:

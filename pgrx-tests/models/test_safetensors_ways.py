@@ -12,8 +12,9 @@ import pytest
 import safetensors.numpy
 from blake3_reference import blake3
 from models import random_tensor, safetensors_bytes
+from observe import problems, row_counts
 from psycopg.sql import SQL
-from transfer import export_model, forever, import_model, problems, refusal, rows_left, upload_in_parts
+from transfer import export_model, forever, import_model, refusal, upload_in_parts
 
 pytestmark = pytest.mark.versioned
 
@@ -125,7 +126,7 @@ def test_every_way_in_and_out(way_in, server, db) -> None:
     file_bytes, sha256 = db.execute("SELECT file_bytes, sha256 FROM store.model_files").fetchone()
     assert (file_bytes, sha256) == (len(data), hashlib.sha256(data).digest())
     assert problems(db) == []
-    assert not {"uploads", "upload_parts"} & rows_left(db).keys()
+    assert not {"uploads", "upload_parts"} & row_counts(db).keys()
 
 
 def test_recorded_hashes(db) -> None:
@@ -168,9 +169,9 @@ def test_upload_resumes_and_refuses(db, connect) -> None:
 def test_an_upload_that_is_no_model_is_still_there(db) -> None:
     upload = upload_in_parts(db, b"no model at all", forever(4))
     assert refusal(db, "SELECT modelstore.finish_upload(%s, 'm', '1')", upload).sqlstate == "54000"
-    assert rows_left(db) == {"uploads": 1, "upload_parts": 4}
+    assert row_counts(db) == {"uploads": 1, "upload_parts": 4}
     assert db.execute("SELECT modelstore.abort_upload(%s)", (upload,)).fetchone() == (15,)
-    assert rows_left(db) == {}
+    assert row_counts(db) == {}
 
 
 def test_upload_of_nulls_is_refused(db) -> None:

@@ -8,7 +8,8 @@ import uuid
 import psycopg
 from malformed_files import INDEX_RULES
 from models import random_tensor, safetensors_bytes
-from transfer import export_model, problems, refusal, rows_left
+from observe import problems, row_counts
+from transfer import export_model, refusal
 
 
 def shards() -> tuple[dict[str, bytes], dict[str, str]]:
@@ -41,13 +42,13 @@ def test_sharded_server_file(server, db) -> None:
     assert diag.sqlstate == "42P08"
     assert {name for (name,) in db.execute(diag.message_hint)} == {*files, INDEX}
     assert refusal(db, "SELECT modelstore.export_safetensors(%s, 'other')", model).sqlstate == "42704"
-    before = rows_left(db)
+    before = row_counts(db)
     (folder / "model-00002-of-00002.safetensors").unlink()
     assert refusal(db, load.replace("'1'", "'2'"), str(folder / INDEX)).sqlstate == "58P01"
     (folder / "model-00002-of-00002.safetensors").write_bytes(files["model-00002-of-00002.safetensors"][:-1])
     diag = refusal(db, load.replace("'1'", "'2'"), str(folder / INDEX))
     assert diag.sqlstate == "22026" and "model-00002-of-00002" in diag.message_primary
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     assert problems(db) == []
 
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from harness import wait_until
 from models import random_tensor, safetensors_bytes, tiny_llama
-from observe import aside, is_blocked
-from transfer import export_model, import_model, problems
+from observe import aside, is_blocked, problems
+from transfer import export_model, import_model
 
 pytestmark = pytest.mark.versioned
 

@@ -129,7 +129,7 @@ def test_dump_and_restore(
     db.execute("""SET modelstore.store = 'We"ird Store'""")
     other = db.execute(IMPORT, ("o", SMALL)).fetchone()[0]
     db.execute("RESET modelstore.store")
-    before = row_counts(db), row_counts(db, 'We""ird Store')
+    before = row_counts(db), row_counts(db, 'We"ird Store')
     target = new_database()
     dump = tmp_path / "dump"
     done = server.run("pg_dump", f"--format={form}", "--file", str(dump), dbname=dbname)
@@ -141,7 +141,7 @@ def test_dump_and_restore(
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     with server.connect(target, autocommit=True) as restored:
-        assert (row_counts(restored), row_counts(restored, 'We""ird Store')) == before
+        assert (row_counts(restored), row_counts(restored, 'We"ird Store')) == before
         assert problems(restored) == []
         assert restored.execute("SELECT modelstore.find_model('minilm', 'production')").fetchone() == (model,)
         assert exported_sha256(restored, model) == sha256

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import models
 import pytest
-from transfer import import_model, problems, refusal
+from observe import problems
+from transfer import import_model, refusal
 
 pytestmark = pytest.mark.versioned
 

@@ -13,17 +13,23 @@ from dataclasses import dataclass
 
 import psycopg
 from harness import wait_until
+from psycopg.sql import SQL, Identifier
 
-TABLES = (
-    "models model_aliases model_files transformer_layers attention_heads embeddings model_weights "
-    "tensor_metadata tensor_data tensor_chunks uploads upload_parts"
-).split()
+
+def tables(db: psycopg.Connection, store: str = "store") -> list[str]:
+    """The tables of a store, partitions among them."""
+    rows = db.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relkind = 'r' ORDER BY 1", (store,)
+    )
+    return [name for (name,) in rows]
 
 
 def row_counts(db: psycopg.Connection, store: str = "store") -> dict[str, int]:
-    """Rows of each table of a store, without those that are empty."""
-    counts = {table: db.execute(f'SELECT count(*) FROM "{store}".{table}').fetchone()[0] for table in TABLES}
-    return {table: count for table, count in counts.items() if count}
+    """Rows of each table of a store, by the catalog; without those that are empty, and the one that every store has."""
+    counts = SQL(" UNION ALL ").join(
+        SQL("SELECT {}, count(*) FROM {}").format(name, Identifier(store, name)) for name in tables(db, store) if name != "store_version"
+    )
+    return {name: count for name, count in db.execute(counts) if count}
 
 
 def problems(db: psycopg.Connection) -> list[tuple]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 Connection = psycopg.Connection[Any]
 
@@ -53,20 +53,6 @@ def forever(size: int) -> Iterator[int]:
         yield size
 
 
-def tables(db: Connection) -> list[str]:
-    """The tables of the store."""
-    rows = db.execute("SELECT relname FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relkind = 'r' ORDER BY 1")
-    return [name for (name,) in rows]
-
-
-def rows_left(db: Connection) -> dict[str, int]:
-    """Tables of the store that are not empty, but for what every store has."""
-    counts = SQL(" UNION ALL ").join(
-        SQL("SELECT {}, count(*) FROM store.{}").format(name, Identifier(name)) for name in tables(db) if name != "store_version"
-    )
-    return {name: count for name, count in db.execute(counts) if count}
-
-
 def refusal(db: Connection, query: str, *arguments: object) -> psycopg.errors.Diagnostic:
     """The error that a statement must end with, in a transaction of its own."""
     try:
@@ -75,8 +61,3 @@ def refusal(db: Connection, query: str, *arguments: object) -> psycopg.errors.Di
     except psycopg.Error as error:
         return error.diag
     raise AssertionError(f"no error: {query}")
-
-
-def problems(db: Connection) -> list[tuple[Any, ...]]:
-    """What verify_store finds."""
-    return db.execute("SELECT * FROM modelstore.verify_store()").fetchall()

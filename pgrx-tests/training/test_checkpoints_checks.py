@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from checkpoints import checkpoint, exported, file_of_weights, latest, register, start
 from models import random_tensor, raw_file, safetensors_bytes, to_bf16
-from observe import problems
+from observe import problems, row_counts
 from psycopg.types.json import Jsonb
-from transfer import import_model, refusal, rows_left
+from transfer import import_model, refusal
 
 CREATE = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea)"
 WITH_OPTIMIZER = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea, %b::bytea)"
@@ -37,14 +37,14 @@ def model(db):
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf], ids=["nan", "-nan", "inf", "-inf"])
 @pytest.mark.parametrize("dtype", ["F32", "BF16"])
 def test_one_element_that_is_not_finite(dtype: str, value: float, db, model) -> None:
-    before = rows_left(db)
+    before = row_counts(db)
     error = refusal(db, CREATE, model, with_value(dtype, value))
     assert error.sqlstate == "23514"
     assert 'tensor "b.weight"' in error.message_primary
     nans = int(np.isnan(value))
     assert error.message_detail == f"It contains {nans} NaN and {1 - nans} infinite elements."
     assert error.message_hint == "SET modelstore.checkpoint_checks = 'shape,parameters';"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     assert latest(db, model) is None
 
 
@@ -76,17 +76,17 @@ def test_the_state_of_the_optimizer(value: float, db, model) -> None:
     moments = random_tensor(9, 300, 70)
     moments[-1, -1] = value
     optimizer = safetensors_bytes({"a.weight.exp_avg": random_tensor(8, 300, 70), "a.weight.exp_avg_sq": moments})
-    before = rows_left(db)
+    before = row_counts(db)
     error = refusal(db, WITH_OPTIMIZER, model, safetensors_bytes(GOOD), optimizer)
     assert (error.sqlstate, error.message_primary) == ("23514", 'tensor "a.weight.exp_avg_sq" of the checkpoint is not finite')
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 def test_what_is_refused_leaves_the_checkpoint_before(db, model) -> None:
     first = checkpoint(db, model, safetensors_bytes(GOOD), 1).checkpoint_id
-    before = rows_left(db)
+    before = row_counts(db)
     assert refusal(db, CREATE, model, with_value("F32", np.nan)).sqlstate == "23514"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     assert latest(db, model) == first
     assert exported(db, first) == safetensors_bytes(GOOD)
     assert problems(db) == []
@@ -133,12 +133,12 @@ def test_shapes_are_those_of_before(change: str, against: str, db, model) -> Non
         checkpoint(db, model, safetensors_bytes(GOOD), 0)
     added, removed, message = CHANGES[change]
     data = safetensors_bytes({n: a for n, a in (GOOD | added).items() if n not in removed})
-    before = rows_left(db)
+    before = row_counts(db)
     error = refusal(db, CREATE, model, data)
     assert error.sqlstate == "23514"
     assert message in error.message_primary
     assert against in error.message_primary + (error.message_detail or "")
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     made = checkpoint(db, model, data, 2, checks=["finite", "parameters"])
     assert exported(db, made.checkpoint_id) == data
 

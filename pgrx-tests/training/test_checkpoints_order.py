@@ -9,8 +9,8 @@ import pytest
 from checkpoints import best, checkpoint, chunk_bytes, exported, latest, needed_chunk_bytes, parents, register, start
 from harness import wait_until
 from models import random_tensor, safetensors_bytes
-from observe import aside, is_blocked, problems
-from transfer import refusal, rows_left
+from observe import aside, is_blocked, problems, row_counts
+from transfer import refusal
 
 pytestmark = pytest.mark.any_server
 
@@ -175,9 +175,9 @@ def test_a_deleted_model_takes_its_training_along(db, model) -> None:
         moments = safetensors_bytes({"w.exp_avg": random_tensor(50 + step, 8, 8)})
         checkpoint(db, model, weights(step), step, run, optimizer=moments)
     db.execute("SELECT modelstore.delete_model(%s, true)", (model,))
-    assert set(rows_left(db)) == {"tensor_metadata", "tensor_data", "tensor_chunks"}
+    assert set(row_counts(db)) == {"tensor_metadata", "tensor_data", "tensor_chunks"}
     db.execute("SELECT modelstore.gc()")
-    assert rows_left(db) == {}
+    assert row_counts(db) == {}
     assert problems(db) == []
 
 

@@ -25,8 +25,7 @@ from checkpoints import (
 )
 from harness import Server, wait_until
 from models import random_tensor, safetensors_bytes
-from observe import aside, dangling, has_come, is_blocked, problems, wait_for_progress
-from transfer import rows_left
+from observe import aside, dangling, has_come, is_blocked, problems, row_counts, wait_for_progress
 
 
 def step_on(weights: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
@@ -115,7 +114,7 @@ def test_killed_at_random_points_of_a_checkpoint(server: Server, dbname: str) ->
 @pytest.mark.parametrize("way", ["pg_cancel_backend", "pg_terminate_backend"])
 def test_a_checkpoint_that_is_stopped_leaves_nothing(way: str, db, connect) -> None:
     model = register(db)
-    before = rows_left(db)
+    before = row_counts(db)
     session = connect()
     pid = session.info.backend_pid
     data = safetensors_bytes(weights_of(5, count=24, rows=1500))
@@ -126,7 +125,7 @@ def test_a_checkpoint_that_is_stopped_leaves_nothing(way: str, db, connect) -> N
     running.join()
     assert running.error is not None
     assert running.ended - asked < 1.0
-    wait_until(lambda: rows_left(db) == before, "nothing is left", 5)
+    wait_until(lambda: row_counts(db) == before, "nothing is left", 5)
 
 
 @pytest.mark.slow
@@ -218,7 +217,7 @@ def test_a_model_that_goes_while_a_checkpoint_is_made(db, connect) -> None:
     maker.execute("COMMIT")
     assert removing.join().error is None
     db.execute("SELECT modelstore.gc()")
-    assert rows_left(db) == {}
+    assert row_counts(db) == {}
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])

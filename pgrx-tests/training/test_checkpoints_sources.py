@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 from checkpoints import checkpoint, checkpoint_problems, exported, register, start, tensors_of_file
 from models import random_tensor, safetensors_bytes
-from observe import problems
-from transfer import refusal, rows_left
+from observe import problems, row_counts
+from transfer import refusal
 
 WEIGHTS = {"encoder.weight": random_tensor(1, 600, 512), "encoder.bias": random_tensor(2, 600), "scale": random_tensor(3)}
 MOMENTS = {
@@ -129,9 +129,9 @@ ARRAYS = "SELECT * FROM modelstore.create_checkpoint_tensors(%s, NULL, 1, NULL, 
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit(arguments: str, sqlstate: str, db, model) -> None:
-    before = rows_left(db)
+    before = row_counts(db)
     assert refusal(db, ARRAYS.format(arguments), model).sqlstate == sqlstate
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 def test_empty_arrays_are_an_empty_checkpoint(db, model) -> None:
@@ -196,12 +196,12 @@ def test_state_put_by_hand(db, model) -> None:
 
 @pytest.mark.parametrize("name", ["momentum", ".exp_avg", "encoder.", "."])
 def test_names_that_say_no_parameter_and_state(name: str, db, model) -> None:
-    before = rows_left(db)
+    before = row_counts(db)
     optimizer = safetensors_bytes({"a.m": random_tensor(1, 2), name: random_tensor(2, 2)})
     query = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea, %b::bytea)"
     error = refusal(db, query, model, FILE, optimizer)
     assert (error.sqlstate, error.message_primary) == ("42602", f'invalid name of optimizer state "{name}"')
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 def test_what_the_arguments_must_be(db, model) -> None:

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from checkpoints import checkpoint, file_of_weights, register
 from models import random_tensor, safetensors_bytes
-from observe import problems
+from observe import problems, row_counts
 from psycopg.rows import namedtuple_row
 from safetensors.numpy import load, save
-from transfer import export_model, import_model, refusal, rows_left
+from transfer import export_model, import_model, refusal
 
 
 def publish(db: psycopg.Connection, base: uuid.UUID, target: uuid.UUID) -> bytes:
@@ -146,14 +146,14 @@ def test_a_wrong_base_is_refused(db) -> None:
     base, target, other = (import_model(db, file, version=str(i)).model_id for i, file in enumerate(files))
     delta = publish(db, base, target)
     without_file = register(db, "empty")
-    before = rows_left(db)
+    before = row_counts(db)
     diag = refusal(db, APPLY, other, delta)
     assert (diag.sqlstate, diag.message_primary) == ("55000", f"model {other} is not the base of this delta")
     assert refusal(db, APPLY, uuid.uuid4(), delta).sqlstate == "42704"
     assert refusal(db, "SELECT modelstore.publish_delta(%s, %s)", base, uuid.uuid4()).sqlstate == "42704"
     assert refusal(db, "SELECT modelstore.publish_delta(NULL, %s)", base).sqlstate == "22004"
     assert refusal(db, "SELECT modelstore.publish_delta(%s, %s)", base, without_file).sqlstate == "55000"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 def test_a_damaged_delta_leaves_nothing(db) -> None:
@@ -165,7 +165,7 @@ def test_a_damaged_delta_leaves_nothing(db) -> None:
     delta = publish(db, base, target)
     db.execute("SELECT modelstore.delete_model(%s)", (target,))
     db.execute("SELECT modelstore.gc()")
-    before = rows_left(db)
+    before = row_counts(db)
     for length in [0, 1, 8, 15, 16, 17, 100, *range(200, len(delta), 97), len(delta) - 1]:
         refusal(db, APPLY, base, delta[:length])
     assert refusal(db, APPLY, base, delta + b"\0").sqlstate == "22001"
@@ -182,4 +182,4 @@ def test_a_damaged_delta_leaves_nothing(db) -> None:
             refused += 1
     # All but a letter of a name, a version or a hash that nothing depends on.
     assert refused > len(delta) / 13 * 0.9
-    assert rows_left(db) == before
+    assert row_counts(db) == before

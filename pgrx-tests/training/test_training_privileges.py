@@ -8,8 +8,7 @@ import psycopg
 import pytest
 from checkpoints import checkpoint, exported, register, start
 from models import random_tensor, safetensors_bytes
-from observe import problems
-from transfer import rows_left
+from observe import problems, row_counts
 
 pytestmark = pytest.mark.versioned
 
@@ -86,9 +85,9 @@ def refused(c: psycopg.Connection, call, functions: list[str]) -> None:
 def test_without_rights_nothing_is_possible(rights: str, db, connect, role, call) -> None:
     if rights != "none":
         db.execute(f"GRANT USAGE ON SCHEMA store TO {role}")
-    before = rows_left(db)
+    before = row_counts(db)
     refused(connect(user=role), call, READS + WRITES)
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 def test_who_may_read_the_tables_may_read_training_but_not_write(db, connect, role, call) -> None:
@@ -98,9 +97,9 @@ def test_who_may_read_the_tables_may_read_training_but_not_write(db, connect, ro
     for function in READS:
         assert call(c, function) == call(db, function), function
     assert c.execute("SELECT count(*) FROM store.v_training_progress").fetchone() == (1,)
-    before = rows_left(db)
+    before = row_counts(db)
     refused(c, call, WRITES)
-    assert rows_left(db) == before
+    assert row_counts(db) == before
 
 
 def test_who_may_write_the_tables_may_train(db, connect, role, call) -> None:

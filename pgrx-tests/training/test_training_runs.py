@@ -9,9 +9,9 @@ import pytest
 from checkpoints import best, checkpoint, exported, latest, parents, register, start
 from harness import FAST, Server, wait_until
 from models import random_tensor, safetensors_bytes
-from observe import aside, is_blocked, problems
+from observe import aside, is_blocked, problems, row_counts
 from psycopg.types.json import Jsonb
-from transfer import refusal, rows_left
+from transfer import refusal
 
 FIND = "SELECT modelstore.find_or_start_training(%s, %s)"
 DELETE_CHECKPOINT = "SELECT * FROM modelstore.delete_checkpoint(%s)"
@@ -80,7 +80,7 @@ def test_a_run_that_has_ended_takes_nothing_until_it_is_reopened(db, model) -> N
     run = start(db, model, "a")
     (made,) = make(db, model, run, 1)
     db.execute("SELECT modelstore.finish_training(%s, 'failed', 'out of memory')", (run,))
-    before = rows_left(db)
+    before = row_counts(db)
     writes = [
         ("SELECT modelstore.log_metrics(%s, 2, '{\"loss\": 1}')", ()),
         ("SELECT modelstore.log_metrics(%s, 2, '{}')", ()),
@@ -93,7 +93,7 @@ def test_a_run_that_has_ended_takes_nothing_until_it_is_reopened(db, model) -> N
         assert diag.message_primary == f"training session {run} has ended"
         assert diag.message_detail == "Its status is failed. A training session that has ended accepts no metrics or checkpoints."
         assert diag.message_hint == f"SELECT modelstore.reopen_training('{run}');"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     assert db.execute(diag.message_hint).fetchone() == (True,)
     assert db.execute("SELECT status, error, ended_at FROM store.training_sessions").fetchone() == ("running", None, None)
     # It runs already: nothing to do.
@@ -139,9 +139,9 @@ def test_a_parent_that_is_named(db, model) -> None:
     (elsewhere,) = make(db, other, None, 2, parent_checkpoint_id=two)
     assert parents(db) == {one: None, two: one, three: two, branch: one, elsewhere: two}
     create = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea, parent_checkpoint_id => %s)"
-    before = rows_left(db)
+    before = row_counts(db)
     assert refusal(db, create, model, weights(1), model).sqlstate == "42704"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     # All ways to make one have the argument.
     tensors = "SELECT modelstore.create_checkpoint_tensors(%s, NULL, 4, NULL, ARRAY['w', 'b'], ARRAY[{}, '[1,2,3,4,5,6,7,8]'::modelstore.tensor], parent_checkpoint_id => %s)"
     value = "modelstore.get_tensor(r.m, 'w')"
@@ -260,7 +260,7 @@ def test_a_checkpoint_is_not_deleted_unseen(db, model) -> None:
     one, two, three = make(db, model, a, 1, 2, 3)
     start(db, model, "b", resume_from=two)
     db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (two,))
-    before = rows_left(db)
+    before = row_counts(db)
     diag = refusal(db, DELETE_CHECKPOINT, two)
     assert (diag.sqlstate, diag.message_primary) == ("2BP01", f"cannot delete checkpoint {two} because checkpoints, runs or models continue it")
     assert diag.message_detail == (
@@ -269,7 +269,7 @@ def test_a_checkpoint_is_not_deleted_unseen(db, model) -> None:
     assert diag.message_hint == f"SELECT * FROM modelstore.delete_checkpoint('{two}', cascade => true);"
     db.execute("UPDATE store.model_checkpoints SET pinned = true WHERE checkpoint_id = %s", (three,))
     assert refusal(db, DELETE_CHECKPOINT, three).message_primary == f"cannot delete checkpoint {three} because it is pinned"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     assert db.execute(diag.message_hint).fetchall() == [(1, 2, 0)]
     assert parents(db) == {one: None, three: one}
     assert db.execute("SELECT count(*) FROM store.models").fetchone() == (2,)
@@ -291,12 +291,12 @@ def test_a_run_is_not_deleted_unseen(db, model) -> None:
     db.execute("UPDATE store.model_checkpoints SET pinned = true WHERE checkpoint_id = %s", (three,))
     b = start(db, model, "b", resume_from=two)
     (branch,) = make(db, model, b, 3)
-    before = rows_left(db)
+    before = row_counts(db)
     diag = refusal(db, DELETE_TRAINING, a)
     assert (diag.sqlstate, diag.message_primary) == ("2BP01", f"cannot delete training session {a} because it is not empty")
     assert diag.message_detail == "Checkpoints: 3 (1 pinned, 1 continued by other runs or models); metrics: 2."
     assert diag.message_hint == f"SELECT * FROM modelstore.delete_training('{a}', cascade => true);"
-    assert rows_left(db) == before
+    assert row_counts(db) == before
     assert db.execute(diag.message_hint).fetchall() == [(3, 2, 0)]
     assert [name for _, name, _ in runs(db)] == ["b"]
     assert parents(db) == {branch: None}

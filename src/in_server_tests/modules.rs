@@ -48,6 +48,15 @@ mod tests {
         Spi::run("SELECT modelstore.drop_store('store')").expect("refused");
     }
 
+    #[pg_test(error = "cannot delete model \"m\" version \"1\" because other data depends on it")]
+    fn what_depends_on_a_model_is_not_deleted_with_it() {
+        Spi::run("SELECT modelstore.create_store(modules => ARRAY['notes'])").expect("made");
+        let model = "SELECT modelstore.register_model('m', '1')::text";
+        let model = value::<String>(model);
+        Spi::run(&format!("SELECT modelstore.add_note('{model}')")).expect("added");
+        Spi::run(&format!("SELECT modelstore.delete_model('{model}')")).expect("refused");
+    }
+
     #[pg_test(error = "store \"store\" does not have module \"notes\"")]
     fn a_module_that_is_missing_is_named() {
         Spi::run("SELECT modelstore.create_store()").expect("made");

@@ -9,6 +9,10 @@ use pgrx::prelude::*;
 /// Opt-in.
 pub const MODULE: Module = Module {
     holds: &[("notes", "notes")],
+    dependents_of_models: &[(
+        "notes",
+        "SELECT count(*) FROM @store@.notes WHERE note = $1::text",
+    )],
     contradictions: &[
         "SELECT 'note ' || note, NULL::bytea, 'is too short' FROM @store@.notes WHERE length(note) < length",
     ],

@@ -5,7 +5,9 @@ use crate::model::content_hash::ContentHash;
 use crate::pg::arguments::{bytes, from_sql_uuid, maybe_text, text, uuid};
 use crate::store::Store;
 use modelstore_chunk::ChunkHash;
+use modelstore_chunk::write::WrittenTensor;
 use modelstore_formats::architecture::{Architecture, SharedWeight, WeightInfo, recognise, tied};
+use modelstore_formats::safetensors::TensorEntry;
 use modelstore_tensor::DType;
 use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
@@ -27,6 +29,30 @@ pub struct Weight {
     pub content_hash: ChunkHash,
     /// Whether all its elements are equal: two such tensors are equal without being one parameter.
     pub is_constant: bool,
+}
+
+impl Weight {
+    /// How many elements it has.
+    pub fn elements(&self) -> u64 {
+        self.dims
+            .iter()
+            .fold(1, |n: u64, dim| n.saturating_mul(*dim))
+    }
+
+    /// The weights of a file's entries, whose tensors were stored in the same order.
+    pub fn of_file(entries: &[TensorEntry], written: &[WrittenTensor]) -> Vec<Weight> {
+        let pairs = entries.iter().zip(written);
+        pairs
+            .map(|(entry, tensor)| Weight {
+                name: entry.name.clone(),
+                tensor: tensor.id,
+                dtype: entry.dtype,
+                dims: entry.shape.dims().to_vec(),
+                content_hash: tensor.content_hash,
+                is_constant: tensor.is_constant,
+            })
+            .collect()
+    }
 }
 
 /// Derives everything again from the weights that the store has and the config.
@@ -56,10 +82,7 @@ pub fn describe_weights(store: &Store, model: Uuid, mut weights: Vec<Weight>) ->
     let architecture = recognise(&infos, config.as_ref());
     let tied = tied_names(&weights, config.as_ref());
     replace(store, model, &weights, &architecture, &tied)?;
-    let mut content_hash = ContentHash::default();
-    for w in &weights {
-        content_hash.add(&w.name, w.dtype, &w.dims, w.content_hash);
-    }
+    let content_hash = ContentHash::of(&weights);
     store.execute(
         "UPDATE @store@.models
          SET architecture = coalesce($2, architecture), hidden_size = $3, vocab_size = $4, attention_heads = $5, kv_heads = $6,
@@ -76,7 +99,7 @@ pub fn describe_weights(store: &Store, model: Uuid, mut weights: Vec<Weight>) ->
         ],
     )?;
     let untied = weights.iter().filter(|w| !tied.contains_key(&w.name));
-    Ok(untied.map(|w| w.dims.iter().product::<u64>()).sum())
+    Ok(untied.fold(0, |n: u64, w| n.saturating_add(w.elements())))
 }
 
 fn weights(store: &Store, model: Uuid) -> Result<Vec<Weight>> {
@@ -198,8 +221,8 @@ fn insert(store: &Store, model: Uuid, sql: &str, rows: Vec<Value>) -> Result<()>
     Ok(())
 }
 
-/// Weights that are one parameter with an earlier one, which each is mapped to.
-fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, String> {
+/// For each weight, in the order of the names, the place of an earlier one that is the same parameter.
+pub fn tied_weights(weights: &[Weight], config: Option<&Value>) -> Vec<Option<usize>> {
     let shared: Vec<SharedWeight<'_>> = weights
         .iter()
         .map(|w| SharedWeight {
@@ -209,10 +232,14 @@ fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, Str
             constant: w.is_constant,
         })
         .collect();
-    let earlier = tied(&shared, config);
+    tied(&shared, config)
+}
+
+/// Weights that are one parameter with an earlier one, which each is mapped to.
+fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, String> {
     weights
         .iter()
-        .zip(earlier)
+        .zip(tied_weights(weights, config))
         .filter_map(|(weight, earlier)| {
             let earlier = weights.get(earlier?)?;
             Some((weight.name.clone(), earlier.name.clone()))

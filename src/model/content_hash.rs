@@ -1,6 +1,7 @@
 //! The hash of all weights of a model or a checkpoint.
 
 use crate::error::Result;
+use crate::model::architecture::Weight;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::uuid;
 use crate::store::Store;
@@ -14,8 +15,16 @@ use std::collections::BTreeMap;
 pub struct ContentHash(BTreeMap<String, (DType, Vec<u64>, ChunkHash)>);
 
 impl ContentHash {
-    /// Adds a weight.
-    pub fn add(&mut self, name: &str, dtype: DType, dims: &[u64], content_hash: ChunkHash) {
+    /// Of weights.
+    pub fn of(weights: &[Weight]) -> ContentHash {
+        let mut hash = ContentHash::default();
+        for w in weights {
+            hash.add(&w.name, w.dtype, &w.dims, w.content_hash);
+        }
+        hash
+    }
+
+    fn add(&mut self, name: &str, dtype: DType, dims: &[u64], content_hash: ChunkHash) {
         let weight = (dtype, dims.to_vec(), content_hash);
         self.0.insert(name.to_owned(), weight);
     }

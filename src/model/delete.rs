@@ -11,18 +11,16 @@ use uuid::Uuid;
 /// Aliases that an error names.
 const SHOWN: usize = 10;
 
-/// What a model has, and what points at it.
+/// What `delete_model` calls models that were derived from the deleted one.
+pub const ORPHANS: &str = "models that lose their parent";
+
+/// What a model has, and what depends on it.
 struct Contents {
     weights: i64,
     files: i64,
-    runs: i64,
-    metrics: i64,
-    checkpoints: i64,
-    pinned: i64,
-    children: i64,
-    /// Runs of other models that were resumed from its checkpoints.
-    resumed: i64,
     aliases: Vec<String>,
+    /// By the modules of the store.
+    dependents: Vec<(&'static str, i64)>,
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -49,11 +47,11 @@ fn delete_model(
     TableIterator::once((
         deleted.weights,
         deleted.files,
-        deleted.runs,
-        deleted.metrics,
-        deleted.checkpoints,
+        deleted.dependents("runs"),
+        deleted.dependents("metrics"),
+        deleted.dependents("checkpoints"),
         deleted.aliases.len() as i64,
-        deleted.children,
+        deleted.dependents(ORPHANS),
     ))
 }
 
@@ -95,64 +93,46 @@ fn contents(store: &Store, model: Uuid) -> Result<Contents> {
         &[uuid(model)],
         |row| row.get::<String>(1),
     )?;
-    let counted = store.row(
-        "SELECT (SELECT count(*) FROM @store@.model_weights WHERE model_id = $1),
-                (SELECT count(*) FROM @store@.model_files WHERE model_id = $1),
-                (SELECT count(*) FROM @store@.training_sessions WHERE model_id = $1),
-                (SELECT count(*) FROM @store@.training_sessions s JOIN @store@.training_metrics USING (session_id) WHERE s.model_id = $1),
-                (SELECT count(*) FROM @store@.model_checkpoints WHERE model_id = $1),
-                (SELECT count(*) FROM @store@.model_checkpoints WHERE model_id = $1 AND pinned),
-                (SELECT count(*) FROM @store@.models WHERE parent_model_id = $1),
-                (SELECT count(*) FROM @store@.training_sessions s JOIN @store@.model_checkpoints k ON k.checkpoint_id = s.resumed_from_checkpoint_id
-                 WHERE k.model_id = $1 AND s.model_id <> $1)",
-        &[uuid(model)],
-        |row| {
-            Ok(Contents {
-                weights: row.get(1)?,
-                files: row.get(2)?,
-                runs: row.get(3)?,
-                metrics: row.get(4)?,
-                checkpoints: row.get(5)?,
-                pinned: row.get(6)?,
-                children: row.get(7)?,
-                resumed: row.get(8)?,
-                aliases: Vec::new(),
-            })
-        },
-    )?;
-    let counted = counted.ok_or_else(|| models::unknown(store, model))?;
-    Ok(Contents { aliases, ..counted })
+    let count = |query: &str| -> Result<i64> {
+        let count = store.row(query, &[uuid(model)], |row| row.get::<i64>(1))?;
+        Ok(count.unwrap_or_default())
+    };
+    let modules = store.modules();
+    let dependents = modules
+        .iter()
+        .flat_map(|module| module.dependents_of_models);
+    Ok(Contents {
+        weights: count("SELECT count(*) FROM @store@.model_weights WHERE model_id = $1")?,
+        files: count("SELECT count(*) FROM @store@.model_files WHERE model_id = $1")?,
+        aliases,
+        dependents: dependents
+            .map(|(name, query)| Ok((*name, count(query)?)))
+            .collect::<Result<_>>()?,
+    })
 }
 
 impl Contents {
+    /// How many there are of a kind.
+    fn dependents(&self, name: &str) -> i64 {
+        let found = self.dependents.iter().find(|(of, _)| *of == name);
+        found.map_or(0, |(_, count)| *count)
+    }
+
     /// What is more than weights and files, as a sentence; `None` when there is nothing.
     fn others(&self) -> Option<String> {
-        if self.runs + self.checkpoints + self.children == 0 && self.aliases.is_empty() {
-            return None;
-        }
-        let mut sentence = format!(
-            "Runs: {}; metrics of these runs: {}; checkpoints: {} (pinned: {}); models that would lose their parent: {}",
-            self.runs, self.metrics, self.checkpoints, self.pinned, self.children
-        );
-        if self.resumed > 0 {
-            sentence += &format!(
-                "; runs of other models resumed from its checkpoints: {}",
-                self.resumed
-            );
-        }
-        let quoted: Vec<String> = self
-            .aliases
-            .iter()
-            .take(SHOWN)
-            .map(|alias| format!("\"{alias}\""))
+        let counts = self.dependents.iter().filter(|(_, count)| *count > 0);
+        let mut items: Vec<String> = counts
+            .map(|(name, count)| format!("{name}: {count}"))
             .collect();
+        let shown = self.aliases.iter().take(SHOWN);
+        let quoted: Vec<String> = shown.map(|alias| format!("\"{alias}\"")).collect();
         if !quoted.is_empty() {
-            sentence += &format!("; aliases: {}", quoted.join(", "));
+            let more = match self.aliases.len() - quoted.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            items.push(format!("aliases: {}{more}", quoted.join(", ")));
         }
-        if self.aliases.len() > SHOWN {
-            sentence += &format!(" and {} more", self.aliases.len() - SHOWN);
-        }
-        sentence.push('.');
-        Some(sentence)
+        (!items.is_empty()).then(|| format!("It has {}.", items.join("; ")))
     }
 }

@@ -16,6 +16,10 @@ use crate::store::module::Module;
 pub const MODULE: Module = Module {
     is_core: true,
     holds: &[("models", "models")],
+    dependents_of_models: &[(
+        delete::ORPHANS,
+        "SELECT count(*) FROM @store@.models WHERE parent_model_id = $1",
+    )],
     contradictions: &[
         "SELECT 'model ' || a.model_id, NULL::bytea, format('alias %I of model %I names a version of model %I', a.alias, a.model_name, m.model_name)
          FROM @store@.model_aliases a JOIN @store@.models m USING (model_id)

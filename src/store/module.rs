@@ -23,6 +23,9 @@ pub struct Module {
     /// Queries of `verify_store`: the object (text), a chunk (bytea or NULL) and the problem (text) of rows that contradict
     /// others.
     pub contradictions: &'static [&'static str],
+    /// What depends on a model besides its weights and files, and goes or changes with it: what `delete_model` calls the rows, and
+    /// a query of their number. `$1` is the model.
+    pub dependents_of_models: &'static [(&'static str, &'static str)],
     /// Queries of `space_report`: a model, whether a checkpoint of it is meant (boolean), and a tensor that it uses.
     pub tensors_of_models: &'static [&'static str],
 }
@@ -44,6 +47,7 @@ impl Module {
             upgrades: &[],
             holds: &[],
             contradictions: &[],
+            dependents_of_models: &[],
             tensors_of_models: &[],
         }
     }

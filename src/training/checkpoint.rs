@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
+use crate::model::architecture::Weight;
 use crate::model::content_hash::ContentHash;
 use crate::model::models;
 use crate::model::state_dict::{StateDict, missing_checkpoint};
@@ -78,14 +79,15 @@ pub fn create<'a>(
     ];
     let files = [Some(weights), optimizer].into_iter().flatten().collect();
     let stored = store_files(store, of, files, &bases)?;
-    let content_hash = insert_weights(store, id, &headers[0], &stored)?;
+    let weights = insert_weights(store, id, &headers[0], &stored)?;
     if let (Some(header), Some(tensors)) = (headers.get(1), stored.tensors.get(1)) {
         optimizer_state::insert(store, id, new.session, header, tensors)?;
     }
     if new.checks.contains(&Check::Finite) {
         guard_rails::check_finite(store, of)?;
     }
-    let parameters = guard_rails::parameters(store, new.model, of)?;
+    let content_hash = ContentHash::of(&weights).finish();
+    let parameters = guard_rails::parameters(store, new.model, weights)?;
     if new.checks.contains(&Check::Parameters) {
         guard_rails::check_parameters(&parameters)?;
     }
@@ -216,22 +218,17 @@ fn tensors_by_name(store: &Store, of: StateDict) -> Result<HashMap<String, Uuid>
     Ok(rows.into_iter().collect())
 }
 
-/// Adds the weights and returns their hash.
+/// Adds the weights and returns them.
 fn insert_weights(
     store: &Store,
     id: Uuid,
     header: &Header,
     stored: &StoredFiles,
-) -> Result<blake3::Hash> {
+) -> Result<Vec<Weight>> {
     let names: Vec<&str> = header.tensors.iter().map(|t| t.name.as_str()).collect();
     let offsets: Vec<i64> = header.tensors.iter().map(|t| t.start as i64).collect();
     let written = stored.tensors.first().map_or(&[][..], Vec::as_slice);
     let tensors: Vec<SqlUuid> = written.iter().map(|t| to_sql_uuid(t.id)).collect();
-    let mut content_hash = ContentHash::default();
-    for (entry, tensor) in header.tensors.iter().zip(written) {
-        let dims = entry.shape.dims();
-        content_hash.add(&entry.name, entry.dtype, dims, tensor.content_hash);
-    }
     store.execute(
         "INSERT INTO @store@.checkpoint_weights (checkpoint_id, weight_name, tensor_id, file_name, file_offset)
          SELECT $1, w.name, w.tensor, $2, w.start FROM unnest($3, $4, $5) AS w(name, tensor, start)",
@@ -243,7 +240,7 @@ fn insert_weights(
             offsets.into(),
         ],
     )?;
-    Ok(content_hash.finish())
+    Ok(Weight::of_file(&header.tensors, written))
 }
 
 fn notify(store: &Store, id: Uuid, new: &NewCheckpoint<'_>) -> Result<()> {

@@ -1,17 +1,16 @@
 //! What a checkpoint must pass before its transaction may commit.
 
 use crate::error::{Code, Failure, Result};
+use crate::model::architecture::{Weight, tied_weights};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{text, uuid};
 use crate::settings;
 use crate::store::Store;
-use modelstore_formats::architecture::{
-    SharedWeight, is_mask, is_trainable, parameter_count, tied,
-};
+use modelstore_formats::architecture::{is_mask, is_trainable, parameter_count};
 use modelstore_formats::safetensors::Header;
 use modelstore_tensor::{DType, Shape};
-use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use pgrx::datum::DatumWithOid;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// One of the checks.
@@ -181,7 +180,7 @@ pub struct Parameters {
 }
 
 /// Counts them by the rules that hold for the weights of a model.
-pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameters> {
+pub fn parameters(store: &Store, model: Uuid, mut weights: Vec<Weight>) -> Result<Parameters> {
     let config = store
         .row(
             "SELECT config FROM @store@.models WHERE model_id = $1",
@@ -189,77 +188,21 @@ pub fn parameters(store: &Store, model: Uuid, of: StateDict) -> Result<Parameter
             |row| row.json(1),
         )?
         .flatten();
-    let weights = store.rows(
-        &of.sql(
-            "SELECT w.weight_name, t.tensor_id, cardinality(t.shape), t.element_count, t.dtype, t.shape
-             FROM @weights@ w JOIN @store@.tensor_metadata t USING (tensor_id)
-             WHERE w.@owner@ = $1 ORDER BY w.weight_name COLLATE \"C\"",
-        ),
-        &[uuid(of.id())],
-        |row| {
-            Ok((
-                row.get::<String>(1)?,
-                row.get::<SqlUuid>(2)?,
-                row.get::<i32>(3)?,
-                row.get::<i64>(4)?,
-                DType::from_name(&row.get::<String>(5)?)?,
-                row.opt::<Vec<i64>>(6)?.unwrap_or_default(),
-            ))
-        },
-    )?;
-    let mut seen = HashMap::new();
-    for (_, tensor, rank, ..) in &weights {
-        *seen.entry(*tensor.as_bytes()).or_insert(0) += i32::from(*rank >= 2);
-    }
-    let repeated: Vec<SqlUuid> = seen
-        .iter()
-        .filter(|(_, times)| **times > 1)
-        .map(|(tensor, _)| SqlUuid::from_bytes(*tensor))
-        .collect();
-    let constant = constant(store, repeated)?;
-    let shared: Vec<SharedWeight<'_>> = weights
-        .iter()
-        .map(|(name, tensor, rank, ..)| SharedWeight {
-            name,
-            content: *tensor.as_bytes(),
-            rank: usize::try_from(*rank).unwrap_or(0),
-            constant: constant.contains(tensor.as_bytes()),
-        })
-        .collect();
+    weights.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let mut counted = Parameters {
         all: 0,
         learnable: 0,
         expected: config.as_ref().and_then(parameter_count),
     };
-    for ((name, _, _, elements, dtype, dims), earlier) in
-        weights.iter().zip(tied(&shared, config.as_ref()))
-    {
-        if earlier.is_none() {
-            let elements = u64::try_from(*elements).unwrap_or(0);
-            counted.all = counted.all.saturating_add(elements);
-            let dims: Vec<u64> = dims.iter().map(|d| d.unsigned_abs()).collect();
-            if is_trainable(name, *dtype, &dims) && !is_mask(name) {
-                counted.learnable = counted.learnable.saturating_add(elements);
-            }
+    let tied = tied_weights(&weights, config.as_ref());
+    for (weight, _) in weights.iter().zip(tied).filter(|(_, tied)| tied.is_none()) {
+        let elements = weight.elements();
+        counted.all = counted.all.saturating_add(elements);
+        if is_trainable(&weight.name, weight.dtype, &weight.dims) && !is_mask(&weight.name) {
+            counted.learnable = counted.learnable.saturating_add(elements);
         }
     }
     Ok(counted)
-}
-
-/// Which of these tensors have elements that are all equal, by the zone maps.
-fn constant(store: &Store, tensors: Vec<SqlUuid>) -> Result<HashSet<[u8; 16]>> {
-    if tensors.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let found = store.rows(
-        "SELECT t.tensor_id FROM unnest($1) AS t(tensor_id)
-         LEFT JOIN @store@.tensor_data d USING (tensor_id)
-         GROUP BY t.tensor_id
-         HAVING coalesce(min(d.value_min) = max(d.value_max) AND sum(d.nan_count) = 0, true)",
-        &[tensors.into()],
-        |row| Ok(*row.get::<SqlUuid>(1)?.as_bytes()),
-    )?;
-    Ok(found.into_iter().collect())
 }
 
 /// An error when the model's config says that there is another number of parameters.

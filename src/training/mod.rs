@@ -20,6 +20,31 @@ use crate::store::module::Module;
 /// Every store has it.
 pub const MODULE: Module = Module {
     is_core: true,
+    dependents_of_models: &[
+        (
+            "runs",
+            "SELECT count(*) FROM @store@.training_sessions WHERE model_id = $1",
+        ),
+        (
+            "metrics",
+            "SELECT count(*) FROM @store@.training_sessions s JOIN @store@.training_metrics USING (session_id)
+             WHERE s.model_id = $1",
+        ),
+        (
+            "checkpoints",
+            "SELECT count(*) FROM @store@.model_checkpoints WHERE model_id = $1",
+        ),
+        (
+            "pinned checkpoints",
+            "SELECT count(*) FROM @store@.model_checkpoints WHERE model_id = $1 AND pinned",
+        ),
+        (
+            "runs of other models resumed from its checkpoints",
+            "SELECT count(*) FROM @store@.training_sessions s
+             JOIN @store@.model_checkpoints k ON k.checkpoint_id = s.resumed_from_checkpoint_id
+             WHERE k.model_id = $1 AND s.model_id <> $1",
+        ),
+    ],
     tensors_of_models: &[
         "SELECT k.model_id, true, w.tensor_id
          FROM @store@.checkpoint_weights w JOIN @store@.model_checkpoints k USING (checkpoint_id)",

@@ -193,19 +193,7 @@ pub fn import_files(
     let mut weights = Vec::new();
     for ((name, entries), tensors) in listed.into_iter().zip(stored.tensors) {
         insert_weights(store, model, name, &entries, &tensors)?;
-        weights.extend(
-            entries
-                .into_iter()
-                .zip(tensors)
-                .map(|(entry, tensor)| Weight {
-                    dims: entry.shape.dims().to_vec(),
-                    name: entry.name,
-                    tensor: tensor.id,
-                    dtype: entry.dtype,
-                    content_hash: tensor.content_hash,
-                    is_constant: tensor.is_constant,
-                }),
-        );
+        weights.extend(Weight::of_file(&entries, &tensors));
     }
     Ok((stored.counts, weights))
 }
