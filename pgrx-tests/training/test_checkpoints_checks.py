@@ -302,3 +302,11 @@ def test_metrics_follow_the_rules_of_log_metrics(figures: object, db, model) -> 
 def test_bf16_of_good_weights_is_good(db, model) -> None:
     data = file_of_weights({n: to_bf16(a) for n, a in GOOD.items()}, bf16=True)
     assert exported(db, checkpoint(db, model, data).checkpoint_id) == data
+
+
+def test_arguments_are_checked_before_files(db) -> None:
+    (model,) = db.execute("SELECT modelstore.register_model('early', '1')").fetchone()
+    call = "SELECT modelstore.create_checkpoint(%s, NULL, {}, NULL, 'no file'::bytea, checks => {})"
+    assert refusal(db, call.format("NULL", "NULL"), model).sqlstate == "22004"
+    assert refusal(db, call.format("1", "'{unknown}'"), model).sqlstate == "22023"
+    assert refusal(db, call.format("1", "'{finite}'"), model).sqlstate == "22026"

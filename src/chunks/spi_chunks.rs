@@ -175,10 +175,12 @@ impl ChunkStore for SpiChunks {
 
     fn read(&mut self, hash: &ChunkHash, out: &mut Vec<u8>) -> Result<bool> {
         let mut found = false;
-        self.store.query(CHUNK, &[bytes(hash.as_bytes())], |row| {
-            out.clear();
-            found = row.append_chunk(1, out)?;
-            Ok(())
+        in_scratch_memory(|| {
+            self.store.query(CHUNK, &[bytes(hash.as_bytes())], |row| {
+                out.clear();
+                found = row.append_chunk(1, out)?;
+                Ok(())
+            })
         })?;
         Ok(found)
     }
@@ -207,12 +209,14 @@ impl ChunkStore for SpiChunks {
         visit: &mut dyn FnMut(&dyn EncodedChunk),
     ) -> Result<bool> {
         let mut found = false;
-        self.store.query(CHUNK, &[bytes(hash.as_bytes())], |row| {
-            if let Some(chunk) = row.chunk(1)? {
-                found = true;
-                visit(&chunk);
-            }
-            Ok(())
+        in_scratch_memory(|| {
+            self.store.query(CHUNK, &[bytes(hash.as_bytes())], |row| {
+                if let Some(chunk) = row.chunk(1)? {
+                    found = true;
+                    visit(&chunk);
+                }
+                Ok(())
+            })
         })?;
         Ok(found)
     }

@@ -20,5 +20,5 @@ pub fn length_changed(what: &str) -> Failure {
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("source changed while it was read: {what} has another length by now"),
     )
-    .detail("The import was rolled back.")
+    .detail("Nothing was stored.")
 }

@@ -20,6 +20,13 @@ fn embedding(model_id: SqlUuid, kind: &str, ids: Vec<Option<i64>>) -> TensorOut 
     or_raise(rows(from_sql_uuid(model_id), kind, &ids))
 }
 
+// As for get_tensor_slice, with which it shares a statement and so its plan.
+pgrx::extension_sql!(
+    "ALTER FUNCTION modelstore.embedding(uuid, text, bigint[]) SET enable_seqscan = off;",
+    name = "embedding_by_key",
+    requires = [embedding]
+);
+
 fn rows(model: Uuid, kind: &str, ids: &[Option<i64>]) -> Result<TensorOut> {
     let store = Store::for_reading()?;
     let tensor = locate::weight(&store, model, &weight_of(&store, model, kind)?)?;

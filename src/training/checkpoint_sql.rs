@@ -198,10 +198,12 @@ fn create_checkpoint_tensors(
                 None
             }
         };
-        let weights = FileIn::of_tensors(WEIGHTS_FILE, &mut weights);
-        let optimizer = optimizer.as_mut();
-        let optimizer = optimizer.map(|source| FileIn::of_tensors(OPTIMIZER_FILE, source));
-        checkpoint(model_id, session_id, step, epoch, weights, optimizer, rest)
+        checkpoint(model_id, session_id, step, epoch, rest, || {
+            let weights = FileIn::of_tensors(WEIGHTS_FILE, &mut weights);
+            let optimizer = optimizer.as_mut();
+            let optimizer = optimizer.map(|source| FileIn::of_tensors(OPTIMIZER_FILE, source));
+            Ok((weights, optimizer))
+        })
     })())
 }
 
@@ -295,7 +297,7 @@ fn named<'a>(
     TensorsSource::new(&names.into_iter().zip(views).collect::<Vec<_>>())
 }
 
-/// A checkpoint of files, whose headers are read first.
+/// A checkpoint of files.
 fn checkpoint_of_files(
     model_id: Option<SqlUuid>,
     session_id: Option<SqlUuid>,
@@ -305,20 +307,21 @@ fn checkpoint_of_files(
     optimizer: Option<&mut dyn Source>,
     rest: Rest<'_>,
 ) -> Result<CheckpointRow> {
-    let weights = FileIn::open(WEIGHTS_FILE, weights)?;
-    let optimizer = optimizer.map(|source| FileIn::open(OPTIMIZER_FILE, source));
-    let optimizer = optimizer.transpose()?;
-    checkpoint(model_id, session_id, step, epoch, weights, optimizer, rest)
+    checkpoint(model_id, session_id, step, epoch, rest, || {
+        let weights = FileIn::open(WEIGHTS_FILE, weights)?;
+        let optimizer = optimizer.map(|source| FileIn::open(OPTIMIZER_FILE, source));
+        Ok((weights, optimizer.transpose()?))
+    })
 }
 
+/// Arguments are checked first, then the store, then the files that `open` returns.
 fn checkpoint<'a>(
     model_id: Option<SqlUuid>,
     session_id: Option<SqlUuid>,
     step: Option<i64>,
     epoch: Option<f64>,
-    weights: FileIn<'a>,
-    optimizer: Option<FileIn<'a>>,
     rest: Rest<'_>,
+    open: impl FnOnce() -> Result<(FileIn<'a>, Option<FileIn<'a>>)>,
 ) -> Result<CheckpointRow> {
     let new = NewCheckpoint {
         model: from_sql_uuid(required(model_id, "model_id")?),
@@ -332,6 +335,8 @@ fn checkpoint<'a>(
         parent: rest.parent_checkpoint_id.map(from_sql_uuid),
         checks: guard_rails::checks(rest.checks)?,
     };
+    let store = Store::current()?;
+    let (weights, optimizer) = open()?;
     let Imported {
         model: checkpoint,
         weights: tensors,
@@ -340,7 +345,7 @@ fn checkpoint<'a>(
         new_chunks,
         new_bytes,
         reused_bytes,
-    } = create(&Store::current()?, &new, weights, optimizer)?;
+    } = create(&store, &new, weights, optimizer)?;
     Ok(TableIterator::once((
         to_sql_uuid(checkpoint),
         tensors as i64,

@@ -242,8 +242,7 @@ impl Error {
                 Some("Its list of chunks does not match its content hash.".into())
             }
             Error::SourceChanged(_) => Some(
-                "Its bytes differ from those hashed in the first pass. The import was rolled back."
-                    .into(),
+                "Its bytes differ from those hashed in the first pass. Nothing was stored.".into(),
             ),
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! Adding the rows of tensors, which others may be adding too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -31,9 +31,9 @@ pub fn insert_tensors<'a, S: TensorStore, C: Session<Error = S::Error>>(
     session: &C,
     rows: &Rows<'a>,
     stored: &mut HashMap<Identity, Uuid>,
-) -> Result<Vec<&'a Identity>, S::Error> {
+) -> Result<HashSet<&'a Identity>, S::Error> {
     let mut rest: Vec<(&'a Identity, Row<'a>)> = rows.iter().map(|(i, row)| (*i, *row)).collect();
-    let mut found = Vec::new();
+    let mut found = HashSet::new();
     for _ in 0..TRIES {
         for batch in rest.chunks(BATCH_TENSORS) {
             let new: Vec<NewTensor<'_>> = batch
@@ -54,7 +54,7 @@ pub fn insert_tensors<'a, S: TensorStore, C: Session<Error = S::Error>>(
         rest.retain(|(identity, _)| {
             let is_stored = stored.contains_key(*identity);
             if is_stored {
-                found.push(*identity);
+                found.insert(*identity);
             }
             !is_stored
         });
