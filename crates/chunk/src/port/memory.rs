@@ -48,11 +48,6 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    /// Encoded bytes of all chunks.
-    pub fn stored_bytes(&self) -> u64 {
-        self.chunks.values().map(|(_, c)| c.len() as u64).sum()
-    }
-
     /// Puts a chunk in as it is, with the columns that belong to it.
     pub fn put(&mut self, hash: ChunkHash, encoded: Vec<u8>, raw_bytes: u32, delta_depth: i16) {
         let len = encoded.len() as i32;
@@ -137,17 +132,9 @@ impl ChunkStore for MemoryStore {
     ) -> Result<bool, Error> {
         let found = self.chunks.get(hash);
         if let Some((_, encoded)) = found {
-            visit(&Whole(encoded));
+            visit(encoded);
         }
         Ok(found.is_some())
-    }
-}
-
-struct Whole<'a>(&'a [u8]);
-
-impl EncodedChunk for Whole<'_> {
-    fn slice(&self, offset: usize, len: usize, read: &mut dyn FnMut(&[u8])) {
-        self.0.slice(offset, len, read);
     }
 }
 

@@ -108,7 +108,7 @@ pub trait EncodedChunk {
     fn slice(&self, offset: usize, len: usize, read: &mut dyn FnMut(&[u8]));
 }
 
-impl EncodedChunk for [u8] {
+impl EncodedChunk for Vec<u8> {
     fn slice(&self, offset: usize, len: usize, read: &mut dyn FnMut(&[u8])) {
         let start = offset.min(self.len());
         read(&self[start..offset.saturating_add(len).min(self.len())]);

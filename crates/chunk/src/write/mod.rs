@@ -157,19 +157,23 @@ pub fn write_tensors<S: TensorStore, C: Session<Error = S::Error>>(
         &mut BTreeMap::new(),
     )?);
 
-    let written = identities.iter().zip(&scanned).map(|(identity, scan)| {
-        let id = stored.get(identity).copied();
-        let chunks = match recut.get(identity) {
-            Some(chunks) => chunks.clone(),
-            None => scan.pieces.iter().map(|piece| piece.hash).collect(),
-        };
-        Ok(WrittenTensor {
-            id: id.ok_or_else(|| store.not_stored(&identity.content_hash.to_string()))?,
-            content_hash: identity.content_hash,
-            chunks,
-            is_constant: is_constant(scan),
-        })
-    });
+    let scanned = tensors.iter().zip(&scanned);
+    let written = identities
+        .iter()
+        .zip(scanned)
+        .map(|(identity, (tensor, scan))| {
+            let id = stored.get(identity).copied();
+            let chunks = match recut.get(identity) {
+                Some(chunks) => chunks.clone(),
+                None => scan.pieces.iter().map(|piece| piece.hash).collect(),
+            };
+            Ok(WrittenTensor {
+                id: id.ok_or_else(|| store.not_stored(tensor.name))?,
+                content_hash: identity.content_hash,
+                chunks,
+                is_constant: is_constant(scan),
+            })
+        });
     Ok(Written {
         tensors: written.collect::<Result<_, S::Error>>()?,
         new_chunks: inserted.chunks,
