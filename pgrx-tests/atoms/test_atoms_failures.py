@@ -24,7 +24,6 @@ from atoms import (
 from observe import aside
 from transfer import refusal
 
-pytestmark = pytest.mark.alone
 
 NOTHING = {"atoms": 0, "atom_parts": 0, "atom_chunks": 0}
 TEXT = "".join(f"line {i} of a text, which is {i * i % 9973}\n" for i in range(5000)).encode()
@@ -146,6 +145,7 @@ def test_many_failures_in_one_statement(db, warnings) -> None:
     assert sizes(db) == NOTHING
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fraction", [0.1, 0.6, None], ids=["begun", "half way", "written"])
 def test_a_cancel_leaves_nothing(fraction: float | None, db, connect) -> None:
     big = large_object(db, random.Random(2).randbytes(32 << 20))

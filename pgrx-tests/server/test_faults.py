@@ -32,7 +32,8 @@ from observe import (
     wait_for_progress,
 )
 
-pytestmark = [pytest.mark.alone, pytest.mark.versioned]
+# One of each kind is `versioned`: what a session does when it is cancelled is the same code on all versions.
+pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
 # A promise of 100 ms, on a machine that may be busy with something else; and the same of the processor's time, with room for
@@ -116,6 +117,7 @@ def stop_an_import(way: str, fraction: float, db, connect, sql: str, arguments: 
     assert row_counts(db) == {}
 
 
+@pytest.mark.versioned
 def test_a_statement_timeout_stops_an_import(db, connect, big: pathlib.Path) -> None:
     session = connect()
     session.execute("SET statement_timeout = '400ms'")
@@ -158,6 +160,7 @@ READERS = {
 }
 
 
+@pytest.mark.versioned
 @pytest.mark.parametrize("way", ["pg_cancel_backend", "pg_terminate_backend"])
 @pytest.mark.parametrize("what", READERS)
 def test_readers_stop_at_once(what: str, way: str, server: Server, connect, full: str) -> None:
@@ -184,6 +187,7 @@ def test_readers_stop_at_once(what: str, way: str, server: Server, connect, full
     assert db.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() == (0,)
 
 
+@pytest.mark.versioned
 @pytest.mark.parametrize("way", ["pg_cancel_backend", "pg_terminate_backend"])
 def test_a_copy_of_an_export_stops_at_once(way: str, connect, full: str) -> None:
     db, session = connect(dbname=full), connect(dbname=full)
@@ -207,6 +211,7 @@ def test_a_copy_of_an_export_stops_at_once(way: str, connect, full: str) -> None
         wait_until(lambda: gone(pid), "the backend is gone", 5)
 
 
+@pytest.mark.versioned
 def test_a_client_that_goes_away_in_the_middle_of_an_export(connect, full: str) -> None:
     db, session = connect(dbname=full), connect(dbname=full)
     pid = session.info.backend_pid
@@ -267,6 +272,7 @@ def test_gc_stops_at_once_and_collects_the_rest_later(db, connect) -> None:
     assert exported_sha256(db, kept) == hashlib.sha256(keep).hexdigest()
 
 
+@pytest.mark.versioned
 def test_cancelling_again_and_again_does_not_leak(db, connect, big: pathlib.Path) -> None:
     session = connect()
     pid = session.info.backend_pid
@@ -287,6 +293,7 @@ def random_model(generator: random.Random, pool: list[np.ndarray]) -> bytes:
     return safetensors_bytes({f"t{i}": pool[i] for i in chosen})
 
 
+@pytest.mark.versioned
 @pytest.mark.crash
 def test_killed_in_the_middle_of_imports_and_collections(server: Server, dbname: str) -> None:
     """Fourteen times, at random points, a process is killed that imports or collects. What was committed stays."""

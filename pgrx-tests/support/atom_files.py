@@ -97,7 +97,7 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 
 FILES = {
-    "text": ("text", lambda: real_text(5 << 20)),
+    "text": ("text", lambda: real_text(2 << 20)),
     "wav": ("audio", lambda: sound(20)),
     "png": ("image", lambda: png(picture(900, 700))),
     "jpeg": ("image", lambda: JPEG),

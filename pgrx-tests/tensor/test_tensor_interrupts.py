@@ -7,7 +7,7 @@ import pytest
 from tensors import value
 from transfer import refusal
 
-pytestmark = [pytest.mark.alone, pytest.mark.versioned]
+pytestmark = pytest.mark.alone
 
 # Each takes far longer than the 20 ms it gets, on values of 30 MB and more.
 LONG = {
