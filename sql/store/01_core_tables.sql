@@ -47,7 +47,7 @@ CREATE TABLE @store@.model_aliases (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (model_name, alias)
 );
-CREATE INDEX model_aliases_model_id_idx ON @store@.model_aliases (model_id);
+-- A store has few aliases: deleting a model reads them all.
 COMMENT ON TABLE @store@.model_aliases IS 'Names such as production or staging; each points at one version.';
 COMMENT ON COLUMN @store@.model_aliases.model_name IS 'Model the alias belongs to.';
 COMMENT ON COLUMN @store@.model_aliases.alias IS 'The alias.';
@@ -84,6 +84,9 @@ CREATE TABLE @store@.transformer_layers (
     layer_name text NOT NULL,
     layer_type text NOT NULL,
     parameter_count bigint NOT NULL,
+    attention_heads integer CHECK (attention_heads BETWEEN 1 AND 65536),
+    kv_heads integer CHECK (kv_heads BETWEEN 1 AND attention_heads),
+    head_dim bigint CHECK (head_dim > 0),
     PRIMARY KEY (model_id, layer_index)
 );
 COMMENT ON TABLE @store@.transformer_layers IS 'Layers of a model, recognised from the names of its weights.';
@@ -92,18 +95,21 @@ COMMENT ON COLUMN @store@.transformer_layers.layer_index IS 'Position in the sta
 COMMENT ON COLUMN @store@.transformer_layers.layer_name IS 'Common prefix of the names of its weights.';
 COMMENT ON COLUMN @store@.transformer_layers.layer_type IS 'transformer for a layer with attention, block for any other, mtp for a layer that predicts further tokens and is not counted in the model''s num_hidden_layers.';
 COMMENT ON COLUMN @store@.transformer_layers.parameter_count IS 'Number of elements of its weights.';
+COMMENT ON COLUMN @store@.transformer_layers.attention_heads IS 'Query heads; NULL if it has no attention, or if neither config nor shapes determine their number.';
+COMMENT ON COLUMN @store@.transformer_layers.kv_heads IS 'Key and value heads; fewer than attention_heads if query heads share them.';
+COMMENT ON COLUMN @store@.transformer_layers.head_dim IS 'Width of a head.';
 
-CREATE TABLE @store@.attention_heads (
-    model_id uuid NOT NULL,
-    layer_index integer NOT NULL,
-    head_index integer NOT NULL CHECK (head_index >= 0),
-    head_type text NOT NULL,
-    kv_head_index integer,
-    head_dim integer,
-    PRIMARY KEY (model_id, layer_index, head_index),
-    FOREIGN KEY (model_id, layer_index) REFERENCES @store@.transformer_layers ON DELETE CASCADE
-);
-COMMENT ON TABLE @store@.attention_heads IS 'Attention heads of each layer, if the config or the shapes determine their number.';
+-- All of it follows from the layers: a table would have thousands of rows per model.
+CREATE VIEW @store@.attention_heads AS
+SELECT l.model_id,
+       l.layer_index,
+       h.head_index,
+       'attention' AS head_type,
+       h.head_index / (l.attention_heads / l.kv_heads) AS kv_head_index,
+       l.head_dim
+FROM @store@.transformer_layers l
+CROSS JOIN LATERAL generate_series(0, l.attention_heads - 1) AS h(head_index);
+COMMENT ON VIEW @store@.attention_heads IS 'Attention heads of each layer, if the config or the shapes determine their number.';
 COMMENT ON COLUMN @store@.attention_heads.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.attention_heads.layer_index IS 'The layer.';
 COMMENT ON COLUMN @store@.attention_heads.head_index IS 'Query head, from 0.';

@@ -24,7 +24,7 @@ CREATE TABLE @store@.tensor_metadata (
     tensor_id uuid PRIMARY KEY,
     content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
     dtype text NOT NULL,
-    shape bigint[] NOT NULL CHECK (array_position(shape, NULL) IS NULL),
+    shape bigint[] NOT NULL CHECK (array_position(shape, NULL) IS NULL AND coalesce(array_lower(shape, 1), 1) = 1),
     element_count bigint NOT NULL CHECK (element_count >= 0),
     raw_bytes bigint NOT NULL CHECK (raw_bytes >= 0),
     chunk_count integer NOT NULL CHECK (chunk_count >= 0),
@@ -108,6 +108,7 @@ COMMENT ON COLUMN @store@.model_weights.gradient_tensor_id IS 'Its gradient, if 
 COMMENT ON COLUMN @store@.model_weights.file_name IS 'File it was imported from.';
 COMMENT ON COLUMN @store@.model_weights.file_offset IS 'Offset of its data in the data section of that file.';
 
+-- A model has three at most: the primary key, which begins with the model, serves the foreign key to its weights.
 CREATE TABLE @store@.embeddings (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
     kind text NOT NULL CHECK (kind IN ('token', 'position', 'segment')),
@@ -117,7 +118,6 @@ CREATE TABLE @store@.embeddings (
     PRIMARY KEY (model_id, kind),
     FOREIGN KEY (model_id, weight_name) REFERENCES @store@.model_weights ON DELETE CASCADE
 );
-CREATE INDEX embeddings_weight_name_idx ON @store@.embeddings (model_id, weight_name);
 COMMENT ON TABLE @store@.embeddings IS 'Weights that are the token, position and segment embeddings of a model.';
 COMMENT ON COLUMN @store@.embeddings.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.embeddings.kind IS 'token, position or segment.';

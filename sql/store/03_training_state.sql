@@ -71,13 +71,11 @@ CREATE TABLE @store@.model_checkpoints (
     UNIQUE (model_id, sequence),
     FOREIGN KEY (session_id, model_id) REFERENCES @store@.training_sessions (session_id, model_id) ON DELETE SET NULL (session_id)
 );
-CREATE INDEX model_checkpoints_model_id_idx ON @store@.model_checkpoints (model_id, step, epoch, sequence);
 CREATE INDEX model_checkpoints_session_id_idx ON @store@.model_checkpoints (session_id, model_id);
 CREATE INDEX model_checkpoints_parent_checkpoint_id_idx ON @store@.model_checkpoints (parent_checkpoint_id);
+-- Runs and models are few: deleting a checkpoint reads them all, and these foreign keys need no indexes.
 ALTER TABLE @store@.training_sessions ADD FOREIGN KEY (resumed_from_checkpoint_id) REFERENCES @store@.model_checkpoints ON DELETE SET NULL;
-CREATE INDEX training_sessions_resumed_from_checkpoint_id_idx ON @store@.training_sessions (resumed_from_checkpoint_id);
 ALTER TABLE @store@.models ADD FOREIGN KEY (restored_checkpoint_id) REFERENCES @store@.model_checkpoints ON DELETE SET NULL;
-CREATE INDEX models_restored_checkpoint_id_idx ON @store@.models (restored_checkpoint_id);
 COMMENT ON TABLE @store@.model_checkpoints IS 'Checkpoints: states of a model during training (weights, optimizer state, random number generators).';
 COMMENT ON COLUMN @store@.model_checkpoints.checkpoint_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.model_checkpoints.model_id IS 'The model.';
@@ -141,7 +139,6 @@ CREATE TABLE @store@.optimizer_state (
     checkpoint_id uuid NOT NULL REFERENCES @store@.model_checkpoints ON DELETE CASCADE,
     parameter_name text NOT NULL CHECK (parameter_name <> ''),
     state_name text NOT NULL CHECK (state_name <> '' AND strpos(state_name, '.') = 0),
-    session_id uuid REFERENCES @store@.training_sessions ON DELETE SET NULL,
     tensor_id uuid NOT NULL REFERENCES @store@.tensor_metadata,
     file_name text,
     file_offset bigint,
@@ -150,12 +147,10 @@ CREATE TABLE @store@.optimizer_state (
     CHECK ((file_name IS NULL) = (file_offset IS NULL))
 );
 CREATE INDEX optimizer_state_tensor_id_idx ON @store@.optimizer_state (tensor_id);
-CREATE INDEX optimizer_state_session_id_idx ON @store@.optimizer_state (session_id);
 COMMENT ON TABLE @store@.optimizer_state IS 'Optimizer state of each parameter at a checkpoint.';
 COMMENT ON COLUMN @store@.optimizer_state.checkpoint_id IS 'The checkpoint.';
 COMMENT ON COLUMN @store@.optimizer_state.parameter_name IS 'The parameter.';
 COMMENT ON COLUMN @store@.optimizer_state.state_name IS 'Name of the state: exp_avg and exp_avg_sq for Adam, momentum_buffer for SGD, step, or any other.';
-COMMENT ON COLUMN @store@.optimizer_state.session_id IS 'Run that created the checkpoint, if any.';
 COMMENT ON COLUMN @store@.optimizer_state.tensor_id IS 'Tensor with its value.';
 COMMENT ON COLUMN @store@.optimizer_state.file_name IS 'optimizer.safetensors if it was stored from a file.';
 COMMENT ON COLUMN @store@.optimizer_state.file_offset IS 'Offset of its data in the data section of that file.';

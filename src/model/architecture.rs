@@ -134,12 +134,10 @@ fn replace(
     architecture: &Architecture,
     tied: &HashMap<String, String>,
 ) -> Result<()> {
-    for table in ["embeddings", "attention_heads"] {
-        store.execute(
-            &format!("DELETE FROM @store@.{table} WHERE model_id = $1"),
-            &[uuid(model)],
-        )?;
-    }
+    store.execute(
+        "DELETE FROM @store@.embeddings WHERE model_id = $1",
+        &[uuid(model)],
+    )?;
     store.execute(
         "UPDATE @store@.model_weights SET layer_index = NULL WHERE model_id = $1 AND layer_index IS NOT NULL",
         &[uuid(model)],
@@ -153,29 +151,18 @@ fn replace(
         .layers
         .iter()
         .map(
-            |l| json!({ "i": l.index, "name": l.name, "kind": l.kind, "parameters": l.parameters }),
+            |l| json!({ "i": l.index, "name": l.name, "kind": l.kind, "parameters": l.parameters,
+                        "heads": l.heads.map(|h| h.count), "kv": l.heads.map(|h| h.kv_count), "dim": l.heads.map(|h| h.dim) }),
         )
         .collect();
     insert(
         store,
         model,
-        "INSERT INTO @store@.transformer_layers (model_id, layer_index, layer_name, layer_type, parameter_count)
-         SELECT $1, r.i, r.name, r.kind, r.parameters
-         FROM jsonb_to_recordset($2) AS r(i integer, name text, kind text, parameters bigint)",
+        "INSERT INTO @store@.transformer_layers (model_id, layer_index, layer_name, layer_type, parameter_count,
+                                                 attention_heads, kv_heads, head_dim)
+         SELECT $1, r.i, r.name, r.kind, r.parameters, r.heads, r.kv, r.dim
+         FROM jsonb_to_recordset($2) AS r(i integer, name text, kind text, parameters bigint, heads integer, kv integer, dim bigint)",
         layers,
-    )?;
-    let heads = architecture
-        .heads
-        .iter()
-        .map(|h| json!({ "layer": h.layer_index, "head": h.head_index, "kind": h.kind, "kv": h.kv_head_index, "dim": h.head_dim }))
-        .collect();
-    insert(
-        store,
-        model,
-        "INSERT INTO @store@.attention_heads (model_id, layer_index, head_index, head_type, kv_head_index, head_dim)
-         SELECT $1, r.layer, r.head, r.kind, r.kv, r.dim
-         FROM jsonb_to_recordset($2) AS r(layer integer, head integer, kind text, kv integer, dim integer)",
-        heads,
     )?;
     let embeddings = architecture
         .embeddings

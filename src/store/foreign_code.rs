@@ -18,6 +18,7 @@ use pgrx::pg_sys;
 /// or changes anything.
 const HARMLESS: &[&str] = &[
     "COALESCE",
+    "array_lower",
     "array_position",
     "cardinality",
     "clock_timestamp",

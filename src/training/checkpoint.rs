@@ -81,7 +81,7 @@ pub fn create<'a>(
     let stored = store_files(store, of, files, &bases)?;
     let weights = insert_weights(store, id, &headers[0], &stored)?;
     if let (Some(header), Some(tensors)) = (headers.get(1), stored.tensors.get(1)) {
-        optimizer_state::insert(store, id, new.session, header, tensors)?;
+        optimizer_state::insert(store, id, header, tensors)?;
     }
     if new.checks.contains(&Check::Finite) {
         guard_rails::check_finite(store, of)?;

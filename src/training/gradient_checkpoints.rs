@@ -178,16 +178,15 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
     )?;
     let known = store.row(
         "SELECT m.hidden_size, m.config,
-                (SELECT count(*) FROM @store@.attention_heads h
-                 WHERE h.model_id = m.model_id
-                   AND h.layer_index = (SELECT min(layer_index) FROM @store@.attention_heads a WHERE a.model_id = m.model_id))
+                (SELECT l.attention_heads::bigint FROM @store@.transformer_layers l
+                 WHERE l.model_id = m.model_id AND l.attention_heads IS NOT NULL ORDER BY l.layer_index LIMIT 1)
          FROM @store@.models m WHERE m.model_id = $1",
         &[uuid(model)],
-        |row| Ok((row.opt::<i64>(1)?, row.json(2)?, row.get::<i64>(3)?)),
+        |row| Ok((row.opt::<i64>(1)?, row.json(2)?, row.opt::<i64>(3)?)),
     )?;
     let (hidden, config, heads) = known.unwrap_or_default();
     let mut hidden = hidden.and_then(|n| u64::try_from(n).ok());
-    let mut heads = u64::try_from(heads).ok().filter(|&n| n > 0);
+    let mut heads = heads.and_then(|n| u64::try_from(n).ok());
     let mut inner = None;
     if layers.is_empty() {
         let weights = match latest::newest(store, model, None)? {

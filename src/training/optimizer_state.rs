@@ -3,7 +3,7 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::state_dict::StateDict;
 use crate::names;
-use crate::pg::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
+use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
 use crate::store::Store;
 use crate::tensor::datum::{TensorIn, TensorOut};
 use crate::tensor_storage::get::whole;
@@ -84,8 +84,8 @@ fn put_optimizer_state(
         let base = tensors_by_name(&store, parent)?.get(&label).copied();
         let tensor = write_value(&store, &label, &value.view()?, base)?;
         let inserted = store.execute(
-            "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, session_id, tensor_id)
-             SELECT $1, $2, $3, c.session_id, $4 FROM @store@.model_checkpoints c WHERE c.checkpoint_id = $1
+            "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, tensor_id)
+             SELECT $1, $2, $3, $4 FROM @store@.model_checkpoints c WHERE c.checkpoint_id = $1
              ON CONFLICT DO NOTHING",
             &[
                 uuid(checkpoint),
@@ -147,7 +147,6 @@ pub fn tensors_by_name(store: &Store, checkpoint: Option<Uuid>) -> Result<HashMa
 pub fn insert(
     store: &Store,
     checkpoint: Uuid,
-    session: Option<Uuid>,
     header: &Header,
     tensors: &[WrittenTensor],
 ) -> Result<()> {
@@ -156,11 +155,10 @@ pub fn insert(
     let offsets: Vec<i64> = header.tensors.iter().map(|t| t.start as i64).collect();
     let tensors: Vec<SqlUuid> = tensors.iter().map(|t| to_sql_uuid(t.id)).collect();
     store.execute(
-        "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, session_id, tensor_id, file_name, file_offset)
-         SELECT $1, o.parameter, o.state, $2, o.tensor, $3, o.start FROM unnest($4, $5, $6, $7) AS o(parameter, state, tensor, start)",
+        "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, tensor_id, file_name, file_offset)
+         SELECT $1, o.parameter, o.state, o.tensor, $2, o.start FROM unnest($3, $4, $5, $6) AS o(parameter, state, tensor, start)",
         &[
             uuid(checkpoint),
-            maybe_uuid(session),
             text(OPTIMIZER_FILE),
             parameters.into(),
             states.into(),

@@ -1,9 +1,9 @@
 //! How a layer's attention divides into heads.
 
-use super::MAX_HEADS;
 use super::config::Config;
 use super::family::Family;
 use super::sizes::{Parts, Sizes};
+use super::{Heads, MAX_HEADS};
 
 /// Head counts of a layer. All are above zero and at most [`MAX_HEADS`].
 #[derive(Default)]
@@ -47,6 +47,16 @@ impl HeadCounts {
             key_value: Some(key_value).filter(|&kv| kv > 0 && query.is_multiple_of(kv)),
             dim: Some(dim),
         }
+    }
+
+    /// All of them, if all are known.
+    pub(super) fn heads(&self) -> Option<Heads> {
+        let count = |n: u64| u32::try_from(n).ok();
+        Some(Heads {
+            count: count(self.query?)?,
+            kv_count: count(self.key_value?)?,
+            dim: self.dim?,
+        })
     }
 }
 

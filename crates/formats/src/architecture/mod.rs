@@ -26,7 +26,7 @@ pub use tied::{SharedWeight, is_mask, tied};
 /// The most layers that are told apart; tensors of further ones belong to none.
 pub const MAX_LAYERS: usize = 65_536;
 
-/// The most attention heads of a whole model; with more, [`Architecture::heads`] is empty.
+/// The most attention heads of a layer; with more, its heads are unknown.
 pub const MAX_HEADS: u64 = 65_536;
 
 /// One tensor as a file lists it.
@@ -62,8 +62,6 @@ pub struct Architecture {
     pub head_dim: Option<u64>,
     /// The layers by [`Layer::index`].
     pub layers: Vec<Layer>,
-    /// The attention heads by layer and head.
-    pub heads: Vec<Head>,
     /// The embeddings in the order of the weights.
     pub embeddings: Vec<Embedding>,
     /// What each weight is for, in the order of the weights.
@@ -81,23 +79,21 @@ pub struct Layer {
     /// `mtp` for a layer that predicts further tokens (beyond the configuration's number of layers, or in a list of its
     /// own), which is not one of the model's layers; else `transformer` for a layer with attention, and `block`.
     pub kind: &'static str,
+    /// Its attention heads, where it has attention and their number is known.
+    pub heads: Option<Heads>,
     /// Elements of its tensors without buffers such as causal masks.
     pub parameters: u64,
 }
 
-/// One attention head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The [`Layer::index`].
-    pub layer_index: u32,
-    /// The number in the layer.
-    pub head_index: u32,
-    /// `attention`.
-    pub kind: &'static str,
-    /// The key and value head it uses.
-    pub kv_head_index: u32,
-    /// The length of its query.
-    pub head_dim: u64,
+/// The attention heads of a layer. Query head `i` uses key and value head `i / (count / kv_count)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads, from 1 to [`MAX_HEADS`].
+    pub count: u32,
+    /// Key and value heads, which divide `count`.
+    pub kv_count: u32,
+    /// The length of a head's query.
+    pub dim: u64,
 }
 
 /// One embedding.

@@ -10,7 +10,7 @@ use super::family::Family;
 use super::heads::HeadCounts;
 use super::path::{LayerPath, Path};
 use super::sizes::{Parts, Sizes};
-use super::{Architecture, Embedding, Head, Layer, MAX_HEADS, MAX_LAYERS, WeightInfo, WeightRole};
+use super::{Architecture, Embedding, Heads, Layer, MAX_LAYERS, WeightInfo, WeightRole};
 
 /// Derives the architecture of a model from its weights and, if there is one, its configuration. Where the two
 /// contradict each other, shapes win.
@@ -56,13 +56,10 @@ pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architec
         })
         .collect();
     let further = Further::new(&stacks, &family_stacks, &config);
-    let (layers, attention) = layers(&parts, &weight_roles, family.is_some(), further);
     // Without a family, encoder and decoder of one configuration cannot be told apart.
-    let heads = if family.is_some() || stacks.own().count() == 1 {
-        heads(&attention, &counts)
-    } else {
-        Vec::new()
-    };
+    let one_stack = family.is_some() || stacks.own().count() == 1;
+    let heads = counts.heads().filter(|_| one_stack);
+    let layers = layers(&parts, &weight_roles, family.is_some(), further, heads);
     Architecture {
         family: family.map(|f| {
             let name = config.text_model_type().or(config.model_type());
@@ -76,7 +73,6 @@ pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architec
         num_kv_heads: counts.key_value,
         head_dim: counts.dim,
         layers,
-        heads,
         embeddings: embeddings(weights, &components),
         weight_roles,
     }
@@ -163,15 +159,15 @@ impl<'a> Further<'a> {
     }
 }
 
-/// The layers, and the indexes of those with attention.
+/// The layers; `heads` are those of each layer with queries.
 fn layers(
     parts: &Parts<'_>,
     roles: &[WeightRole],
     family_known: bool,
     further: Further<'_>,
-) -> (Vec<Layer>, Vec<u32>) {
+    heads: Option<Heads>,
+) -> Vec<Layer> {
     let mut layers: BTreeMap<u32, Layer> = BTreeMap::new();
-    let mut attention = BTreeSet::new();
     for (i, role) in roles.iter().enumerate() {
         let path = &parts.paths[i];
         let (Some(index), Some(found)) = (role.layer, path.layer) else {
@@ -181,6 +177,7 @@ fn layers(
             index,
             name: found.name.to_owned(),
             kind: if further.has(&found) { "mtp" } else { "block" },
+            heads: None,
             parameters: 0,
         });
         if role.component != Some("buffer") {
@@ -195,13 +192,10 @@ fn layers(
             None => !family_known && is_attention(path.module),
         };
         if has_heads {
-            attention.insert(index);
+            layer.heads = heads;
         }
     }
-    (
-        layers.into_values().collect(),
-        attention.into_iter().collect(),
-    )
+    layers.into_values().collect()
 }
 
 fn is_attention(module: &str) -> bool {
@@ -217,29 +211,6 @@ fn elements(dims: &[u64]) -> u64 {
         return 0;
     }
     dims.iter().fold(1, |product, &d| product.saturating_mul(d))
-}
-
-fn heads(layers: &[u32], counts: &HeadCounts) -> Vec<Head> {
-    let (Some(query), Some(key_value), Some(head_dim)) =
-        (counts.query, counts.key_value, counts.dim)
-    else {
-        return Vec::new();
-    };
-    let total = query.checked_mul(layers.len() as u64);
-    if total.is_none_or(|total| total > MAX_HEADS) {
-        return Vec::new();
-    }
-    let sharing = query / key_value.max(1);
-    let of_layer = |&layer_index: &u32| {
-        (0..query).map(move |head| Head {
-            layer_index,
-            head_index: head as u32,
-            kind: "attention",
-            kv_head_index: (head / sharing.max(1)) as u32,
-            head_dim,
-        })
-    };
-    layers.iter().flat_map(of_layer).collect()
 }
 
 fn embeddings(weights: &[WeightInfo<'_>], components: &[Option<&'static str>]) -> Vec<Embedding> {
