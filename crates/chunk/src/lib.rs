@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod port;
 pub mod range;
 pub mod read;
+pub mod resumable;
 pub mod verify;
 pub mod workers;
 pub mod write;

@@ -2,6 +2,7 @@
 
 use modelstore_tensor::stats::Stats;
 
+use crate::resumable::Blake3;
 use crate::{ChunkHash, Piece, StoredPiece};
 
 /// One piece of a stored tensor.
@@ -30,8 +31,7 @@ impl PieceInfo {
 /// tensor of one piece is the hash of its chunk, and however a tensor is cut, its identity stays.
 #[derive(Clone, Debug, Default)]
 pub struct ContentHasher {
-    hasher: blake3::Hasher,
-    bytes: u64,
+    hasher: Blake3,
 }
 
 impl ContentHasher {
@@ -43,17 +43,27 @@ impl ContentHasher {
     /// Takes the next raw bytes.
     pub fn update(&mut self, raw: &[u8]) {
         self.hasher.update(raw);
-        self.bytes += raw.len() as u64;
     }
 
     /// Raw bytes seen so far.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.hasher.bytes()
+    }
+
+    /// Appends the state to a buffer.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        self.hasher.save(out);
+    }
+
+    /// Takes a state from the front of a buffer; `None` if there is none.
+    pub fn restore(from: &mut &[u8]) -> Option<ContentHasher> {
+        let hasher = Blake3::restore(from)?;
+        Some(ContentHasher { hasher })
     }
 
     /// The identity of what has been seen.
     pub fn finish(&self) -> ChunkHash {
-        ChunkHash(*self.hasher.finalize().as_bytes())
+        ChunkHash(self.hasher.finish())
     }
 }
 
