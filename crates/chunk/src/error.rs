@@ -185,6 +185,12 @@ pub enum Error {
     /// A source whose bytes are not those that were hashed before.
     #[error("source changed while it was read: {0}")]
     SourceChanged(String),
+    /// A stream that shall go on where no piece begins.
+    #[error("no piece begins at byte {0} of the tensors")]
+    StreamPosition(u64),
+    /// Bytes after the last tensor of a stream.
+    #[error("{0} bytes follow the last tensor")]
+    TooManyBytes(u64),
     /// A read behind the end of a source.
     #[error("source ends before byte {offset} and the {len} after it")]
     SourceEnd {

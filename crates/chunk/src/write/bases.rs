@@ -1,19 +1,18 @@
 //! Which chunks new ones are stored as differences to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::ChunkHash;
 use crate::port::{ChunkStore, MAX_DELTA_DEPTH};
-use crate::write::chunks::Origin;
 
 /// For each chunk that something may be a difference to, the one that it shall be: itself or, when it carries no further
 /// delta, the chunk at the root of its chain, from which the next chain begins; with the deltas below that. They are kept
 /// from the collector as well; one that is gone by now is not a base.
 pub fn bases<S: ChunkStore>(
     store: &mut S,
-    origins: &BTreeMap<ChunkHash, Origin<'_>>,
+    wanted: impl Iterator<Item = ChunkHash>,
 ) -> Result<HashMap<ChunkHash, (ChunkHash, i16)>, S::Error> {
-    let wanted: BTreeSet<ChunkHash> = origins.values().filter_map(|o| o.base).collect();
+    let wanted: BTreeSet<ChunkHash> = wanted.collect();
     let mut found = HashMap::new();
     // Each with the chunk of its chain that has been reached.
     let mut rest: Vec<(ChunkHash, ChunkHash)> =

@@ -11,8 +11,9 @@ use modelstore_tensor::DType;
 use crate::port::{ChunkStore, NewChunk, Recorded, SMALL_CHUNK, Session, Source};
 use crate::read::Chain;
 use crate::write::bases::bases;
-use crate::write::task::{Base, Done, Job, Results, Task, work};
-use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, Pipeline, ReadError};
+use crate::write::inserting::{Inserting, chain, is_good, mend};
+use crate::write::task::{Base, Done, Job, Raw, Results, Task, work};
+use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, Pipeline};
 
 /// Where the bytes of a chunk are, and what it may be a difference to.
 pub struct Origin<'a> {
@@ -44,12 +45,8 @@ pub struct Inserted {
 }
 
 /// Raw bytes and chunks of a job of small ones.
-const JOB_BYTES: usize = 256 << 10;
-const JOB_CHUNKS: usize = 256;
-/// Encoded bytes and rows of a statement of small ones.
-const BATCH_BYTES: usize = 512 << 10;
-const BATCH_CHUNKS: usize = 1024;
-
+pub const JOB_BYTES: usize = 256 << 10;
+pub const JOB_CHUNKS: usize = 256;
 /// Inserts what is not there and mends what is damaged. `small` has the raw bytes of small chunks.
 pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
     store: &mut S,
@@ -61,7 +58,7 @@ pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
 ) -> Result<Inserted, S::Error> {
     let hashes: Vec<ChunkHash> = origins.keys().copied().collect();
     let present = store.lock(&hashes)?;
-    let bases = bases(store, origins)?;
+    let bases = bases(store, origins.values().filter_map(|o| o.base))?;
     let free = buffers.clone();
     let mut pipeline = session.pipeline(
         || (Encoder::new(), Decoder::new()),
@@ -76,9 +73,7 @@ pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
         origins,
         small,
         buffers,
-        batch: Vec::new(),
-        waiting: 0,
-        inserted: Inserted::default(),
+        inserting: Inserting::default(),
     };
     let mut rest = hashes.as_slice();
     while !rest.is_empty() {
@@ -95,7 +90,7 @@ pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
         pass.take_next(&mut pipeline)?;
     }
     pass.flush()?;
-    Ok(pass.inserted)
+    Ok(pass.inserting.inserted)
 }
 
 struct SecondPass<'p, 's, 'a, S: ChunkStore, C> {
@@ -105,11 +100,7 @@ struct SecondPass<'p, 's, 'a, S: ChunkStore, C> {
     origins: &'p BTreeMap<ChunkHash, Origin<'a>>,
     small: &'p HashMap<ChunkHash, Box<[u8]>>,
     buffers: &'p Buffers,
-    /// Small ones that wait to be inserted together.
-    batch: Vec<NewChunk>,
-    /// Their encoded bytes.
-    waiting: usize,
-    inserted: Inserted,
+    inserting: Inserting,
 }
 
 impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
@@ -151,13 +142,15 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
                 Some(recorded) => {
                     let chain = match few.remove(hash) {
                         Some(encoded) => Some(Chain::single(*hash, encoded)),
-                        None => self.chain(hash)?,
+                        None => chain(self.store, self.buffers, hash)?,
                     };
-                    Task::Check(chain.filter(|chain| is_recorded_right(chain, origin, recorded)))
+                    Task::Check(
+                        chain.filter(|chain| is_recorded_right(chain, origin.len, recorded)),
+                    )
                 }
                 None => Task::Encode {
                     dtype: origin.dtype,
-                    raw: self.raw(hash, origin)?,
+                    raw: Raw::Unchecked(self.raw(hash, origin)?),
                     base: self.base(origin, bases)?,
                 },
             };
@@ -175,15 +168,6 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
         Ok(raw)
     }
 
-    /// A chunk as it is stored; `None` when it, or what it stands on, cannot be read.
-    fn chain(&mut self, hash: &ChunkHash) -> Result<Option<Chain>, S::Error> {
-        match Chain::fetch(self.store, hash, self.buffers) {
-            Ok(chain) => Ok(Some(chain)),
-            Err(ReadError::Store(e)) => Err(e),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// A base that cannot be read is none.
     fn base(
         &mut self,
@@ -193,7 +177,7 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
         let Some(&(base, depth)) = origin.base.and_then(|base| bases.get(&base)) else {
             return Ok(None);
         };
-        let chain = self.chain(&base)?;
+        let chain = chain(self.store, self.buffers, &base)?;
         Ok(chain.map(|chain| (base, depth, chain)))
     }
 
@@ -221,40 +205,23 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
     }
 
     fn insert(&mut self, new: NewChunk) -> Result<(), S::Error> {
-        let small = new.encoded.len() <= SMALL_CHUNK;
-        if !small || self.batch.len() >= BATCH_CHUNKS || self.waiting >= BATCH_BYTES {
-            self.flush()?;
-        }
-        self.waiting += new.encoded.len();
-        self.batch.push(new);
-        if small { Ok(()) } else { self.flush() }
+        let others = self.inserting.insert(self.store, self.buffers, new)?;
+        self.check_others(others)
     }
 
     fn flush(&mut self) -> Result<(), S::Error> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        self.waiting = 0;
-        let batch = std::mem::take(&mut self.batch);
-        let new = self.store.add(&batch)?;
-        for (chunk, new) in batch.into_iter().zip(new) {
-            if new {
-                self.inserted.chunks += 1;
-                self.inserted.stored_bytes += chunk.encoded.len() as u64;
-                self.inserted.raw_bytes += u64::from(chunk.raw_bytes);
-            } else if !self.is_good(&chunk.hash)? {
-                // Of another transaction, which committed it meanwhile.
-                self.mend(&chunk.hash)?;
-            }
-            self.buffers.give(chunk.encoded);
-        }
-        Ok(())
+        let others = self.inserting.flush(self.store, self.buffers)?;
+        self.check_others(others)
     }
 
-    fn is_good(&mut self, hash: &ChunkHash) -> Result<bool, S::Error> {
-        let chain = self.chain(hash)?;
-        let raw = chain.map(|c| c.decode(&mut Decoder::new(), self.buffers, self.buffers));
-        Ok(raw.is_some_and(|raw| raw.is_ok()))
+    /// Of another transaction, which committed them meanwhile.
+    fn check_others(&mut self, others: Vec<ChunkHash>) -> Result<(), S::Error> {
+        for hash in others {
+            if !is_good(self.store, self.buffers, &hash)? {
+                self.mend(&hash)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the right bytes in place of a damaged chunk.
@@ -266,9 +233,7 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
         if ChunkHash::of(&raw) != *hash {
             return Err(self.changed(hash).into());
         }
-        let mut encoded = Vec::new();
-        Encoder::new().encode(origin.dtype, &raw, &mut encoded)?;
-        self.store.replace(hash, &encoded, raw.len() as u32)?;
+        mend(self.store, hash, origin.dtype, &raw)?;
         self.session.advance(origin.len.into());
         Ok(())
     }
@@ -283,12 +248,12 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
 }
 
 /// Whether the columns beside a chunk say of it what it says itself.
-fn is_recorded_right(chain: &Chain, origin: &Origin<'_>, recorded: &Recorded) -> bool {
+pub fn is_recorded_right(chain: &Chain, raw_len: u32, recorded: &Recorded) -> bool {
     let encoded = chain.outermost();
     ChunkHead::parse(encoded).is_ok_and(|head| {
         head.base == recorded.base
-            && head.raw_len == origin.len
-            && i64::from(recorded.raw_bytes) == i64::from(origin.len)
+            && head.raw_len == raw_len
+            && i64::from(recorded.raw_bytes) == i64::from(raw_len)
             && usize::try_from(recorded.stored_bytes) == Ok(encoded.len())
     })
 }

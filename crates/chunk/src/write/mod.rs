@@ -8,12 +8,16 @@
 mod bases;
 mod chunks;
 mod file_hashes;
+mod inserting;
 mod pieces;
 mod scan;
+pub mod streaming;
 mod task;
 mod tensors;
 
+pub use chunks::Inserted;
 pub use file_hashes::FileHashes;
+pub use scan::Scanned;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +28,7 @@ use crate::port::{Identity, Session, Source, TensorStore};
 use crate::{Buffers, ChunkHash, Error};
 use chunks::write_chunks;
 use pieces::{new_pieces, pieces_of_stored};
-use scan::{Scan, Scanned, scan};
+use scan::{Scan, scan};
 use tensors::{insert_tensors, lock_tensors};
 
 /// A file that tensors come from.
@@ -119,31 +123,97 @@ pub fn write_tensors<S: TensorStore, C: Session<Error = S::Error>>(
         hashes,
     )?;
 
-    let identities: Vec<Identity> = tensors
-        .iter()
-        .zip(&scanned)
-        .map(|(t, s)| Identity {
-            content_hash: s.content_hash,
-            dtype: t.dtype,
-            dims: t.shape.dims().to_vec(),
-        })
-        .collect();
-    let mut rows: Rows<'_> = BTreeMap::new();
-    for (identity, row) in identities.iter().zip(tensors.iter().zip(&scanned)) {
-        rows.entry(identity).or_insert(row);
-    }
+    let identities = identities(tensors, &scanned);
+    let mut rows = rows(&identities, tensors, &scanned);
     let mut stored = HashMap::new();
     lock_tensors(store, rows.keys().copied(), &mut stored)?;
 
     let mut origins = new_pieces(store, &rows, &stored)?;
-    let mut recut = pieces_of_stored(store, &rows, &stored, &mut origins)?;
+    let recut = pieces_of_stored(store, &rows, &stored, &mut origins)?;
     let inserted = write_chunks(store, session, &mut sources, &origins, &small, &buffers)?;
     drop((origins, small));
     for source in &mut sources {
         source.check_len()?;
     }
-
     rows.retain(|identity, _| !stored.contains_key(*identity));
+    let tensors = add_rows(
+        store,
+        session,
+        rows,
+        stored,
+        recut,
+        &identities,
+        tensors,
+        &scanned,
+    )?;
+    Ok(Written {
+        tensors,
+        new_chunks: inserted.chunks,
+        new_bytes: inserted.stored_bytes,
+        reused_bytes: total - inserted.raw_bytes,
+        files,
+    })
+}
+
+/// Adds tensors of which the chunks are in the store, kept from the collector by something that refers to them.
+pub fn record_tensors<S: TensorStore, C: Session<Error = S::Error>>(
+    store: &mut S,
+    session: &C,
+    tensors: &[Incoming<'_>],
+    scanned: &[Scanned],
+) -> Result<Vec<WrittenTensor>, S::Error> {
+    let identities = identities(tensors, scanned);
+    let mut rows = rows(&identities, tensors, scanned);
+    let mut stored = HashMap::new();
+    lock_tensors(store, rows.keys().copied(), &mut stored)?;
+    let recut = pieces_of_stored(store, &rows, &stored, &mut BTreeMap::new())?;
+    rows.retain(|identity, _| !stored.contains_key(*identity));
+    add_rows(
+        store,
+        session,
+        rows,
+        stored,
+        recut,
+        &identities,
+        tensors,
+        scanned,
+    )
+}
+
+fn identities(tensors: &[Incoming<'_>], scanned: &[Scanned]) -> Vec<Identity> {
+    let both = tensors.iter().zip(scanned);
+    both.map(|(t, s)| Identity {
+        content_hash: s.content_hash,
+        dtype: t.dtype,
+        dims: t.shape.dims().to_vec(),
+    })
+    .collect()
+}
+
+fn rows<'a>(
+    identities: &'a [Identity],
+    tensors: &'a [Incoming<'a>],
+    scanned: &'a [Scanned],
+) -> Rows<'a> {
+    let mut rows: Rows<'a> = BTreeMap::new();
+    for (identity, row) in identities.iter().zip(tensors.iter().zip(scanned)) {
+        rows.entry(identity).or_insert(row);
+    }
+    rows
+}
+
+/// Adds the rows of tensors whose chunks are there. `recut` has the chunks of those that the store had.
+#[allow(clippy::too_many_arguments)]
+fn add_rows<S: TensorStore, C: Session<Error = S::Error>>(
+    store: &mut S,
+    session: &C,
+    rows: Rows<'_>,
+    mut stored: HashMap<Identity, Uuid>,
+    mut recut: HashMap<Identity, Vec<ChunkHash>>,
+    identities: &[Identity],
+    tensors: &[Incoming<'_>],
+    scanned: &[Scanned],
+) -> Result<Vec<WrittenTensor>, S::Error> {
     let found_late = insert_tensors(store, session, &rows, &mut stored)?;
     // Somebody else has added these meanwhile, perhaps cut in another way.
     let late: Rows<'_> = rows
@@ -156,31 +226,21 @@ pub fn write_tensors<S: TensorStore, C: Session<Error = S::Error>>(
         &stored,
         &mut BTreeMap::new(),
     )?);
-
-    let scanned = tensors.iter().zip(&scanned);
-    let written = identities
-        .iter()
-        .zip(scanned)
-        .map(|(identity, (tensor, scan))| {
-            let id = stored.get(identity).copied();
-            let chunks = match recut.get(identity) {
-                Some(chunks) => chunks.clone(),
-                None => scan.pieces.iter().map(|piece| piece.hash).collect(),
-            };
-            Ok(WrittenTensor {
-                id: id.ok_or_else(|| store.not_stored(tensor.name))?,
-                content_hash: identity.content_hash,
-                chunks,
-                is_constant: is_constant(scan),
-            })
-        });
-    Ok(Written {
-        tensors: written.collect::<Result<_, S::Error>>()?,
-        new_chunks: inserted.chunks,
-        new_bytes: inserted.stored_bytes,
-        reused_bytes: total - inserted.raw_bytes,
-        files,
+    let rows = identities.iter().zip(tensors.iter().zip(scanned));
+    rows.map(|(identity, (tensor, scan))| {
+        let id = stored.get(identity).copied();
+        let chunks = match recut.get(identity) {
+            Some(chunks) => chunks.clone(),
+            None => scan.pieces.iter().map(|piece| piece.hash).collect(),
+        };
+        Ok(WrittenTensor {
+            id: id.ok_or_else(|| store.not_stored(tensor.name))?,
+            content_hash: identity.content_hash,
+            chunks,
+            is_constant: is_constant(scan),
+        })
     })
+    .collect()
 }
 
 fn is_constant(scan: &Scanned) -> bool {

@@ -1,5 +1,8 @@
 //! The work on chunks that threads do in the second pass: encode and check.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use modelstore_tensor::DType;
 
 use crate::port::NewChunk;
@@ -9,11 +12,55 @@ use crate::{Buffers, ChunkHash, Decoder, Encoder, Error, SMALL_CHUNK};
 /// A base: its hash, how many deltas are below it, and its encoded bytes with those of the chunks it stands on.
 pub type Base = (ChunkHash, i16, Chain);
 
+/// The bytes of a chunk.
+pub enum Raw {
+    /// Read again after they were hashed: not surely the same.
+    Unchecked(Vec<u8>),
+    /// Those that were hashed, in a buffer that several share.
+    Hashed(Shared),
+}
+
+/// A part of a buffer that several share.
+#[derive(Clone)]
+pub struct Shared {
+    pub buffer: Arc<Vec<u8>>,
+    pub range: Range<usize>,
+}
+
+impl Shared {
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// Gives the buffer back if nobody else has it.
+    pub fn give(self, free: &Buffers) {
+        if let Some(buffer) = Arc::into_inner(self.buffer) {
+            free.give(buffer);
+        }
+    }
+}
+
+impl Raw {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Raw::Unchecked(bytes) => bytes,
+            Raw::Hashed(shared) => shared.bytes(),
+        }
+    }
+
+    fn give(self, free: &Buffers) {
+        match self {
+            Raw::Unchecked(bytes) => free.give(bytes),
+            Raw::Hashed(shared) => shared.give(free),
+        }
+    }
+}
+
 /// Work on a chunk, done by a thread.
 pub enum Task {
     Encode {
         dtype: DType,
-        raw: Vec<u8>,
+        raw: Raw,
         base: Option<Base>,
     },
     /// Decode, from the outermost chunk inwards; `None` when what is stored cannot be read.
@@ -60,11 +107,11 @@ fn encode(
     decoder: &mut Decoder,
     hash: ChunkHash,
     dtype: DType,
-    raw: Vec<u8>,
+    raw: Raw,
     base: Option<Base>,
     free: &Buffers,
 ) -> Result<Done, Error> {
-    if ChunkHash::of(&raw) != hash {
+    if matches!(&raw, Raw::Unchecked(bytes) if ChunkHash::of(bytes) != hash) {
         return Ok(Done::Changed);
     }
     // A base that does not decode to its hash would make a difference to bytes that nobody has once it is mended.
@@ -74,9 +121,9 @@ fn encode(
     });
     let mut encoded = free.take();
     let against = base.as_ref().map(|(raw, hash, _)| (raw.as_slice(), hash));
-    encoder.encode_with_base(dtype, &raw, against, &mut encoded)?;
-    let raw_bytes = raw.len() as u32;
-    free.give(raw);
+    encoder.encode_with_base(dtype, raw.bytes(), against, &mut encoded)?;
+    let raw_bytes = raw.bytes().len() as u32;
+    raw.give(free);
     let delta_depth = base.as_ref().map_or(0, |(.., depth)| depth + 1);
     if let Some((raw, ..)) = base {
         free.give(raw);

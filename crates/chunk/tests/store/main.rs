@@ -10,6 +10,7 @@ mod damage;
 mod files;
 mod races;
 mod roundtrip;
+mod streaming;
 
 use common::{ALL_DATA, Data, Random, make};
 use modelstore_chunk::port::Call;
