@@ -24,6 +24,7 @@ mod tensor;
 mod tensor_chunk;
 mod tensor_storage;
 mod training;
+mod upload;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[allow(clippy::expect_used, clippy::unwrap_used)]

@@ -143,6 +143,7 @@ FEW_ROWS = {
     ("whole.embeddings", "weight_name"),
     # Few in the whole store, and read once per deleted model or checkpoint.
     ("whole.model_aliases", "model_id"),
+    ("whole.models", "parent_model_id"),
     ("whole.models", "restored_checkpoint_id"),
     ("whole.training_sessions", "resumed_from_checkpoint_id"),
 }

@@ -216,11 +216,12 @@ def late(connect, level: str) -> psycopg.Connection:
 
 
 CALLS = {
-    "append": ("SELECT modelstore.append_upload(%(upload)s, 'xyz')", len(DATA) + 3),
-    "append at the offset": ("SELECT modelstore.append_upload(%(upload)s, 'xyz', %(end)s)", len(DATA) + 3),
-    "append nothing": ("SELECT modelstore.append_upload(%(upload)s, '')", len(DATA)),
-    "abort": ("SELECT modelstore.abort_upload(%(upload)s)", len(DATA)),
-    "finish": ("SELECT raw_bytes FROM modelstore.finish_upload(%(upload)s, 'm', '1')", 200),
+    # What it gives, and the bytes of DATA that are there before it.
+    "append": ("SELECT modelstore.append_upload(%(upload)s, 'xyz')", len(DATA), len(DATA) - 3),
+    "append at the offset": ("SELECT modelstore.append_upload(%(upload)s, 'xyz', %(end)s)", len(DATA), len(DATA) - 3),
+    "append nothing": ("SELECT modelstore.append_upload(%(upload)s, '')", len(DATA), len(DATA)),
+    "abort": ("SELECT modelstore.abort_upload(%(upload)s)", len(DATA) - 3, len(DATA) - 3),
+    "finish": ("SELECT raw_bytes FROM modelstore.finish_upload(%(upload)s, 'm', '1')", 200, len(DATA)),
 }
 
 
@@ -229,9 +230,9 @@ def test_parts_appended_since_the_snapshot(call: str, level: str, db, connect) -
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
     db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, DATA[:100]))
     session = late(connect, level)
-    db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, DATA[100:]))
-    query, expected = CALLS[call]
-    arguments = {"upload": upload, "end": len(DATA)}
+    query, expected, end = CALLS[call]
+    db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, DATA[100:end]))
+    arguments = {"upload": upload, "end": end}
     if level == "READ COMMITTED":
         assert session.execute(query, arguments).fetchone() == (expected,)
         session.execute("COMMIT")
@@ -257,11 +258,11 @@ def test_an_upload_within_one_transaction(level: str, db, connect) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_upload_that_is_too_short_is_a_truncated_file(level: str, db, connect) -> None:
+def test_an_upload_that_is_too_short_is_not_complete(level: str, db, connect) -> None:
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
     db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, DATA[:-1]))
     session = late(connect, level)
-    with pytest.raises(psycopg.errors.StringDataLengthMismatch):
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is not complete"):
         session.execute("SELECT modelstore.finish_upload(%s, 'm', '1')", (upload,))
 
 

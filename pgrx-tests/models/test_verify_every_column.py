@@ -98,12 +98,17 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "embeddings.row_count": ("{0} + 1", STORE, "model "),
     "embeddings.dim": ("{0} + 1", STORE, "model "),
     "uploads.upload_id": ("gen_random_uuid()", STORE, "table upload_parts"),
-    "uploads.expected_bytes": UPLOAD,
+    **{f"uploads.{column}": UPLOAD for column in (
+        "expected_bytes", "file_bytes", "received_bytes", "wanted_bytes", "header", "hash_state", "chunk_bytes", "parent_model_id",
+        "parent_checkpoint_id", "new_chunks", "new_bytes", "new_raw_bytes")},
     "uploads.created_at": TIME,
     "uploads.created_by": TIME,
+    "uploads.updated_at": TIME,
     "upload_parts.upload_id": ("gen_random_uuid()", STORE, "table upload_parts"),
-    "upload_parts.part_offset": UPLOAD,
-    "upload_parts.data": UPLOAD,
+    "upload_parts.chunk_hash": (FLIP, STORE, "table upload_parts"),
+    **{f"upload_parts.{column}": UPLOAD for column in (
+        "part_offset", "data", "content_hash", "value_min", "value_max", "value_mean", "value_std", "abs_max", "zero_count",
+        "nan_count", "inf_count")},
     "training_sessions.session_id": ("gen_random_uuid()", STORE, "table training_metrics"),
     "models.attention_heads": DERIVED,
     "models.kv_heads": DERIVED,
@@ -219,7 +224,7 @@ def fill(db: psycopg.Connection) -> None:
     near["embeddings.word_embeddings.weight"].view("uint32")[:] ^= 1
     db.execute(sql, ("near", safetensors_bytes(near), json.dumps(config), model))
     db.execute("SELECT modelstore.set_alias('m', 'best', '1')")
-    db.execute("SELECT modelstore.append_upload(modelstore.begin_upload(), 'x'::bytea)")
+    db.execute("SELECT modelstore.append_upload(modelstore.begin_upload(), %b)", (data[:-1],))
     (run,) = db.execute("SELECT modelstore.start_training(%s)", (model,)).fetchone()
     db.execute("""SELECT modelstore.log_metrics(%s, 1, '{"loss": 1}')""", (run,))
     state = safetensors_bytes({f"{name}.exp_avg": weight for name, weight in list(WEIGHTS.items())[1:3]})

@@ -1,6 +1,6 @@
 -- What a store records of itself.
 CREATE TABLE @store@.store_version (
-    version integer PRIMARY KEY,
+    version integer NOT NULL,
     extension_version text NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT now()
 );

@@ -20,7 +20,6 @@ CREATE TABLE @store@.models (
     UNIQUE (model_name, version),
     CHECK (parent_model_id <> model_id)
 );
-CREATE INDEX models_parent_model_id_idx ON @store@.models (parent_model_id);
 COMMENT ON TABLE @store@.models IS 'One row for each version of a model.';
 COMMENT ON COLUMN @store@.models.model_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.models.model_name IS 'Name, shared by the versions of a model.';

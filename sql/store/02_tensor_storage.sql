@@ -128,26 +128,93 @@ COMMENT ON COLUMN @store@.embeddings.dim IS 'Width of a row.';
 CREATE TABLE @store@.uploads (
     upload_id uuid PRIMARY KEY,
     expected_bytes bigint CHECK (expected_bytes >= 0),
-    created_at timestamptz NOT NULL DEFAULT now(),
-    created_by name NOT NULL DEFAULT current_user
+    file_bytes bigint CHECK (file_bytes >= 0),
+    received_bytes bigint NOT NULL DEFAULT 0 CHECK (received_bytes >= 0),
+    wanted_bytes bigint DEFAULT 9 CHECK (wanted_bytes > 0),
+    header bytea,
+    hash_state bytea,
+    chunk_bytes integer NOT NULL CHECK (chunk_bytes > 0),
+    parent_model_id uuid,
+    parent_checkpoint_id uuid,
+    new_chunks bigint NOT NULL DEFAULT 0,
+    new_bytes bigint NOT NULL DEFAULT 0,
+    new_raw_bytes bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by name NOT NULL DEFAULT current_user,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE @store@.uploads ALTER COLUMN header SET STORAGE EXTERNAL;
 COMMENT ON TABLE @store@.uploads IS 'Unfinished uploads.';
 COMMENT ON COLUMN @store@.uploads.upload_id IS 'Key, a UUID of version 7.';
-COMMENT ON COLUMN @store@.uploads.expected_bytes IS 'Expected size, if given.';
+COMMENT ON COLUMN @store@.uploads.expected_bytes IS 'Size of the file that begin_upload was given, if any.';
+COMMENT ON COLUMN @store@.uploads.file_bytes IS 'Size of the file that its header describes, once the header is complete.';
+COMMENT ON COLUMN @store@.uploads.received_bytes IS 'Bytes received: the offset to resume at.';
+COMMENT ON COLUMN @store@.uploads.wanted_bytes IS 'Bytes received at which the header or the next chunk is complete; NULL for a file that is not safetensors.';
+COMMENT ON COLUMN @store@.uploads.header IS 'Length and JSON of the header, once it is complete.';
+COMMENT ON COLUMN @store@.uploads.hash_state IS 'State of the hashes of the file and of the tensor that is arriving.';
+COMMENT ON COLUMN @store@.uploads.chunk_bytes IS 'Size of chunks, from modelstore.chunk_size_kb at the start.';
+COMMENT ON COLUMN @store@.uploads.parent_model_id IS 'Model whose tensors of the same names the new ones are stored as differences to.';
+COMMENT ON COLUMN @store@.uploads.parent_checkpoint_id IS 'Checkpoint whose tensors of the same names the new ones are stored as differences to.';
+COMMENT ON COLUMN @store@.uploads.new_chunks IS 'Chunks that the store did not have.';
+COMMENT ON COLUMN @store@.uploads.new_bytes IS 'Encoded bytes of those.';
+COMMENT ON COLUMN @store@.uploads.new_raw_bytes IS 'Raw bytes of those.';
 COMMENT ON COLUMN @store@.uploads.created_at IS 'Time it was started.';
 COMMENT ON COLUMN @store@.uploads.created_by IS 'Role that started it.';
+COMMENT ON COLUMN @store@.uploads.updated_at IS 'Time of the last append.';
 
 CREATE TABLE @store@.upload_parts (
     upload_id uuid NOT NULL REFERENCES @store@.uploads ON DELETE CASCADE,
     part_offset bigint NOT NULL CHECK (part_offset >= 0),
-    data bytea NOT NULL CHECK (octet_length(data) > 0),
-    PRIMARY KEY (upload_id, part_offset)
+    data bytea CHECK (octet_length(data) > 0),
+    chunk_hash bytea REFERENCES @store@.tensor_chunks,
+    content_hash bytea CHECK (octet_length(content_hash) = 32),
+    value_min double precision,
+    value_max double precision,
+    value_mean double precision,
+    value_std double precision,
+    abs_max double precision,
+    zero_count bigint,
+    nan_count bigint,
+    inf_count bigint,
+    PRIMARY KEY (upload_id, part_offset),
+    CHECK ((data IS NULL) <> (chunk_hash IS NULL))
 );
 ALTER TABLE @store@.upload_parts ALTER COLUMN data SET STORAGE EXTERNAL;
-COMMENT ON TABLE @store@.upload_parts IS 'Bytes of unfinished uploads, in parts as received.';
+CREATE INDEX upload_parts_chunk_hash_idx ON @store@.upload_parts (chunk_hash) WHERE chunk_hash IS NOT NULL;
+COMMENT ON TABLE @store@.upload_parts IS 'Parts of unfinished uploads: stored chunks, and bytes that wait for the rest of theirs.';
 COMMENT ON COLUMN @store@.upload_parts.upload_id IS 'The upload.';
 COMMENT ON COLUMN @store@.upload_parts.part_offset IS 'Offset of the part in the file.';
-COMMENT ON COLUMN @store@.upload_parts.data IS 'The bytes.';
+COMMENT ON COLUMN @store@.upload_parts.data IS 'Bytes that wait, as received: of a header or a chunk that is not complete, or of a file that is not safetensors.';
+COMMENT ON COLUMN @store@.upload_parts.chunk_hash IS 'The chunk that holds the part.';
+COMMENT ON COLUMN @store@.upload_parts.content_hash IS 'BLAKE3-256 of the raw bytes of the tensor, in the last of several chunks.';
+COMMENT ON COLUMN @store@.upload_parts.value_min IS 'Smallest number of the chunk, as in tensor_data.';
+COMMENT ON COLUMN @store@.upload_parts.value_max IS 'Largest number.';
+COMMENT ON COLUMN @store@.upload_parts.value_mean IS 'Mean of the numbers.';
+COMMENT ON COLUMN @store@.upload_parts.value_std IS 'Their standard deviation, as a population.';
+COMMENT ON COLUMN @store@.upload_parts.abs_max IS 'Largest absolute value.';
+COMMENT ON COLUMN @store@.upload_parts.zero_count IS 'Number of zeros.';
+COMMENT ON COLUMN @store@.upload_parts.nan_count IS 'Number of NaNs.';
+COMMENT ON COLUMN @store@.upload_parts.inf_count IS 'Number of infinities.';
+
+CREATE VIEW @store@.v_uploads AS
+SELECT u.upload_id,
+       u.created_by,
+       u.received_bytes,
+       coalesce(u.file_bytes, u.expected_bytes) AS file_bytes,
+       u.received_bytes / nullif(extract(epoch FROM u.updated_at - u.created_at)::double precision, 0) AS bytes_per_second,
+       u.created_at,
+       u.updated_at,
+       clock_timestamp() - u.updated_at AS age
+FROM @store@.uploads u;
+COMMENT ON VIEW @store@.v_uploads IS 'Unfinished uploads: how far they are, and how long they have been without a part. gc(abandoned_after => interval) deletes those that were abandoned.';
+COMMENT ON COLUMN @store@.v_uploads.upload_id IS 'The upload.';
+COMMENT ON COLUMN @store@.v_uploads.created_by IS 'Role that started it.';
+COMMENT ON COLUMN @store@.v_uploads.received_bytes IS 'Bytes received: the offset to resume at.';
+COMMENT ON COLUMN @store@.v_uploads.file_bytes IS 'Size of the file, from its header or from begin_upload; NULL if neither says.';
+COMMENT ON COLUMN @store@.v_uploads.bytes_per_second IS 'Mean rate from the start to the last append.';
+COMMENT ON COLUMN @store@.v_uploads.created_at IS 'Time it was started.';
+COMMENT ON COLUMN @store@.v_uploads.updated_at IS 'Time of the last append.';
+COMMENT ON COLUMN @store@.v_uploads.age IS 'Time since the last append.';
 
 -- Views over models and tensors.
 CREATE VIEW @store@.v_weight_statistics AS

@@ -149,7 +149,7 @@ impl SpiChunks {
 }
 
 /// The columns of a zone map, each behind a prefix.
-fn zone_map(prefix: &str) -> String {
+pub fn zone_map(prefix: &str) -> String {
     let figures = FIGURES.iter().map(|(name, _)| name);
     let columns: Vec<String> = figures
         .chain(COUNTS.iter().map(|(name, _)| name))

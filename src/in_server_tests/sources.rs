@@ -6,7 +6,6 @@ mod tests {
     use crate::io::Source;
     use crate::io::bytes::{Bytea, ByteaSource};
     use crate::io::large_object::LargeObject;
-    use crate::io::parts::Parts;
     use crate::io::server_file::ServerFile;
     use crate::pg::arguments::bytes;
     use crate::pg::varlena::Toasted;
@@ -90,34 +89,5 @@ mod tests {
         std::fs::remove_file(&path).expect("removed");
         check(&mut opened.expect("readable"), &data);
         assert!(message(ServerFile::open(&path)).contains("could not open file"));
-    }
-
-    #[pg_test]
-    fn the_parts_of_an_upload() {
-        Spi::run("SELECT modelstore.create_store()").expect("a store");
-        let store = Store::current().expect("just made");
-        let data = noise(LEN);
-        let id = Spi::get_one::<pgrx::datum::Uuid>("SELECT modelstore.begin_upload()")
-            .expect("an upload");
-        let id = id.expect("not null");
-        let mut at = 0;
-        for len in [1, 1, 2047, 8000, 1, 100_000, 3, 150_000, LEN] {
-            let part = &data[at..data.len().min(at + len)];
-            Spi::run_with_args(
-                "SELECT modelstore.append_upload($1, $2)",
-                &[id.into(), bytes(part)],
-            )
-            .expect("a part");
-            at += part.len();
-        }
-        let id = uuid::Uuid::from_bytes(*id.as_bytes());
-        check(&mut Parts::new(store.clone(), id, LEN as u64), &data);
-        // A part that is missing is noticed.
-        Spi::run("DELETE FROM store.upload_parts WHERE part_offset = 2").expect("deleted");
-        let mut out = Vec::new();
-        assert!(
-            message(Parts::new(store, id, LEN as u64).read_at(0, LEN, &mut out))
-                .contains("do not follow each other")
-        );
     }
 }

@@ -3,7 +3,6 @@
 pub mod bytes;
 pub mod joined;
 pub mod large_object;
-pub mod parts;
 pub mod server_file;
 pub mod tensors;
 

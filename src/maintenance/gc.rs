@@ -14,7 +14,7 @@ use crate::pg::scratch::in_scratch_memory;
 use crate::pg::subtransaction::subtransaction;
 use crate::store::Store;
 use crate::store::owner::as_owner;
-use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
+use pgrx::datum::{DatumWithOid, Interval, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use std::ops::AddAssign;
 
@@ -28,6 +28,7 @@ type Collected = (i64, i64, i64, i64);
 #[search_path(pg_catalog, pg_temp)]
 fn gc(
     dry_run: default!(Option<bool>, false),
+    abandoned_after: default!(Option<Interval>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -35,6 +36,7 @@ fn gc(
         name!(chunks, i64),
         name!(raw_bytes, i64),
         name!(stored_bytes, i64),
+        name!(uploads, i64),
     ),
 > {
     TableIterator::once(or_raise((|| {
@@ -43,14 +45,39 @@ fn gc(
         if !dry_run {
             check_at_once(&store)?;
         }
-        as_owner(&store, || {
+        // As the caller: whose uploads may be deleted is a matter of privileges.
+        let uploads = match abandoned_after {
+            Some(age) => abandoned(&store, age, dry_run)?,
+            None => 0,
+        };
+        let (tensors, chunks, raw_bytes, stored_bytes) = as_owner(&store, || {
             if dry_run {
                 preview(&store)
             } else {
                 collect(&store)
             }
-        })
+        })?;
+        Ok((tensors, chunks, raw_bytes, stored_bytes, uploads))
     })()))
+}
+
+/// Deletes uploads without a part for so long, and returns their number. One that a session appends to stays.
+fn abandoned(store: &Store, age: Interval, dry_run: bool) -> Result<i64> {
+    let found = match dry_run {
+        true => store.rows(
+            "SELECT 1 FROM @store@.uploads WHERE updated_at < clock_timestamp() - $1",
+            &[age.into()],
+            |_| Ok(()),
+        ),
+        false => store.write(
+            "DELETE FROM @store@.uploads WHERE upload_id IN (
+                 SELECT upload_id FROM @store@.uploads WHERE updated_at < clock_timestamp() - $1 FOR UPDATE SKIP LOCKED)
+             RETURNING 1",
+            &[age.into()],
+            |_| Ok(()),
+        ),
+    }?;
+    Ok(found.len() as i64)
 }
 
 /// Has foreign keys checked at once, from here to the end of the transaction: one that is checked at the end would undo all

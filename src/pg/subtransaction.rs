@@ -3,7 +3,7 @@
 
 use crate::error::{Code, Failure, Result};
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgTryBuilder, pg_sys};
+use pgrx::{PgMemoryContexts, PgTryBuilder, pg_sys};
 use std::panic::AssertUnwindSafe;
 
 /// Runs something in a subtransaction: what it did stays when it succeeds and is undone when it fails, by an error of its
@@ -36,6 +36,26 @@ pub fn subtransaction<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
             },
         }
     }
+}
+
+/// The number of the subtransaction that is running.
+pub fn current() -> u32 {
+    // SAFETY: main thread; reads a variable.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+/// Runs something when the subtransaction, or the transaction where there is none, has ended in whichever way. It must not
+/// call PostgreSQL.
+pub fn at_end(run: impl FnOnce() + 'static) {
+    struct AtEnd<F: FnOnce()>(Option<F>);
+    impl<F: FnOnce()> Drop for AtEnd<F> {
+        fn drop(&mut self) {
+            if let Some(run) = self.0.take() {
+                run();
+            }
+        }
+    }
+    PgMemoryContexts::CurTransactionContext.leak_and_drop_on_delete(AtEnd(Some(run)));
 }
 
 enum Ended<T> {

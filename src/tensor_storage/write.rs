@@ -6,7 +6,10 @@ use crate::pg::background::Backend;
 use crate::pg::progress::Progress;
 use crate::settings;
 use crate::store::Store;
-use modelstore_chunk::write::{FileHashes, InFile, Incoming, Written, raw_bytes, write_tensors};
+use modelstore_chunk::write::{
+    FileHashes, InFile, Incoming, Scanned, Written, WrittenTensor, raw_bytes, record_tensors,
+    write_tensors,
+};
 use modelstore_chunk::{Memory, TensorStore};
 use modelstore_tensor::TensorView;
 use uuid::Uuid;
@@ -27,6 +30,20 @@ pub fn write(
         settings::chunk_bytes(),
         files,
         tensors,
+    )
+}
+
+/// Adds tensors whose chunks are stored.
+pub fn record(
+    store: &Store,
+    tensors: &[Incoming<'_>],
+    scanned: &[Scanned],
+) -> Result<Vec<WrittenTensor>> {
+    record_tensors(
+        &mut SpiChunks::new(store),
+        &Backend::silent(),
+        tensors,
+        scanned,
     )
 }
 

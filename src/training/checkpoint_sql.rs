@@ -4,7 +4,6 @@ use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::formats::safetensors::export::Export;
 use crate::formats::safetensors::export_sql::stream;
 use crate::formats::safetensors::import::{FileIn, Imported};
-use crate::formats::safetensors::upload;
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
 use crate::io::large_object::LargeObject;
@@ -16,6 +15,7 @@ use crate::store::Store;
 use crate::tensor::tensor_array::TensorArray;
 use crate::training::checkpoint::{NewCheckpoint, OPTIMIZER_FILE, WEIGHTS_FILE, create};
 use crate::training::guard_rails;
+use crate::upload::finish::consume;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
@@ -246,12 +246,20 @@ fn create_checkpoint_upload(
             parent_checkpoint_id,
         };
         let weights = from_sql_uuid(required(weights, "weights")?);
-        upload::consume(weights, |weights| match optimizer {
-            None => checkpoint_of_files(model_id, session_id, step, epoch, weights, None, rest),
-            Some(optimizer) => upload::consume(from_sql_uuid(optimizer), |optimizer| {
-                let optimizer = Some(optimizer);
-                checkpoint_of_files(model_id, session_id, step, epoch, weights, optimizer, rest)
-            }),
+        consume(weights, |weights, _| {
+            let (mut waiting, mut also_waiting) = (None, None);
+            let Some(optimizer) = optimizer else {
+                return checkpoint(model_id, session_id, step, epoch, rest, || {
+                    Ok((weights.file(WEIGHTS_FILE, &mut waiting)?, None))
+                });
+            };
+            consume(from_sql_uuid(optimizer), |optimizer, _| {
+                checkpoint(model_id, session_id, step, epoch, rest, || {
+                    let weights = weights.file(WEIGHTS_FILE, &mut waiting)?;
+                    let optimizer = optimizer.file(OPTIMIZER_FILE, &mut also_waiting)?;
+                    Ok((weights, Some(optimizer)))
+                })
+            })
         })
     })())
 }

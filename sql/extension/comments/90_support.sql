@@ -1,5 +1,6 @@
 -- (functions behind types, casts and operators)
 
+COMMENT ON FUNCTION upload_finish() IS 'Trigger function of the view upload, after the last row of a statement.';
 COMMENT ON FUNCTION upload_append() IS 'Trigger function of the view upload. Raises 23502 for a NULL.';
 COMMENT ON FUNCTION tensor_in(cstring, oid, integer) IS 'Reads the text form of tensor.';
 COMMENT ON FUNCTION tensor_out(tensor) IS 'Writes the text form of tensor.';

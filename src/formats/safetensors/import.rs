@@ -9,8 +9,8 @@ use crate::model::models::{self, NewModel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{maybe_uuid, text, uuid};
 use crate::store::Store;
-use crate::tensor_storage::write::write;
-use modelstore_chunk::write::{FileHashes, InFile, Incoming, WrittenTensor};
+use crate::tensor_storage::write::{record, write};
+use modelstore_chunk::write::{FileHashes, InFile, Incoming, Scanned, WrittenTensor};
 use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
 use modelstore_formats::safetensors::{
     Header, LENGTH_BYTES, TensorEntry, header_len, parse_header,
@@ -48,7 +48,11 @@ pub fn import(
     source: &mut dyn Source,
 ) -> Result<Imported> {
     // The header is read first: a file that is no safetensors leaves no trace at all.
-    let file = FileIn::open(file_name, source)?;
+    import_file(store, model, FileIn::open(file_name, source)?)
+}
+
+/// The same of a file of which the header has been read.
+pub fn import_file(store: &Store, model: &NewModel<'_>, file: FileIn<'_>) -> Result<Imported> {
     let id = models::insert(store, model)?;
     let (mut imported, weights) = import_files(store, id, vec![file])?;
     imported.parameters = architecture::describe_weights(store, id, weights)?;
@@ -77,7 +81,29 @@ pub struct FileIn<'a> {
     pub header: Header,
     /// Length and JSON, as they are.
     head: Vec<u8>,
-    source: &'a mut dyn Source,
+    body: Body<'a>,
+}
+
+/// The tensors of a file.
+enum Body<'a> {
+    /// Bytes to be read.
+    Source(&'a mut dyn Source),
+    /// Chunks that are stored.
+    Stored(Box<StoredBody>),
+}
+
+/// A file whose chunks are in the store, kept from the collector by something that refers to them.
+pub struct StoredBody {
+    /// What its header says.
+    pub header: Header,
+    /// Length and JSON, as they are.
+    pub head: Vec<u8>,
+    /// The pieces of each tensor of the header.
+    pub tensors: Vec<Scanned>,
+    /// Of the whole file.
+    pub hashes: FileHashes,
+    /// Chunks that the store did not have, what they take, and the raw bytes that it had.
+    pub counts: (u64, u64, u64),
 }
 
 impl<'a> FileIn<'a> {
@@ -88,19 +114,27 @@ impl<'a> FileIn<'a> {
             name,
             header,
             head,
-            source,
+            body: Body::Source(source),
         })
     }
-}
 
-impl<'a> FileIn<'a> {
+    /// Of chunks that are stored.
+    pub fn stored(name: &'a str, body: StoredBody) -> FileIn<'a> {
+        FileIn {
+            name,
+            header: body.header.clone(),
+            head: body.head.clone(),
+            body: Body::Stored(Box::new(body)),
+        }
+    }
+
     /// Of tensors that are at hand, whose header was made for them.
     pub fn of_tensors(name: &'a str, source: &'a mut TensorsSource<'_>) -> FileIn<'a> {
         FileIn {
             name,
             header: source.header.clone(),
             head: source.head.clone(),
-            source,
+            body: Body::Source(source),
         }
     }
 }
@@ -125,56 +159,97 @@ pub fn store_files(
         model: of.id(),
         ..Imported::default()
     };
-    let (mut inputs, mut read) = (Vec::new(), Vec::new());
+    let (mut read, mut bodies) = (Vec::new(), Vec::new());
     for file in files {
-        let mut hashes = FileHashes::new();
-        hashes.update(&file.head);
-        counts.raw_bytes += file.source.len() - file.header.data_offset;
-        read.push((file.name, file.header, file.head, file.source.len()));
-        inputs.push(InFile {
-            source: file.source,
-            hashes,
-        });
+        counts.raw_bytes += file.header.file_bytes() - file.header.data_offset;
+        read.push((file.name, file.header, file.head));
+        bodies.push(file.body);
     }
+    let stored = store_bodies(store, &read, bodies, bases, &mut counts)?;
     let mut tensors = Vec::new();
-    for (number, (_, header, ..)) in read.iter().enumerate() {
-        tensors.extend(header.tensors.iter().map(|t| {
-            Incoming {
-                file: number,
-                name: &t.name,
-                dtype: t.dtype,
-                shape: &t.shape,
-                offset: header.data_offset + t.start,
-                base: bases
-                    .get(number)
-                    .and_then(|b| b.borrow().get(&t.name))
-                    .copied(),
-            }
-        }));
-    }
-    let written = write(store, inputs, &tensors)?;
-    counts.weights = tensors.len() as u64;
-    counts.parameters = tensors.iter().map(|t| t.shape.elements()).sum();
-    counts.new_chunks = written.new_chunks;
-    counts.new_bytes = written.new_bytes;
-    counts.reused_bytes = written.reused_bytes;
-    let mut rest = written.tensors.into_iter();
-    let mut tensors = Vec::new();
-    for ((name, header, head, bytes), hashes) in read.iter().zip(written.files) {
-        let of_file: Vec<WrittenTensor> = rest.by_ref().take(header.tensors.len()).collect();
+    for ((name, header, head), (of_file, hashes)) in read.iter().zip(stored) {
+        counts.weights += of_file.len() as u64;
+        let elements = header.tensors.iter().map(|t| t.shape.elements());
+        counts.parameters += elements.sum::<u64>();
+        let bytes = header.file_bytes();
         files::record(
             store,
             of,
             name,
             "safetensors",
             head,
-            *bytes,
+            bytes,
             hashes,
             &of_file,
         )?;
         tensors.push(of_file);
     }
     Ok(StoredFiles { tensors, counts })
+}
+
+/// Stores the tensors of files: those to be read all in one write, then those of stored chunks.
+fn store_bodies(
+    store: &Store,
+    files: &[(&str, Header, Vec<u8>)],
+    bodies: Vec<Body<'_>>,
+    bases: &[impl Borrow<HashMap<String, Uuid>>],
+    counts: &mut Imported,
+) -> Result<Vec<(Vec<WrittenTensor>, FileHashes)>> {
+    let (mut inputs, mut incoming, mut of_stored) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, ((_, header, head), body)) in files.iter().zip(bodies).enumerate() {
+        let base = bases.get(number).map(|bases| bases.borrow());
+        match body {
+            Body::Source(source) => {
+                let mut hashes = FileHashes::new();
+                hashes.update(head);
+                incoming.extend(header.tensors.iter().map(|t| Incoming {
+                    file: inputs.len(),
+                    name: &t.name,
+                    dtype: t.dtype,
+                    shape: &t.shape,
+                    offset: header.data_offset + t.start,
+                    base: base.and_then(|base| base.get(&t.name)).copied(),
+                }));
+                inputs.push(InFile { source, hashes });
+                of_stored.push(None);
+            }
+            Body::Stored(body) => of_stored.push(Some(body)),
+        }
+    }
+    let written = write(store, inputs, &incoming)?;
+    counts.new_chunks += written.new_chunks;
+    counts.new_bytes += written.new_bytes;
+    counts.reused_bytes += written.reused_bytes;
+    let (mut rest, mut hashes) = (written.tensors.into_iter(), written.files.into_iter());
+    files
+        .iter()
+        .zip(of_stored)
+        .map(|((_, header, _), body)| match body {
+            None => {
+                let tensors = rest.by_ref().take(header.tensors.len()).collect();
+                Ok((tensors, hashes.next().unwrap_or_default()))
+            }
+            Some(body) => {
+                let (chunks, bytes, reused) = body.counts;
+                counts.new_chunks += chunks;
+                counts.new_bytes += bytes;
+                counts.reused_bytes += reused;
+                let tensors: Vec<Incoming<'_>> = header
+                    .tensors
+                    .iter()
+                    .map(|t| Incoming {
+                        file: 0,
+                        name: &t.name,
+                        dtype: t.dtype,
+                        shape: &t.shape,
+                        offset: header.data_offset + t.start,
+                        base: None,
+                    })
+                    .collect();
+                Ok((record(store, &tensors, &body.tensors)?, body.hashes))
+            }
+        })
+        .collect()
 }
 
 /// Adds the weights of files to a model, all in one write, and returns them; the caller describes the model afterwards.

@@ -1,8 +1,8 @@
 //! The SQL functions that import.
 
 use crate::error::{Result, or_raise, required};
-use crate::formats::safetensors::import::{Imported, import};
-use crate::formats::safetensors::{shards, upload};
+use crate::formats::safetensors::import::{FileIn, Imported, import};
+use crate::formats::safetensors::shards::{self, AddedFile};
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaSource};
 use crate::io::large_object::LargeObject;
@@ -10,6 +10,7 @@ use crate::model::models::NewModel;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
+use modelstore_formats::safetensors::is_index_name;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use std::path::Path;
@@ -118,36 +119,6 @@ fn import_safetensors_file(
     })())
 }
 
-/// Imports the upload as a safetensors file and forgets it.
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn finish_upload(
-    upload_id: Option<SqlUuid>,
-    name: Option<&str>,
-    version: Option<&str>,
-    config: default!(Option<Jsonb<'_>>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
-    metadata: default!(Option<Jsonb<'_>>, "NULL"),
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise((|| {
-        let id = from_sql_uuid(required(upload_id, "upload_id")?);
-        upload::consume(id, |parts| {
-            import_as(parts, name, version, config, parent, metadata)
-        })
-    })())
-}
-
 /// Adds one more file to a model: a shard, or with a name such as `model.safetensors.index.json` the index that ties them together.
 #[pg_extern(name = "add_safetensors", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -197,45 +168,24 @@ fn add_safetensors_large_object(
     })())
 }
 
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn add_safetensors_upload(
-    model_id: Option<SqlUuid>,
-    file_name: Option<&str>,
-    upload_id: Option<SqlUuid>,
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise((|| {
-        let id = from_sql_uuid(required(upload_id, "upload_id")?);
-        upload::consume(id, |parts| add(model_id, file_name, parts))
-    })())
-}
-
 fn add(
     model_id: Option<SqlUuid>,
     file_name: Option<&str>,
     source: &mut dyn Source,
 ) -> Result<ImportedRow> {
-    row(shards::add_file(
-        &Store::current()?,
-        from_sql_uuid(required(model_id, "model_id")?),
-        required(file_name, "file_name")?,
-        source,
-    )?)
+    let model = from_sql_uuid(required(model_id, "model_id")?);
+    let name = required(file_name, "file_name")?;
+    let store = Store::current()?;
+    shards::lock(&store, model)?;
+    let file = match is_index_name(name) {
+        true => AddedFile::Index(name, source),
+        false => AddedFile::Shard(FileIn::open(name, source)?),
+    };
+    row(shards::add(&store, model, file)?)
 }
 
 /// Imports a source as the only file of a new model.
-pub fn import_as(
+fn import_as(
     source: &mut dyn Source,
     name: Option<&str>,
     version: Option<&str>,
@@ -252,7 +202,8 @@ pub fn import_as(
     )?)
 }
 
-fn new_model<'a>(
+/// The model that an import makes.
+pub fn new_model<'a>(
     name: Option<&'a str>,
     version: Option<&'a str>,
     config: Option<&'a Jsonb<'a>>,
@@ -270,6 +221,7 @@ fn new_model<'a>(
     })
 }
 
+/// The row of an import.
 pub fn row(imported: Imported) -> Result<ImportedRow> {
     Ok(TableIterator::once((
         to_sql_uuid(imported.model),

@@ -1,4 +1,4 @@
-//! safetensors files in and out: bytea, large object, server file, resumable upload.
+//! safetensors files in and out: bytea, large object, server file.
 
 pub mod consistency;
 pub mod export;
@@ -8,4 +8,3 @@ pub mod half_written;
 pub mod import;
 pub mod import_sql;
 pub mod shards;
-pub mod upload;

@@ -50,23 +50,27 @@ pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<I
     Ok(imported)
 }
 
-/// Adds a shard, or the index, to a model that exists.
-pub fn add_file(
-    store: &Store,
-    model: Uuid,
-    file_name: &str,
-    source: &mut dyn Source,
-) -> Result<Imported> {
-    lock(store, model)?;
-    let mut imported = if is_index_name(file_name) {
-        let (bytes, index) = read_index(source)?;
-        record_index(store, model, file_name, &bytes, &index)?;
-        Imported {
-            model,
-            ..Imported::default()
+/// A file to be added to a model.
+pub enum AddedFile<'a> {
+    /// Weights.
+    Shard(FileIn<'a>),
+    /// The index.json, by its name.
+    Index(&'a str, &'a mut dyn Source),
+}
+
+/// Adds a shard, or the index, to a model that `lock` has taken.
+pub fn add(store: &Store, model: Uuid, file: AddedFile<'_>) -> Result<Imported> {
+    let (file_name, mut imported) = match file {
+        AddedFile::Index(name, source) => {
+            let (bytes, index) = read_index(source)?;
+            record_index(store, model, name, &bytes, &index)?;
+            let nothing = Imported {
+                model,
+                ..Imported::default()
+            };
+            (name, nothing)
         }
-    } else {
-        import_files(store, model, vec![FileIn::open(file_name, source)?])?.0
+        AddedFile::Shard(file) => (file.name, import_files(store, model, vec![file])?.0),
     };
     architecture::describe(store, model)?;
     imported.parameters = architecture::parameters(store, model, file_name)?;
@@ -80,7 +84,7 @@ pub fn add_file(
 /// Takes the model for this transaction. Two sessions that add files to one model do so one after the other: what is
 /// derived from the weights is derived from those of all files. In a transaction whose snapshot is older than the file
 /// that another has added meanwhile, it is a serialization failure.
-fn lock(store: &Store, model: Uuid) -> Result<()> {
+pub fn lock(store: &Store, model: Uuid) -> Result<()> {
     // The parent first, as who deletes it has it: its children's rows come after its own.
     keep_parent(store, model)?;
     let found = store.write(

@@ -58,6 +58,24 @@ impl RecordedPiece {
         }
     }
 
+    /// The zone map; `None` for a type that has none.
+    pub fn stats(&self) -> Option<Stats> {
+        let [min, max, mean, std, abs_max] = self.figures;
+        let [zeros, nans, infs] = self.counts;
+        let count = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+        Some(Stats {
+            count: count(Some(self.element_count))?,
+            min: min.unwrap_or(Stats::EMPTY.min),
+            max: max.unwrap_or(Stats::EMPTY.max),
+            mean: mean.unwrap_or(Stats::EMPTY.mean),
+            std: std.unwrap_or(Stats::EMPTY.std),
+            abs_max: abs_max.unwrap_or(Stats::EMPTY.abs_max),
+            zeros: count(zeros)?,
+            nans: count(nans)?,
+            infs: count(infs)?,
+        })
+    }
+
     /// What is wrong with the zone map; `actual` is none for a type that has no figures.
     pub fn wrong_figures(&self, actual: Option<&Stats>) -> Option<String> {
         if let Some(actual) = actual

@@ -34,7 +34,7 @@ pub struct Origin<'a> {
 }
 
 /// Counts of what was inserted.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Inserted {
     /// Chunks.
     pub chunks: u64,
@@ -42,6 +42,14 @@ pub struct Inserted {
     pub stored_bytes: u64,
     /// Their raw bytes.
     pub raw_bytes: u64,
+}
+
+impl std::ops::AddAssign for Inserted {
+    fn add_assign(&mut self, other: Inserted) {
+        self.chunks += other.chunks;
+        self.stored_bytes += other.stored_bytes;
+        self.raw_bytes += other.raw_bytes;
+    }
 }
 
 /// Raw bytes and chunks of a job of small ones.

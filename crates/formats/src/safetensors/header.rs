@@ -32,6 +32,13 @@ pub struct Header {
     pub data_offset: u64,
 }
 
+impl Header {
+    /// Bytes of the whole file.
+    pub fn file_bytes(&self) -> u64 {
+        self.data_offset + self.tensors.last().map_or(0, |t| t.end)
+    }
+}
+
 /// One tensor of a [`Header`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
@@ -69,8 +76,17 @@ pub fn header_len(prefix: &[u8], file_len: u64) -> Result<u64> {
 
 /// The header of a file of `file_len` bytes, from its JSON.
 pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header> {
+    parse(json, Some(file_len))
+}
+
+/// The header of a file whose length is not known yet, from its JSON; [`Header::file_bytes`] says what it is to be.
+pub fn parse_header_of_any(json: &[u8]) -> Result<Header> {
+    parse(json, None)
+}
+
+fn parse(json: &[u8], file_len: Option<u64>) -> Result<Header> {
     let length = json.len() as u64;
-    check_length(length, file_len)?;
+    check_length(length, file_len.unwrap_or(u64::MAX))?;
     let data_offset = LENGTH_BYTES + length;
     let (mut tensors, metadata) = parse_object(json, DOCUMENT, |context, parser| {
         HeaderSeed(context).deserialize(parser)
@@ -104,7 +120,7 @@ fn check_length(length: u64, file_len: u64) -> Result<()> {
     Ok(())
 }
 
-fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: u64) -> Result<()> {
+fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: Option<u64>) -> Result<()> {
     let mut expected = 0;
     for t in tensors {
         let (tensor, start) = (|| shown(&t.name), t.start);
@@ -126,16 +142,16 @@ fn check_layout(tensors: &[TensorEntry], data_offset: u64, file_len: u64) -> Res
         let Some(needed) = end_in_file.filter(|&e| e <= i64::MAX as u64) else {
             return Err(Error::OffsetOverflow { tensor: tensor() });
         };
-        if needed > file_len {
+        if let Some(actual) = file_len.filter(|&len| needed > len) {
             return Err(Error::Truncated {
                 document: Document::SafetensorsFile,
                 needed,
-                actual: file_len,
+                actual,
             });
         }
         expected = t.end;
     }
-    match file_len - data_offset - expected {
+    match file_len.map_or(0, |len| len - data_offset - expected) {
         0 => Ok(()),
         extra => Err(Error::TrailingBytes {
             document: Document::SafetensorsFile,

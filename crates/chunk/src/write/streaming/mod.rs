@@ -57,6 +57,8 @@ pub struct Outcome {
     pub hashes: StreamHashes,
     /// Bytes of a piece that is not complete.
     pub rest: Vec<u8>,
+    /// One past the end of that piece, in the bytes of all tensors; `None` if everything has been stored.
+    pub next_end: Option<u64>,
 }
 
 /// Work for the threads.
@@ -82,6 +84,8 @@ struct Arrived {
 /// Stores tensors of which the bytes arrive in parts.
 pub struct StreamWriter {
     layout: Arc<Layout>,
+    /// Where it began.
+    start: u64,
     /// Of the first piece after `run`.
     next: Position,
     /// The pieces whose bytes are being collected.
@@ -140,6 +144,7 @@ impl StreamWriter {
         )?;
         Ok(StreamWriter {
             layout,
+            start: at,
             next,
             run: Run::default(),
             collected: Vec::new(),
@@ -159,11 +164,6 @@ impl StreamWriter {
             pieces: Vec::new(),
             buffers,
         })
-    }
-
-    /// The tensors.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     /// Takes the next bytes. Returns before all of them are stored.
@@ -230,6 +230,7 @@ impl StreamWriter {
             mut pieces,
             inserting,
             layout,
+            start,
             ..
         } = self;
         drop((pipeline, in_order));
@@ -242,7 +243,10 @@ impl StreamWriter {
                 piece.content_hash = whole.get(&piece.tensor).copied();
             }
         }
+        let stored = pieces.iter().map(|p| u64::from(p.info.piece.byte_len));
+        let next = layout.position(start + stored.sum::<u64>());
         Ok(Outcome {
+            next_end: next.and_then(|next| layout.piece_end(next)),
             pieces,
             inserted: inserting.inserted,
             hashes,

@@ -1,12 +1,13 @@
-//! The parts of an upload as a source.
+//! The bytes of an upload that wait, as a source.
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::pg::arguments::uuid;
 use crate::store::Store;
+use crate::upload::row::broken;
 use uuid::Uuid;
 
-/// The bytes of an upload, which lie in rows as they came.
-pub struct Parts {
+/// The bytes of an upload of which nothing is stored in chunks. They lie in rows as they came.
+pub struct Waiting {
     store: Store,
     upload: Uuid,
     len: u64,
@@ -14,13 +15,13 @@ pub struct Parts {
     cached: Option<(u64, Vec<u8>)>,
 }
 
-/// Parts up to this size are kept after a read; of larger ones only the piece that is needed is fetched.
+/// Waiting up to this size are kept after a read; of larger ones only the piece that is needed is fetched.
 const CACHED_PART_BYTES: usize = 4 << 20;
 
-impl Parts {
+impl Waiting {
     /// An upload that has received `len` bytes.
-    pub fn new(store: Store, upload: Uuid, len: u64) -> Parts {
-        Parts {
+    pub fn new(store: Store, upload: Uuid, len: u64) -> Waiting {
+        Waiting {
             store,
             upload,
             len,
@@ -29,7 +30,7 @@ impl Parts {
     }
 }
 
-impl modelstore_chunk::Source<Failure> for Parts {
+impl modelstore_chunk::Source<Failure> for Waiting {
     fn len(&self) -> u64 {
         self.len
     }
@@ -81,11 +82,4 @@ impl modelstore_chunk::Source<Failure> for Parts {
             Err(broken(upload))
         }
     }
-}
-
-fn broken(upload: Uuid) -> Failure {
-    Failure::new(
-        Code::ERRCODE_DATA_CORRUPTED,
-        format!("parts of upload {upload} do not follow each other"),
-    )
 }

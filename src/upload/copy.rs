@@ -1,0 +1,107 @@
+//! `COPY modelstore.upload FROM STDIN`: the rows of one statement are one append.
+
+use crate::error::{Code, Failure, Result, or_raise};
+use crate::pg::arguments::from_sql_uuid;
+use crate::pg::subtransaction;
+use crate::store::Store;
+use crate::upload::append::Appending;
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use uuid::Uuid;
+
+thread_local! {
+    /// The upload that the rows of the statement go to, and the subtransaction that the statement runs in.
+    static CURRENT: RefCell<Option<(u32, Appending)>> = const { RefCell::new(None) };
+}
+
+/// The upload of the statement that is running.
+fn current() -> Result<Option<Appending>> {
+    match CURRENT.take() {
+        Some((at, appending)) if at == subtransaction::current() => Ok(Some(appending)),
+        // What it has taken in would be lost with this subtransaction and not with its own.
+        Some(_) => Err(Failure::new(
+            Code::ERRCODE_OBJECT_IN_USE,
+            "an upload that a statement appends to cannot be used in a subtransaction of the statement",
+        )),
+        None => Ok(None),
+    }
+}
+
+/// Takes a row.
+fn take(upload: Uuid, data: &[u8]) -> Result<()> {
+    let at = subtransaction::current();
+    let mut appending = match current()? {
+        Some(appending) if appending.upload() == upload => appending,
+        other => {
+            other.map(Appending::finish).transpose()?;
+            // After an error nobody comes back to finish.
+            subtransaction::at_end(move || {
+                CURRENT.with_borrow_mut(|current| {
+                    current.take_if(|(of, _)| *of == at);
+                });
+            });
+            Appending::open(&Store::current()?, upload)?
+        }
+    };
+    appending.feed(data)?;
+    CURRENT.set(Some((at, appending)));
+    Ok(())
+}
+
+/// Finishes what the statement that is running has appended.
+pub fn flush() -> Result<()> {
+    current()?.map(Appending::finish).transpose()?;
+    Ok(())
+}
+
+/// What `COPY modelstore.upload FROM STDIN` does with each row. PostgreSQL keeps the row that comes back until the statement
+/// ends: without the data.
+#[pg_trigger]
+fn upload_append<'a>(
+    trigger: &'a pgrx::PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgHeapTupleError> {
+    let Some(row) = trigger.new() else {
+        return Ok(None);
+    };
+    let unreadable = |e: pgrx::datum::TryFromDatumError| {
+        Failure::new(
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            format!("could not read row of upload: {e}"),
+        )
+    };
+    let upload = or_raise(row.get_by_name::<SqlUuid>("upload_id").map_err(unreadable));
+    let data = or_raise(row.get_by_name::<&[u8]>("data").map_err(unreadable));
+    let (Some(upload), Some(data)) = (upload, data) else {
+        or_raise(Err(Failure::new(
+            Code::ERRCODE_NOT_NULL_VIOLATION,
+            "upload_id and data must not be null",
+        )))
+    };
+    or_raise(take(from_sql_uuid(upload), data));
+    let relation = trigger.relation().map_err(|e| {
+        Failure::new(
+            Code::ERRCODE_INTERNAL_ERROR,
+            format!("could not find the view of the trigger: {e}"),
+        )
+    });
+    let row_type = or_raise(relation).tuple_desc().oid();
+    let mut kept = PgHeapTuple::new_composite_type_by_oid(row_type)?;
+    or_raise(kept.set_by_name("upload_id", upload).map_err(unreadable));
+    Ok(Some(kept))
+}
+
+/// After the last row.
+#[pg_trigger]
+fn upload_finish<'a>(
+    _trigger: &'a pgrx::PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgHeapTupleError> {
+    or_raise(flush());
+    Ok(None)
+}
+
+pgrx::extension_sql_file!(
+    "../../sql/extension/30_upload_view.sql",
+    name = "upload_view",
+    requires = [upload_append, upload_finish]
+);
