@@ -1,4 +1,4 @@
-//! From the errors of the pure crates to what PostgreSQL reports: the one table of SQLSTATEs.
+//! Maps the errors of the pure crates to what PostgreSQL reports: the one table of SQLSTATEs.
 
 use modelstore_atom as atom;
 use modelstore_chunk as chunk;
@@ -11,10 +11,10 @@ use pgrx::{PgLogLevel, function_name};
 
 pub use pgrx::pg_sys::errcodes::PgSqlErrorCode as Code;
 
-/// Result of the glue.
+/// Result of the functions that call PostgreSQL.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// What a worker's panic says when an allocation in its job was refused.
+/// Panic message of a worker whose allocation was refused.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
 /// An error on its way to the client.
@@ -27,7 +27,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A primary message in PostgreSQL's style: lower case, no full stop, the offending value named.
+    /// Creates an error. The message follows PostgreSQL's style: lower case, no full stop, the offending value named.
     pub fn new(code: Code, message: impl Into<String>) -> Failure {
         Failure {
             code,
@@ -37,36 +37,36 @@ impl Failure {
         }
     }
 
-    /// What was expected, as a sentence.
+    /// Adds the DETAIL: what was expected, as a sentence.
     pub fn detail(mut self, detail: impl Into<String>) -> Failure {
         self.detail = Some(detail.into());
         self
     }
 
-    /// A statement to run.
+    /// Adds the HINT: a statement to run.
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Puts words in front of the message, to say which object it is about.
+    /// Prefixes the message with the object it is about.
     pub fn about(mut self, object: &str) -> Failure {
         self.message = format!("{object}: {}", self.message);
         self
     }
 
-    /// The primary message.
+    /// Returns the primary message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// SQLSTATE, message, DETAIL and HINT.
+    /// Returns SQLSTATE, message, DETAIL and HINT.
     #[cfg(not(feature = "pg15"))]
     pub fn into_parts(self) -> (Code, String, Option<String>, Option<String>) {
         (self.code, self.message, self.detail, self.hint)
     }
 
-    /// Whether it says that a value is wrong, not that something broke or ran out.
+    /// Returns whether the error is about a value, not about an internal error or exhausted memory.
     #[cfg(not(feature = "pg15"))]
     pub fn is_about_input(&self) -> bool {
         !matches!(
@@ -77,7 +77,7 @@ impl Failure {
         )
     }
 
-    /// The SQLSTATE.
+    /// Returns the SQLSTATE.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -96,7 +96,7 @@ impl Failure {
     }
 }
 
-/// The boundary of every SQL function: a result becomes a value or an ERROR.
+/// The boundary of every SQL function: returns the value, or raises the error.
 pub fn or_raise<T>(result: Result<T>) -> T {
     match result {
         Ok(value) => value,
@@ -104,7 +104,7 @@ pub fn or_raise<T>(result: Result<T>) -> T {
     }
 }
 
-/// A required argument of a function that is not STRICT, because others of its arguments may be NULL.
+/// Requires an argument of a function that is not STRICT because other arguments may be NULL.
 pub fn required<T>(argument: Option<T>, name: &str) -> Result<T> {
     argument.ok_or_else(|| {
         Failure::new(
@@ -114,13 +114,13 @@ pub fn required<T>(argument: Option<T>, name: &str) -> Result<T> {
     })
 }
 
-/// A message at level WARNING.
+/// Sends a message at level WARNING.
 pub fn warning(message: &str) {
     ErrorReport::new(Code::ERRCODE_WARNING, message.to_owned(), function_name!())
         .report(PgLogLevel::WARNING);
 }
 
-/// A message at level NOTICE.
+/// Sends a message at level NOTICE.
 pub fn notice(message: &str) {
     ErrorReport::new(
         Code::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -130,7 +130,7 @@ pub fn notice(message: &str) {
     .report(PgLogLevel::NOTICE);
 }
 
-/// A message at level INFO.
+/// Sends a message at level INFO.
 pub fn info(message: &str) {
     ErrorReport::new(
         Code::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -146,7 +146,7 @@ impl From<pgrx::spi::Error> for Failure {
     }
 }
 
-/// What the server's message has beside its SQLSTATE comes from the pure crate's error.
+/// Combines an SQLSTATE with the message and DETAIL of a pure crate's error.
 fn from_pure(code: Code, message: String, detail: Option<String>) -> Failure {
     Failure {
         code,
@@ -313,8 +313,8 @@ impl From<plot::Error> for Failure {
     }
 }
 
-/// Each way a file can be wrong has an SQLSTATE of its own, the standard one that comes nearest, so that a client can
-/// tell them apart without reading messages.
+/// Each way a file can be malformed has its own SQLSTATE, the closest standard one, so that clients need not parse
+/// messages.
 fn format_code(kind: formats::ErrorKind) -> Code {
     use formats::ErrorKind as K;
     match kind {
@@ -356,7 +356,7 @@ fn format_code(kind: formats::ErrorKind) -> Code {
     }
 }
 
-/// A model delta that is wrong in the way of a safetensors file has the code of that way.
+/// A malformed model delta gets the SQLSTATE that a safetensors file with the same defect gets.
 fn model_delta_code(kind: formats::ErrorKind) -> Code {
     use formats::ErrorKind as D;
     match kind {

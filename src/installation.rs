@@ -1,11 +1,11 @@
-//! What CREATE EXTENSION asks before it makes anything: the encoding of the database, and whose the schema is.
+//! What CREATE EXTENSION checks first: the encoding of the database, and the owner and content of the schema.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::encoding::require_utf8;
 use crate::pg::query;
 
-/// Called once, by the script of CREATE EXTENSION, before anything else: an error unless the database's encoding is UTF8 and
-/// the schema belongs to the role that installs, or to a superuser, and holds no functions that somebody left there.
+/// Called once, first, by the script of CREATE EXTENSION. Raises an error unless the encoding is UTF8, the schema
+/// belongs to the installing role or a superuser, and the schema contains no functions.
 #[pgrx::pg_extern(sql = false)]
 fn check_installation() {
     or_raise(require_utf8().and_then(|()| check_schema()));

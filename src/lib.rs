@@ -1,9 +1,9 @@
 //! pg_modelstore: machine-learning models inside PostgreSQL.
 //!
-//! This crate is the PostgreSQL side only: datum wrappers, the SQL surface, SPI, settings and errors. What can
-//! be said without a server stands in `crates/`.
+//! This crate is the PostgreSQL side only: datum wrappers, the SQL surface, SPI, settings and errors. Logic that needs
+//! no server is in `crates/`.
 
-// pgrx reads the columns of a result from the signature, where an alias cannot stand.
+// pgrx reads the columns of a result from the signature, which therefore cannot use an alias.
 #![allow(clippy::type_complexity)]
 
 pgrx::pg_module_magic!(name, version);
@@ -51,7 +51,7 @@ pub extern "C-unwind" fn _PG_init() {
     store::module::register(MODULES);
 }
 
-/// The modules of a store, in the order in which they are made.
+/// The modules of a store, in the order in which they are created.
 const MODULES: &[&store::module::Module] = &[
     &model::MODULE,
     &tensor_storage::MODULE,
@@ -61,13 +61,14 @@ const MODULES: &[&store::module::Module] = &[
     &in_server_tests::notes::MODULE,
 ];
 
-/// pgrx puts a backtrace into DETAIL where RUST_BACKTRACE asks for one. Clients are to see what was expected, not the
-/// addresses of the server's code.
+/// pgrx puts a backtrace into DETAIL if RUST_BACKTRACE is set. Clients should see what was expected, not addresses of
+/// the server's code.
 #[allow(unsafe_code)]
 fn without_backtraces() {
     const NAME: &str = "RUST_LIB_BACKTRACE";
     let before = std::env::var_os(NAME);
-    // SAFETY: the session has one thread while it loads the library. The standard library looks once, now.
+    // SAFETY: the session has one thread while it loads the library. The standard library reads the variable once,
+    // here.
     unsafe { std::env::set_var(NAME, "0") };
     drop(std::backtrace::Backtrace::capture());
     // SAFETY: as above.
@@ -86,13 +87,13 @@ const _: () = assert!(
 #[cfg(not(panic = "unwind"))]
 compile_error!("an error must unwind to abort the transaction: build with panic = \"unwind\"");
 
-/// What `cargo pgrx test` wants to know; the project's own runner does not use it.
+/// Required by `cargo pgrx test`; the project's own runner does not use it.
 #[cfg(test)]
 pub mod pg_test {
-    /// Nothing to set up.
+    /// Does nothing.
     pub fn setup(_options: Vec<&str>) {}
 
-    /// No settings beyond the defaults.
+    /// Returns no settings beyond the defaults.
     pub fn postgresql_conf_options() -> Vec<&'static str> {
         vec![]
     }

@@ -1,16 +1,16 @@
-//! The one rule for names of every kind: how long they may be, and what may be in them.
+//! The rule for names of every kind: their length and their characters.
 
 use crate::error::{Code, Failure, Result};
 use modelstore_formats::safetensors::{MAX_FILE_NAME_BYTES, MAX_NAME_BYTES};
 
-/// The longest name of any kind, in bytes. A key of a B-tree has at most 2704 bytes, and up to two names stand in one.
+/// The longest name of any kind, in bytes. A B-tree key has at most 2704 bytes and contains up to two names.
 pub const MAX_BYTES: usize = MAX_NAME_BYTES;
 
-/// Characters of a name that an error shows.
+/// Characters of a name that an error message shows.
 const SHOWN: usize = 40;
 
-/// A name that users choose: not empty (22023), not too long (42622), without control characters (42602). `kind` begins
-/// the message, as in "model name".
+/// Checks a name that a user chooses: not empty (22023), not too long (42622), no control characters (42602). `kind`
+/// begins the message, as in "model name".
 pub fn check<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     if name.is_empty() {
         return Err(Failure::new(
@@ -29,12 +29,12 @@ pub fn check<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     Ok(name)
 }
 
-/// The length alone, for names that come with files: these keep whatever characters they have.
+/// Checks only the length, for names that come with files: their characters are not restricted.
 pub fn check_length<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     within(MAX_BYTES, kind, name)
 }
 
-/// The same for names of files, which a file system has to take again.
+/// Checks the length of a file name, which must be usable in a file system again.
 pub fn check_file_name_length(name: &str) -> Result<&str> {
     within(MAX_FILE_NAME_BYTES, "file name", name)
 }

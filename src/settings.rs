@@ -1,4 +1,4 @@
-//! The settings of the extension, each read through one function that returns the right Rust type.
+//! The settings of the extension. Each is read through one function that returns the right Rust type.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
@@ -83,7 +83,7 @@ fn reserve_prefix() {
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"modelstore".as_ptr()) }
 }
 
-/// `modelstore.store`: the schema of the current store, not quoted.
+/// Returns `modelstore.store`: the schema of the current store, not quoted.
 pub fn store() -> String {
     STORE
         .get()
@@ -91,17 +91,17 @@ pub fn store() -> String {
         .unwrap_or_default()
 }
 
-/// `modelstore.trust_store_owner`.
+/// Returns `modelstore.trust_store_owner`.
 pub fn trust_store_owner() -> bool {
     TRUST_STORE_OWNER.get()
 }
 
-/// `modelstore.checkpoint_checks`: its items.
+/// Returns the items of `modelstore.checkpoint_checks`.
 pub fn checkpoint_checks() -> Vec<String> {
     items(&CHECKPOINT_CHECKS)
 }
 
-/// `modelstore.mask_buffers`: its items.
+/// Returns the items of `modelstore.mask_buffers`.
 pub fn mask_buffers() -> Vec<String> {
     items(&MASK_BUFFERS)
 }
@@ -115,17 +115,17 @@ fn items(setting: &GucSetting<Option<CString>>) -> Vec<String> {
         .collect()
 }
 
-/// `modelstore.notify`.
+/// Returns `modelstore.notify`.
 pub fn notify() -> bool {
     NOTIFY.get()
 }
 
-/// `modelstore.threads`.
+/// Returns `modelstore.threads`.
 pub fn threads() -> usize {
     usize::try_from(THREADS.get()).unwrap_or(1).max(1)
 }
 
-/// `modelstore.chunk_size` in bytes.
+/// Returns `modelstore.chunk_size` in bytes.
 pub fn chunk_bytes() -> u64 {
     u64::try_from(CHUNK_KILOBYTES.get()).unwrap_or(1024) * 1024
 }

@@ -3,28 +3,28 @@
 use crate::error::{Code, Failure, Result};
 use crate::pg::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena_result};
 
-/// A `bytea` argument that is not detoasted as a whole.
+/// A `bytea` argument that is not detoasted at once.
 pub struct Bytea<'a>(pub Toasted<'a>);
 
 varlena_argument!(Bytea, Toasted, "bytea");
 
-/// A `bytea` result that is made in place.
+/// A `bytea` result that is filled in place.
 pub struct ByteaOut(pub Building);
 
 varlena_result!(ByteaOut, "bytea", pgrx::pg_sys::BYTEAOID);
 
 impl ByteaOut {
-    /// A copy of bytes.
+    /// Copies bytes into a result.
     pub fn copy(bytes: &[u8]) -> Result<ByteaOut> {
         Ok(ByteaOut(Building::from_parts(&[bytes])?))
     }
 }
 
-/// Reads a `bytea` in pieces where TOAST can (stored without compression, or in line), else all at once.
+/// Reads a `bytea` in pieces if TOAST can (stored uncompressed, or inline), else all at once.
 pub enum ByteaSource<'a> {
-    /// Still where it was.
+    /// Not yet read.
     Pieces(Toasted<'a>),
-    /// Compressed by TOAST: a piece would cost decompressing all in front of it, every time.
+    /// Compressed by TOAST: every piece would decompress everything before it again.
     Whole(Detoasted<'a>),
 }
 

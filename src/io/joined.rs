@@ -1,17 +1,17 @@
-//! Values in memory, one behind the other, as a source.
+//! Several values in memory, read as one source.
 
 use crate::error::{Code, Failure, Result};
 use modelstore_chunk::Memory;
 
-/// Several values that are read as one. A read stays within one of them.
+/// Several values that are read as one. A read must not cross from one value to the next.
 pub struct Joined<'a> {
-    /// Each with where it begins.
+    /// Each value with its offset.
     parts: Vec<(u64, &'a [u8])>,
     len: u64,
 }
 
 impl<'a> Joined<'a> {
-    /// Of these values in this order.
+    /// Joins the values in this order.
     pub fn new(values: &[&'a [u8]]) -> Joined<'a> {
         let (mut parts, mut len) = (Vec::with_capacity(values.len()), 0);
         for &value in values.iter().filter(|value| !value.is_empty()) {

@@ -1,21 +1,20 @@
-//! A large object as a source, and as a sink of exports, through PostgreSQL's own SQL functions, which check the
-//! privileges.
+//! A large object as a source, and as a sink of exports. Calls PostgreSQL's SQL functions, which check privileges.
 
 use crate::error::{Code, Failure, Result};
 use crate::io::length_changed;
 use crate::pg::query;
 use pgrx::pg_sys::Oid;
 
-/// A large object: read anywhere, or appended to.
+/// A large object: readable at any offset, or appended to.
 pub struct LargeObject {
     oid: Oid,
     len: u64,
 }
 
 impl LargeObject {
-    /// One that exists; an error of PostgreSQL's for an unknown OID or a missing privilege.
+    /// Opens an existing one. PostgreSQL raises the error for an unknown OID or a missing privilege.
     pub fn open(oid: Oid) -> Result<LargeObject> {
-        // pgrx passes OID 0 as NULL, which would hide what is wrong.
+        // pgrx passes OID 0 as NULL, which would hide the cause.
         if oid == Oid::INVALID {
             return Err(Failure::new(
                 Code::ERRCODE_UNDEFINED_OBJECT,
@@ -27,7 +26,7 @@ impl LargeObject {
         Ok(LargeObject { oid, len })
     }
 
-    /// Makes a new, empty one.
+    /// Creates an empty one.
     pub fn create() -> Result<LargeObject> {
         let made = query::write("SELECT pg_catalog.lo_create(0)", &[], |row| {
             row.get::<Oid>(1)
@@ -41,7 +40,7 @@ impl LargeObject {
         }
     }
 
-    /// Its OID.
+    /// Returns its OID.
     pub fn oid(&self) -> Oid {
         self.oid
     }

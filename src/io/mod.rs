@@ -1,4 +1,4 @@
-//! Where imported bytes come from. Every source can be read twice, in any order, in pieces.
+//! Sources of imported bytes. Every source can be read twice, in any order, in pieces.
 
 pub mod bytes;
 pub mod joined;
@@ -8,12 +8,12 @@ pub mod tensors;
 
 use crate::error::{Code, Failure};
 
-/// A source of this side: bytes at rest somewhere in or beside the database. Only the main thread reads them.
+/// A source whose errors are [`Failure`]s. Only the main thread reads it.
 pub trait Source: modelstore_chunk::Source<Failure> {}
 
 impl<S: modelstore_chunk::Source<Failure> + ?Sized> Source for S {}
 
-/// The error for a source whose length has changed since it was opened.
+/// Returns the error for a source whose length has changed since it was opened.
 pub fn length_changed(what: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -15,7 +15,7 @@ pub struct ServerFile {
     len: u64,
 }
 
-/// What is about to be done with a server file; decides the role that is needed.
+/// How a server file is accessed; determines the required role.
 #[derive(Clone, Copy)]
 pub enum Access {
     /// pg_read_server_files
@@ -24,7 +24,7 @@ pub enum Access {
     Write,
 }
 
-/// 42501 unless the current user may access server files this way, as COPY has it.
+/// Raises 42501 unless the current user may access server files this way; the rule of COPY.
 pub fn require_privilege(access: Access) -> Result<()> {
     let (role, name, verb, instead) = match access {
         Access::Read => (
@@ -55,11 +55,11 @@ pub fn require_privilege(access: Access) -> Result<()> {
 
 #[allow(unsafe_code)]
 fn has_role(role: u32) -> bool {
-    // SAFETY: catalogue look-up on the main thread.
+    // SAFETY: catalog lookup on the main thread.
     unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(role)) }
 }
 
-/// As COPY: a relative path would depend on the server's working directory.
+/// Requires an absolute path, as COPY does: a relative one would depend on the server's working directory.
 pub fn require_absolute(path: &Path) -> Result<()> {
     if path.is_absolute() {
         return Ok(());
@@ -80,7 +80,7 @@ impl ServerFile {
         require_privilege(Access::Read)?;
         require_absolute(path)?;
         let failed = |e| io_failure("open", path, &e);
-        // A pipe would keep the session waiting for its other end, out of reach of a cancel.
+        // Opening a pipe would wait for its other end, and a cancel would not interrupt it.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -113,7 +113,7 @@ impl modelstore_chunk::Source<Failure> for ServerFile {
     }
 
     fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        // A recycled buffer keeps what it held: all of it is overwritten, so nothing need be zeroed.
+        // A reused buffer keeps its content and is overwritten as a whole, so it need not be zeroed.
         out.resize(len, 0);
         self.file
             .read_exact_at(out, offset)
@@ -132,8 +132,8 @@ impl modelstore_chunk::Source<Failure> for ServerFile {
     }
 }
 
-/// An operating system error with the SQLSTATE that COPY would give it. Whose privileges count is what users of a client
-/// get wrong first.
+/// Reports an operating system error with the SQLSTATE that COPY uses. Names the server's user: clients often assume
+/// that their own privileges count.
 pub fn io_failure(verb: &str, path: &Path, error: &Error) -> Failure {
     use std::io::ErrorKind;
     let code = match error.kind() {
@@ -172,10 +172,10 @@ pub fn io_failure(verb: &str, path: &Path, error: &Error) -> Failure {
     failure.detail(detail).hint(hint)
 }
 
-/// The operating system's user that the server runs as, quoted; its number where it has no name.
+/// Returns the operating system user of the server, quoted; its number if it has no name.
 #[allow(unsafe_code)]
 fn server_user() -> String {
-    // SAFETY: main thread. The entry is read before anything else could ask for another, and its name is nul-terminated.
+    // SAFETY: main thread. The entry is read before another lookup could overwrite it, and its name is nul-terminated.
     unsafe {
         let id = libc::geteuid();
         let entry = libc::getpwuid(id);

@@ -1,22 +1,22 @@
-//! Tensor values as the safetensors file they make.
+//! Tensor values as a safetensors file.
 
 use crate::error::{Code, Failure, Result};
 use modelstore_formats::safetensors::{Header, TensorEntry, build_header};
 use modelstore_tensor::TensorView;
 
-/// A safetensors file that exists only in parts: a header made for the tensors, and their elements where they lie.
+/// A safetensors file that is never built as a whole: a generated header, and the elements where they are.
 pub struct TensorsSource<'a> {
-    /// Length and JSON.
+    /// The length of the header and its JSON.
     pub head: Vec<u8>,
-    /// What they say.
+    /// The parsed header.
     pub header: Header,
-    /// Elements of the tensors that have any, each with where it begins in the file.
+    /// Elements of the non-empty tensors, each with its offset in the file.
     parts: Vec<(u64, &'a [u8])>,
     len: u64,
 }
 
 impl<'a> TensorsSource<'a> {
-    /// Of named tensors; names must differ.
+    /// Builds the file of named tensors; names must differ.
     pub fn new(tensors: &[(String, TensorView<'a>)]) -> Result<TensorsSource<'a>> {
         let entries: Vec<_> = tensors
             .iter()

@@ -1,13 +1,13 @@
 //! Out of memory aborts the transaction, not the server.
 //!
-//! Rust's own answer to a refused allocation is to abort the process, and a backend that aborts takes every other backend
-//! down with it. Nor may an allocator unwind: calls of it are compiled as ones that never do. So a refused allocation
-//! leaves by a long jump, as every error of PostgreSQL does: on the session's own thread it raises 53200, on a worker it ends
-//! the job, whose owner raises it.
+//! By default, Rust aborts the process when an allocation is refused; an aborting backend takes all other backends
+//! down. An allocator must not unwind either, because its callers are compiled as if it never did. So a refused
+//! allocation leaves by a long jump, as every error of PostgreSQL does: on the session's own thread it raises 53200; on
+//! a worker it ends the job, and the job's owner raises the error.
 //!
-//! A long jump runs no destructors. What the frames in between own is leaked, at most the buffers of a call; what is
-//! shared between calls is therefore never left borrowed or half changed while it allocates (it is taken out of its cell
-//! and put back).
+//! A long jump runs no destructors. It leaks what the skipped frames own, at most the buffers of a call. State that is
+//! shared between calls is therefore never borrowed or half changed during an allocation: it is taken out of its cell
+//! and put back.
 #![allow(unsafe_code)]
 
 use crate::error::OUT_OF_MEMORY;
@@ -19,7 +19,7 @@ use std::ffi::{c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-/// The system allocator, except for what happens when it refuses.
+/// The system allocator, except that a refused allocation raises an error.
 struct RaisingAllocator;
 
 #[global_allocator]
@@ -27,23 +27,23 @@ static ALLOCATOR: RaisingAllocator = RaisingAllocator;
 
 thread_local! {
     static IS_SESSION: Cell<bool> = const { Cell::new(false) };
-    /// Where a worker's job is left.
+    /// The jump target of a worker's job.
     static JOB: Cell<*const SigJmpBufFields> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Says that this thread is the session's own, on which errors of PostgreSQL are raised.
+/// Marks this thread as the session's own, on which errors of PostgreSQL are raised.
 pub fn on_session_thread() {
     IS_SESSION.set(true);
 }
 
-/// Runs a job of a worker; panics with [`OUT_OF_MEMORY`] when an allocation in it was refused.
+/// Runs a job of a worker; panics with [`OUT_OF_MEMORY`] if an allocation in it is refused.
 pub fn run_job<R>(job: impl FnOnce() -> R) -> R {
     let mut result = None;
     let mut job = Some(job);
-    // SAFETY: the jump is only made while this frame lives, as the target is taken back below; what it skips is leaked.
+    // SAFETY: the jump is only made while this frame is alive, as the target is reset below; the skipped frames leak.
     let jumped = call_with_sigsetjmp(false, |target| {
         JOB.set(target);
-        // No panic may pass the frame that the jump leads to.
+        // No panic may cross the frame of the jump target.
         result = job.take().map(|job| catch_unwind(AssertUnwindSafe(job)));
         0
     });
@@ -56,7 +56,7 @@ pub fn run_job<R>(job: impl FnOnce() -> R) -> R {
 }
 
 unsafe extern "C" {
-    // PostgreSQL's own, without pgrx's guard: that would turn the error into a panic, and so into unwinding.
+    // PostgreSQL's own function, without pgrx's guard, which would turn the error into a panic and so into unwinding.
     fn errstart(level: c_int, domain: *const c_char) -> bool;
     fn errcode(code: c_int) -> c_int;
     fn errmsg(format: *const c_char, ...) -> c_int;
@@ -66,8 +66,8 @@ unsafe extern "C" {
 
 #[cold]
 fn refused(layout: Layout, again: impl Fn() -> *mut u8) -> *mut u8 {
-    // SAFETY: on the session's thread PostgreSQL's error functions may be called anywhere; they need no memory but what
-    // is set aside for errors. The job's target is that of a frame below on this very thread.
+    // SAFETY: on the session's thread, PostgreSQL's error functions may be called anywhere; they only need memory that
+    // is reserved for errors. The job's target belongs to a frame below on this same thread.
     unsafe {
         if IS_SESSION.get() {
             if errstart(PgLogLevel::ERROR as c_int, std::ptr::null()) {
@@ -82,7 +82,7 @@ fn refused(layout: Layout, again: impl Fn() -> *mut u8) -> *mut u8 {
             siglongjmp(job, 1);
         }
     }
-    // A worker between jobs: its session is about to give memory back, or to end.
+    // A worker between jobs: wait until memory is available again or the session ends.
     loop {
         std::thread::sleep(Duration::from_millis(10));
         let memory = again();
@@ -92,8 +92,8 @@ fn refused(layout: Layout, again: impl Fn() -> *mut u8) -> *mut u8 {
     }
 }
 
-// SAFETY: every call is forwarded to the system allocator with the caller's own arguments. A null result is never returned:
-// the function does not return then, which it may do by any way but unwinding.
+// SAFETY: every call is forwarded to the system allocator with the caller's arguments. A null result is never returned:
+// then the function does not return, and leaves by any way but unwinding.
 unsafe impl GlobalAlloc for RaisingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let memory = unsafe { System.alloc(layout) };

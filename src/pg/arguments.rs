@@ -59,7 +59,7 @@ pub fn chunk<'a>(value: &Building) -> DatumWithOid<'a> {
     unsafe { DatumWithOid::new(Some(Raw(value.datum())), extension::types().tensor_chunk) }
 }
 
-/// A datum that is already made.
+/// A datum passed as it is.
 struct Raw(pg_sys::Datum);
 
 impl IntoDatum for Raw {
@@ -72,12 +72,12 @@ impl IntoDatum for Raw {
     }
 }
 
-/// From SQL's uuid to the crate's.
+/// Converts SQL's uuid to the crate's.
 pub fn from_sql_uuid(id: Uuid) -> uuid::Uuid {
     uuid::Uuid::from_bytes(*id.as_bytes())
 }
 
-/// From the crate's uuid to SQL's.
+/// Converts the crate's uuid to SQL's.
 pub fn to_sql_uuid(id: uuid::Uuid) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
 }

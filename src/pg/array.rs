@@ -1,4 +1,4 @@
-//! SQL arrays as bytes: their dimensions and elements, read and built without a datum for each element.
+//! SQL arrays as bytes: reads and builds dimensions and elements without a datum per element.
 //!
 //! Layout after the length word (`src/include/utils/array.h`): number of dimensions, data offset (0 when there are
 //! no NULLs), element type, dimensions, lower bounds, then on the next 8-byte boundary the elements.
@@ -8,7 +8,7 @@ use crate::pg::varlena::{Building, Detoasted, varlena_argument, varlena_result};
 use modelstore_tensor::Shape;
 use pgrx::pg_sys;
 
-/// The most dimensions an SQL array has.
+/// The maximum number of dimensions of an SQL array.
 const MAX_DIMENSIONS: usize = 6;
 
 /// Declares the argument and the result wrapper of one array type.
@@ -38,7 +38,7 @@ pub struct ByteaArray<'a>(pub Detoasted<'a>);
 varlena_argument!(ByteaArray, Detoasted, "bytea[]");
 
 impl ByteaArray<'_> {
-    /// Its elements, as many as it has in all dimensions.
+    /// Returns the elements of all dimensions, in order.
     pub fn views(&self) -> Result<Vec<&[u8]>> {
         Ok(varlenas(self.0.bytes(), 4, "Each element is a value of its own.")?.1)
     }
@@ -59,7 +59,8 @@ impl NumericArray<'_> {
     }
 }
 
-/// The shape and the values of an array of a variable-length type whose values are aligned to `alignment` bytes.
+/// Returns the shape and the values of an array of a variable-length type whose values are aligned to `alignment`
+/// bytes.
 pub fn varlenas<'a>(
     array: &'a [u8],
     alignment: usize,
@@ -70,16 +71,17 @@ pub fn varlenas<'a>(
     for _ in 0..shape.elements() {
         let (value, end) = varlena(array, at).ok_or_else(malformed)?;
         values.push(value);
-        // Elements are aligned as values are, counted from the length word of the array.
+        // Alignment is relative to the start of the array, length word included.
         at = (end + pg_sys::VARHDRSZ).next_multiple_of(alignment) - pg_sys::VARHDRSZ;
     }
     Ok((shape, values))
 }
 
-/// The bytes of a value inside an array and where it ends. PostgreSQL neither compresses such values nor moves them out.
+/// Returns the bytes of a value inside an array, and where it ends. PostgreSQL neither compresses such values nor
+/// stores them out of line.
 fn varlena(array: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let word: [u8; 4] = array.get(at..at + 4)?.try_into().ok()?;
-    // `src/include/varatt.h`, on a little-endian machine: two low bits of zero, then the length with this word.
+    // `src/include/varatt.h`, little-endian: the two low bits are zero, the rest is the length including this word.
     let word = u32::from_le_bytes(word);
     let end = at.checked_add((word >> 2) as usize)?;
     if word & 3 != 0 || end < at + 4 {
@@ -92,7 +94,7 @@ fn malformed() -> Failure {
     Failure::new(Code::ERRCODE_DATA_CORRUPTED, "malformed array")
 }
 
-/// Shape and element bytes of an array of fixed-width elements.
+/// Returns the shape and the element bytes of an array of fixed-width elements.
 pub fn read(array: &[u8], element_bytes: usize) -> Result<(Shape, &[u8])> {
     let (shape, data_offset) = open(array, "Every place has a number.")?;
     let bytes = shape.elements() as usize * element_bytes;
@@ -102,7 +104,7 @@ pub fn read(array: &[u8], element_bytes: usize) -> Result<(Shape, &[u8])> {
     Ok((shape, data))
 }
 
-/// Shape of an array and where its elements begin; `why_no_nulls` is the DETAIL for one that has NULLs.
+/// Returns the shape of an array and where its elements begin; `why_no_nulls` is the DETAIL if it has NULLs.
 fn open(array: &[u8], why_no_nulls: &str) -> Result<(Shape, usize)> {
     let word = |at: usize| -> Result<i32> {
         let bytes: [u8; 4] = array
@@ -146,7 +148,7 @@ fn open(array: &[u8], why_no_nulls: &str) -> Result<(Shape, usize)> {
     Ok((shape, data_offset))
 }
 
-/// An array of these elements; an empty tensor is the empty array, whatever its shape.
+/// Builds an array of these elements; an empty tensor becomes the empty array, whatever its shape.
 pub fn build(shape: &Shape, element_type: pg_sys::Oid, elements: &[u8]) -> Result<Building> {
     let dims: Vec<u64> = if shape.rank() == 0 {
         vec![1]
@@ -184,7 +186,7 @@ pub fn build(shape: &Shape, element_type: pg_sys::Oid, elements: &[u8]) -> Resul
     Ok(array)
 }
 
-/// Bytes before the elements, after the length word: the header rounded up to 8 with the length word counted in.
+/// Bytes between the length word and the elements: the header is padded to 8 bytes, length word included.
 fn header_bytes(rank: usize) -> usize {
     (16 + 8 * rank).next_multiple_of(8) - pg_sys::VARHDRSZ
 }

@@ -1,8 +1,8 @@
-//! Worker threads of this session: made on first use, kept for the next, never touching the database.
+//! Worker threads of this session: started on first use, reused, and never in contact with the database.
 //!
-//! Every signal is blocked in them, because PostgreSQL's handlers belong on the main thread. An ERROR (cancel
-//! included) unwinds through the pipeline, which waits for its jobs; a terminated session exits without unwinding, so
-//! a callback of the exit waits instead.
+//! They block every signal, because PostgreSQL's handlers belong on the main thread. An ERROR (including a cancel)
+//! unwinds through the pipeline, which waits for its jobs; a terminated session exits without unwinding, so an exit
+//! callback waits instead.
 #![allow(unsafe_code)]
 
 use crate::error::{Failure, Result};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Jobs that run now, in all pipelines.
+/// Jobs running now, in all pipelines.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 /// Set when the session exits: jobs that have not started do not start.
 static EXITING: AtomicBool = AtomicBool::new(false);
@@ -24,7 +24,7 @@ static EXITING: AtomicBool = AtomicBool::new(false);
 struct Pool {
     threads: usize,
     workers: &'static Workers,
-    /// Every pipeline has a copy: without another, nobody uses the pool.
+    /// Every pipeline holds a clone: if there is no other, nobody uses the pool.
     users: Arc<()>,
 }
 
@@ -33,16 +33,17 @@ thread_local! {
     static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This session, as the algorithms of `modelstore_chunk` see it: its threads, its cancel, and its progress if it reports.
+/// This session, as the algorithms of `modelstore_chunk` see it: its threads, cancellation, and progress if it is
+/// reported.
 pub struct Backend(Option<Progress>);
 
 impl Backend {
-    /// One that reports progress.
+    /// Creates one that reports progress.
     pub fn reporting(progress: Progress) -> Backend {
         Backend(Some(progress))
     }
 
-    /// One that does not.
+    /// Creates one that does not report progress.
     pub fn silent() -> Backend {
         Backend(None)
     }
@@ -81,8 +82,8 @@ impl Session for Backend {
     }
 }
 
-/// The pool of the present setting. A result that streams across calls keeps its pool: until the last of them ends, a
-/// change of the setting waits, so that a session never has more than one.
+/// Returns the pool for the current setting. A result that streams across calls keeps its pool; a changed setting takes
+/// effect when the last of them ends, so that a session never has more than one pool.
 fn workers() -> Result<(&'static Workers, Arc<()>)> {
     let threads = crate::settings::threads();
     let pool = match POOL.take() {
@@ -112,14 +113,14 @@ fn begin(threads: usize) -> Result<Pool> {
     })
 }
 
-/// Ends the threads of a pool that nobody uses.
+/// Ends the threads of a pool that is not in use.
 fn end(pool: Pool) {
-    // SAFETY: the workers were leaked by `begin`, and without another user nobody refers to them.
+    // SAFETY: the workers were leaked by `begin`, and without another user there is no reference to them.
     drop(unsafe { Box::from_raw(std::ptr::from_ref(pool.workers).cast_mut()) });
 }
 
-/// glibc gives blocks of a mebibyte back to the system as they are freed and faults every page in again at the next use.
-/// A session that has streamed chunks keeps up to 32 MB for the next ones instead.
+/// glibc returns freed blocks of a mebibyte to the system and faults every page in again at the next use. A session
+/// that has streamed chunks keeps up to 32 MB for the next ones instead.
 fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets two parameters of the allocator; any value is allowed.
@@ -129,10 +130,10 @@ fn keep_freed_memory() {
     }
 }
 
-/// Runs something with every signal blocked: threads made meanwhile are born that way, and no signal finds them before
-/// they could block it themselves.
+/// Runs something with every signal blocked: threads started meanwhile inherit the mask, so no signal reaches them
+/// before they could block it themselves.
 fn without_signals<T>(run: impl FnOnce() -> T) -> T {
-    // SAFETY: the sets live on this stack; what the session's own thread had blocked is put back. `run` makes threads and
+    // SAFETY: the sets are on this stack, and the mask of the session's thread is restored. `run` starts threads and
     // does not call PostgreSQL, so it neither raises nor waits.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -152,8 +153,8 @@ impl Running {
     fn enter() -> Running {
         RUNNING.fetch_add(1, Ordering::SeqCst);
         let running = Running;
-        // Counted first, so that the exit either sees the job or the job sees the exit. The panic becomes the job's
-        // error, which nobody will read.
+        // Count first, so that the exit sees the job or the job sees the exit. The panic becomes the job's error, which
+        // nobody reads.
         assert!(!EXITING.load(Ordering::SeqCst), "the session is exiting");
         running
     }
@@ -165,7 +166,7 @@ impl Drop for Running {
     }
 }
 
-/// A job takes milliseconds; the limit only guards against a bug that would keep the session from ever ending.
+/// A job takes milliseconds; the limit only guards against a bug that would keep the session from ending.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn wait_for_jobs(_code: i32, _argument: pg_sys::Datum) {
     EXITING.store(true, Ordering::SeqCst);

@@ -1,11 +1,11 @@
-//! Text is UTF-8 everywhere: in names, in files, in what functions return. In a database of another encoding it would be
-//! stored and returned wrongly, so the extension refuses to be made in one.
+//! Text is UTF-8 everywhere: names, files, results of functions. A database of another encoding would store and return
+//! it wrongly, so the extension refuses to be created there.
 
 use crate::error::{Code, Failure, Result};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// An error unless the database's encoding is UTF8. SQL_ASCII is none: its text may be anything.
+/// Requires that the database's encoding is UTF8. SQL_ASCII does not qualify: its text may be anything.
 #[allow(unsafe_code)]
 pub fn require_utf8() -> Result<()> {
     // SAFETY: reads what the session knows of its database; the name is a constant string of the server.

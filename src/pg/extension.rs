@@ -1,4 +1,4 @@
-//! This extension in the current database: its types, and whether they are where functions look for them.
+//! This extension in the current database: its types, and whether they are in the expected schema.
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result};
@@ -7,23 +7,23 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CStr;
 
-/// The schema that the control file names.
+/// The schema named in the control file.
 pub const SCHEMA: &CStr = c"modelstore";
 
 thread_local! {
-    /// The types, as of a generation of the catalog.
+    /// The types, cached for a generation of the catalog.
     static TYPES: Cell<Option<(u64, Types)>> = const { Cell::new(None) };
 }
 
-/// OIDs of the extension's types; invalid where one is gone.
+/// OIDs of the extension's types; invalid if the type does not exist.
 #[derive(Clone, Copy)]
 pub struct Types {
     pub tensor: pg_sys::Oid,
     pub tensor_chunk: pg_sys::Oid,
 }
 
-/// The types in this database. A type counts only if it is a base type, which a superuser alone can make, and a member of
-/// the extension: a name and a schema can be anybody's.
+/// Returns the types in this database. Name and schema prove nothing, so a type counts only if it is a base type, which
+/// only a superuser can create, and a member of the extension.
 pub fn types() -> Types {
     let generation = invalidation::types();
     if let Some((as_of, types)) = TYPES.get()
@@ -39,7 +39,7 @@ pub fn types() -> Types {
     types
 }
 
-/// An error where the schema of the extension was renamed: statements name functions of it.
+/// Raises an error if the schema of the extension was renamed: statements name functions in it.
 pub fn require_schema() -> Result<()> {
     if types().tensor_chunk != pg_sys::InvalidOid {
         return Ok(());
@@ -52,9 +52,9 @@ pub fn require_schema() -> Result<()> {
     .hint("SELECT extname, extnamespace::regnamespace FROM pg_extension WHERE extname = 'pg_modelstore';"))
 }
 
-/// Whether an object of a catalog is a member of the extension.
+/// Returns whether an object of a catalog is a member of the extension.
 pub fn has_member(catalog: pg_sys::Oid, object: pg_sys::Oid) -> bool {
-    // SAFETY: main thread, inside a transaction; look-ups in the catalog.
+    // SAFETY: main thread, inside a transaction; lookups in the catalog.
     unsafe {
         let extension = pg_sys::get_extension_oid(c"pg_modelstore".as_ptr(), true);
         extension != pg_sys::InvalidOid
@@ -63,8 +63,8 @@ pub fn has_member(catalog: pg_sys::Oid, object: pg_sys::Oid) -> bool {
 }
 
 fn member(name: &CStr) -> pg_sys::Oid {
-    // SAFETY: main thread, inside a transaction; look-ups in the catalog by constant, nul-terminated names. A tuple of the
-    // cache is read before it is released.
+    // SAFETY: main thread, inside a transaction; lookups in the catalog by constant, nul-terminated names. A tuple of
+    // the cache is read before it is released.
     unsafe {
         let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
         if schema == pg_sys::InvalidOid {

@@ -1,9 +1,9 @@
-//! Ranges of a B-tree of a partitioned table, read without a statement.
+//! Reads ranges of a B-tree of a partitioned table without a statement.
 //!
-//! A search for neighbours reads some twenty short ranges. Each as a scan of a plan costs several times what the B-tree
-//! takes, so here they are read as the executor's index-only scan does it: with the caller's snapshot, the visibility map,
-//! and the row itself where that does not say that all see it. What a statement does besides is left to one:
-//! [`PartitionedIndex::open`] gives nothing unless the role may plainly read the table.
+//! A nearest-neighbour search reads some twenty short ranges, and planning and running a scan for each costs several
+//! times the B-tree lookup. So they are read as the executor's index-only scan does it: with the caller's snapshot, the
+//! visibility map, and the row itself where the map does not say that everybody sees it. Permissions, row-level
+//! security and SSI are not handled here: [`PartitionedIndex::open`] returns `None` when they apply.
 #![allow(unsafe_code)]
 
 use crate::error::Result;
@@ -11,31 +11,31 @@ use crate::pg::extension;
 use pgrx::pg_sys::{self, Relation};
 use std::ffi::{CStr, CString};
 
-/// A lock that everybody reads with; kept until the transaction ends.
+/// The lock of a reader, held until the transaction ends.
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as _;
 const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as _;
 /// Wider from PostgreSQL 16 on.
 const SELECT: pg_sys::AclMode = pg_sys::ACL_SELECT as _;
 
-/// An index of a partitioned table: a bigint as its key, and `N` bigints that it includes.
+/// An index of a partitioned table: a bigint key, and `N` included bigints.
 pub struct PartitionedIndex<const N: usize> {
     index: Open,
     partitions: Vec<pg_sys::Oid>,
     scans: Vec<Option<PartitionScan<N>>>,
 }
 
-/// The way to go.
+/// Direction of a scan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From small to large keys.
+    /// In ascending order of keys.
     Forward,
-    /// From large to small keys.
+    /// In descending order of keys.
     Backward,
 }
 
 impl<const N: usize> PartitionedIndex<N> {
-    /// An index of a table in a schema. `None` where only a statement can say what may be seen, or sees it at all: for row-level
-    /// security, rights to columns, a serializable transaction, an index that was dropped.
+    /// Opens an index of a table in a schema. Returns `None` where only a statement decides what may be read: row-level
+    /// security, column privileges, a serializable transaction, an index that was dropped.
     pub fn open(schema: &str, table: pg_sys::Oid, index: pg_sys::Oid) -> Result<Option<Self>> {
         let Ok(schema) = CString::new(schema) else {
             return Ok(None);
@@ -58,8 +58,8 @@ impl<const N: usize> PartitionedIndex<N> {
         }))
     }
 
-    /// The index of a partition, which is named by its place among all in the order of their bounds; `None` where it has
-    /// no such index.
+    /// Returns the index of a partition, numbered in the order of the bounds; `None` if the partition has no such
+    /// index.
     pub fn partition(&mut self, number: usize) -> Option<&mut PartitionScan<N>> {
         let scan = self.scans.get_mut(number)?;
         if scan.is_none() {
@@ -69,10 +69,10 @@ impl<const N: usize> PartitionedIndex<N> {
     }
 }
 
-/// Whether everything in a table may be read by the current role, and reading leaves no trace that a statement would.
+/// Returns whether the current role may read the whole table, and no serializable transaction has to record the read.
 fn is_readable(table: pg_sys::Oid) -> bool {
-    // SAFETY: main thread, inside a transaction; settings of the session and look-ups in the catalogues' caches. None of
-    // them raises: noError is set.
+    // SAFETY: main thread, inside a transaction; session settings and lookups in the catalog caches. None of them
+    // raises: noError is set.
     unsafe {
         let role = pg_sys::GetUserId();
         let granted = pg_sys::pg_class_aclcheck(table, role, SELECT);
@@ -84,10 +84,10 @@ fn is_readable(table: pg_sys::Oid) -> bool {
     }
 }
 
-/// The partitions of a table in the order of their bounds.
+/// Returns the partitions of a table in the order of their bounds.
 fn partitions_of(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let table = Open::table(table);
-    // SAFETY: the table is open, so what the cache says of it stays where it is until it is copied.
+    // SAFETY: the table is open, so its cached description stays in place until it is copied.
     unsafe {
         if (*(*table.0).rd_rel).relkind != pg_sys::RELKIND_PARTITIONED_TABLE as std::ffi::c_char {
             return Vec::new();
@@ -100,16 +100,16 @@ fn partitions_of(table: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     }
 }
 
-/// The bounds of a table's partitions, in order, when they are ranges of one bigint column of this name, each ends where the next
-/// begins, and there is no default: one more bound than there are partitions. Nothing for any other table.
+/// Returns the bounds of a table's partitions, one more than there are partitions. They must be ranges of one bigint
+/// column of this name, without gaps and without a default partition; for any other table returns an empty list.
 pub fn bounds_of(table: pg_sys::Oid, column: &CStr) -> Vec<i64> {
     if table == pg_sys::InvalidOid {
         return Vec::new();
     }
     let table = Open::table(table);
-    // SAFETY: main thread. A partitioned table that is open has a description of its partitions. Bounds by range have an array of
-    // datums and one of kinds each, of as many as the key has columns, which is one; and one index more than bounds. A bigint is a
-    // datum itself, and of another type nothing is read through it.
+    // SAFETY: main thread. An open partitioned table has a partition descriptor. Range bounds have one array of datums
+    // and one of kinds per bound, with as many entries as the key has columns, which is one, and one index more than
+    // bounds. A bigint is passed by value; for another type nothing is dereferenced.
     unsafe {
         if (*(*table.0).rd_rel).relkind != pg_sys::RELKIND_PARTITIONED_TABLE as std::ffi::c_char {
             return Vec::new();
@@ -134,7 +134,7 @@ pub fn bounds_of(table: pg_sys::Oid, column: &CStr) -> Vec<i64> {
         let is_value = |kind: &*mut pg_sys::PartitionRangeDatumKind::Type| {
             **kind == pg_sys::PartitionRangeDatumKind::PARTITION_RANGE_DATUM_VALUE
         };
-        // Below the first bound is no partition; the others are those in front of each bound, in order.
+        // No partition lies below the first bound; the others end at each bound, in order.
         let in_order = (-1..).take(count).eq(indexes[..count].iter().copied());
         match in_order && kinds.iter().all(is_value) {
             true => values
@@ -146,12 +146,12 @@ pub fn bounds_of(table: pg_sys::Oid, column: &CStr) -> Vec<i64> {
     }
 }
 
-/// A relation that is open; locked until the transaction ends.
+/// An open relation, locked until the transaction ends.
 struct Open(Relation);
 
 impl Open {
     fn table(oid: pg_sys::Oid) -> Open {
-        // SAFETY: main thread, inside a transaction. Raises when there is no such table.
+        // SAFETY: main thread, inside a transaction. Raises if there is no such table.
         Open(unsafe { pg_sys::relation_open(oid, LOCK) })
     }
 
@@ -160,10 +160,10 @@ impl Open {
         Open(unsafe { pg_sys::index_open(oid, LOCK) })
     }
 
-    /// Whether a snapshot of this transaction may use an index. Its rows of before it was made may be missing where updates
-    /// were under way then; as the planner does, it waits until no snapshot is that old.
+    /// Returns whether a snapshot of this transaction may use the index. The index may lack older versions of rows that
+    /// were being updated while it was built; as the planner does, skip it until no snapshot is that old.
     fn is_usable(&self) -> bool {
-        // SAFETY: an open index has its row of pg_index, and the tuple that it is from.
+        // SAFETY: an open index has its row of pg_index, and the tuple that contains it.
         unsafe {
             let row = &*(*self.0).rd_index;
             let tuple = (*(*self.0).rd_indextuple).t_data;
@@ -176,11 +176,11 @@ impl Open {
         }
     }
 
-    /// Whether it is a B-tree of one ascending bigint key, made of no column but by `atom_place` of this extension, that
-    /// includes N bigints and has all rows. Only then are its tuples what [`PartitionScan::read`] reads.
+    /// Returns whether it is a B-tree without a predicate, with one ascending bigint key, this extension's
+    /// `atom_place`, and N included bigints. [`PartitionScan::read`] relies on this layout.
     fn is_over_places<const N: usize>(&self) -> bool {
-        // SAFETY: an open index has its rows of pg_class and pg_index, a description of its tuples, and as many operator
-        // families, types and options as keys. The expressions are nodes that belong to the relation.
+        // SAFETY: an open index has its rows of pg_class and pg_index, a tuple descriptor, and as many operator
+        // families, types and options as keys. The expressions are nodes owned by the relation.
         unsafe {
             let (relation, row) = (&*self.0, &*(*self.0).rd_index);
             let columns = pgrx::PgTupleDesc::from_pg_copy(relation.rd_att);
@@ -199,12 +199,12 @@ impl Open {
         }
     }
 
-    /// Whether the only expression of an index is a call of this extension's `atom_place`.
+    /// Returns whether the only expression of an index is a call of this extension's `atom_place`.
     ///
     /// # Safety
-    /// It is an open index.
+    /// The relation is an open index.
     unsafe fn expression_is_place(&self) -> bool {
-        // SAFETY: the list is a copy that the current memory context owns; a node says of itself which kind it is.
+        // SAFETY: the list is a copy that the current memory context owns; the tag of a node says which kind it is.
         unsafe {
             let list = pg_sys::RelationGetIndexExpressions(self.0);
             let expressions = pgrx::PgList::<pg_sys::Node>::from_pg(list);
@@ -222,9 +222,9 @@ impl Open {
         }
     }
 
-    /// Whether an index holds the same of all rows of its table, in the same order, as another does of its own table's.
+    /// Returns whether this index has the same definition as another: the same key and included columns, of all rows.
     fn is_like(&self, other: &Open) -> bool {
-        // SAFETY: both are open indexes with a key of one column; lists of expressions are compared by their nodes, and may
+        // SAFETY: both are open indexes with one key column; lists of expressions are compared by their nodes, and may
         // be null.
         unsafe {
             let columns = |index: Relation| {
@@ -243,9 +243,9 @@ impl Open {
 }
 
 impl Open {
-    /// The names of an index's columns in its table, whose numbers may differ from partition to partition.
+    /// Returns the names of the index's columns in its table; column numbers may differ between partitions.
     fn names_of_columns(&self) -> Vec<Option<CString>> {
-        // SAFETY: an open index has its row of pg_index; the names are palloc'd, or null where there is no such column.
+        // SAFETY: an open index has its row of pg_index; the names are palloc'd, or null if there is no such column.
         unsafe {
             let row = &*(*self.0).rd_index;
             let columns = row.indkey.values.as_slice(row.indnatts.max(0) as usize);
@@ -259,7 +259,8 @@ impl Open {
         }
     }
 
-    /// Whether it is an ordinary table in the heap: what else has the name of a partition is left to statements.
+    /// Returns whether it is an ordinary heap table. Any other partition, such as a foreign table, is left to
+    /// statements.
     fn is_heap(&self) -> bool {
         // SAFETY: an open relation has its row of pg_class.
         let row = unsafe { &*(*self.0).rd_rel };
@@ -271,7 +272,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // What an error leaves open, the transaction closes.
+        // What an error leaves open, the end of the transaction closes.
         if !std::thread::panicking() {
             // SAFETY: opened by us and not closed before. Tables and indexes are closed alike.
             unsafe { pg_sys::relation_close(self.0, NO_LOCK) }
@@ -279,14 +280,14 @@ impl Drop for Open {
     }
 }
 
-/// A scan of one partition's index, to be started again and again.
+/// A scan of one partition's index, restarted for each range.
 pub struct PartitionScan<const N: usize> {
     scan: pg_sys::IndexScanDesc,
-    /// Where a row is held that had to be looked at.
+    /// Holds the row when the visibility map was not enough.
     slot: *mut pg_sys::TupleTableSlot,
-    /// The page of the visibility map last looked at.
+    /// The page of the visibility map read last.
     visibility: pg_sys::Buffer,
-    /// Closed after the scan, as fields are dropped behind it.
+    /// Closed after the scan: fields are dropped after `drop` has run.
     _index: Open,
     table: Open,
 }
@@ -309,7 +310,8 @@ impl<const N: usize> PartitionScan<N> {
         let same =
             |index: &Open| index.is_usable() && index.is_over_places::<N>() && index.is_like(like);
         let index = indexes.into_iter().map(Open::index).find(same)?;
-        // SAFETY: both relations are open and stay so as long as the scan, the snapshot is the caller's statement's.
+        // SAFETY: both relations are open and stay open as long as the scan; the snapshot is that of the caller's
+        // statement.
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
             #[cfg(not(feature = "pg18"))]
@@ -328,8 +330,8 @@ impl<const N: usize> PartitionScan<N> {
         }
     }
 
-    /// Hands over what the index includes for each row with its key from `first` to `last` that the caller's snapshot
-    /// sees, until told to stop.
+    /// Calls `each` with the included columns of every row that the caller's snapshot sees and whose key is in
+    /// `first..=last`, until it returns false.
     pub fn read(
         &mut self,
         (first, last): (i64, i64),
@@ -342,8 +344,8 @@ impl<const N: usize> PartitionScan<N> {
         };
         let mut values = [pg_sys::Datum::null(); 8];
         let mut nulls = [false; 8];
-        // SAFETY: main thread. The scan was begun with two keys, which it copies. The tuple that it returns is read before it
-        // goes on; its columns are N + 1 bigints, fewer than eight, as `is_over_places` made sure.
+        // SAFETY: main thread. The scan was begun with two keys, which it copies. The returned tuple is read before the
+        // scan continues; it has N + 1 bigint columns, fewer than eight, as `is_over_places` checked.
         unsafe {
             let mut keys = [pg_sys::ScanKeyData::default(); 2];
             let bounds = [
@@ -389,7 +391,7 @@ impl<const N: usize> Drop for PartitionScan<N> {
         if std::thread::panicking() {
             return;
         }
-        // SAFETY: each was made by `open` and is given back once.
+        // SAFETY: each was made by `open` and is released once.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             if self.visibility != pg_sys::InvalidBuffer as pg_sys::Buffer {

@@ -1,4 +1,4 @@
-//! What the session remembers of the catalog, and when to forget it.
+//! Catalog data that the session caches, and when to discard it.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
@@ -9,17 +9,18 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static TYPES: Cell<u64> = const { Cell::new(0) };
     static RELATIONS: Cell<u64> = const { Cell::new(0) };
-    /// Taken out while it grows.
+    /// Taken out of the cell while it grows.
     static WATCHED: Cell<HashSet<pg_sys::Oid>> = Cell::default();
 }
 
-/// A number that grows whenever a type or a schema changes. Takes note of what other sessions have committed until now.
+/// Returns a number that grows whenever a type or a schema changes, after processing what other sessions have
+/// committed.
 pub fn types() -> u64 {
     take_note();
     TYPES.get()
 }
 
-/// The same for schemas and watched relations.
+/// Returns a number that grows whenever a schema or a watched relation changes.
 pub fn relations() -> u64 {
     take_note();
     RELATIONS.get()
@@ -71,7 +72,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     let watched = WATCHED.take();
     let is_watched = watched.contains(&relation);
     WATCHED.set(watched);
-    // An invalid OID stands for all relations.
+    // An invalid OID means all relations.
     if is_watched || relation == pg_sys::InvalidOid {
         count(&RELATIONS);
     }

@@ -1,5 +1,4 @@
-//! jsonb values that pass through as they are: a number stays the one that was written, also where no type of Rust
-//! holds it.
+//! jsonb values that are passed on unchanged: numbers keep their digits, even if no Rust type can represent them.
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result};
@@ -13,7 +12,7 @@ pub struct Jsonb<'a>(pub Detoasted<'a>);
 varlena_argument!(Jsonb, Detoasted, "jsonb");
 
 impl Jsonb<'_> {
-    /// Its text.
+    /// Returns its text.
     pub fn text(&self) -> Result<String> {
         // SAFETY: the datum is a whole jsonb value; the result is a palloc'd C string.
         let text = unsafe {
@@ -24,14 +23,14 @@ impl Jsonb<'_> {
             .ok_or_else(not_utf8)
     }
 
-    /// Hands over its parts in order, with a check for interrupts now and then: the text of a large value takes seconds
-    /// to make, and cannot be cancelled meanwhile.
+    /// Calls `each` with the parts in order, and checks for interrupts regularly: printing a large value takes seconds
+    /// and cannot be cancelled.
     pub fn walk(&self, each: &mut dyn FnMut(Token<'_>) -> Result<()>) -> Result<()> {
         /// Parts between two checks: about a millisecond.
         const CHECK: usize = 2048;
         let mut is_scalar = false;
-        // SAFETY: the datum is a whole jsonb value, and all zeros is a value of the struct. The iterator writes a part
-        // into it, or none, whose strings and numbers lie in the datum, which lives as long as self.
+        // SAFETY: the datum is a whole jsonb value, and all zeros is a valid value of the struct. The iterator writes a
+        // part into it, or none; the part's strings and numbers are in the datum, which lives as long as self.
         unsafe {
             let jsonb = self.0.datum().cast_mut_ptr::<pg_sys::Jsonb>();
             let mut iterator = pg_sys::JsonbIteratorInit(&mut (*jsonb).root);
@@ -43,7 +42,7 @@ impl Jsonb<'_> {
                 use pg_sys::JsonbIteratorToken as T;
                 match pg_sys::JsonbIteratorNext(&mut iterator, &mut part, false) {
                     T::WJB_DONE => break,
-                    // A scalar is a list of one element that says so.
+                    // A scalar is stored as an array of one element with this flag.
                     T::WJB_BEGIN_ARRAY if part.val.array.rawScalar => is_scalar = true,
                     T::WJB_END_ARRAY if is_scalar => {}
                     T::WJB_BEGIN_ARRAY => each(Token::BeginArray)?,
@@ -58,7 +57,7 @@ impl Jsonb<'_> {
         Ok(())
     }
 
-    /// Whether it is an object.
+    /// Returns whether it is an object.
     pub fn is_object(&self) -> bool {
         // `src/include/utils/jsonb.h`: the flag JB_FOBJECT of the first word.
         let word = self.0.bytes().first_chunk::<4>();
@@ -69,28 +68,28 @@ impl Jsonb<'_> {
 /// A part of a jsonb value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
-    /// A list begins.
+    /// Start of an array.
     BeginArray,
-    /// The innermost list ends.
+    /// End of the innermost array.
     EndArray,
-    /// An object begins.
+    /// Start of an object.
     BeginObject,
-    /// The innermost object ends.
+    /// End of the innermost object.
     EndObject,
-    /// The name of the member whose value follows.
+    /// The name of a member; its value follows.
     Key(&'a str),
     /// null.
     Null,
     /// A boolean.
     Bool(bool),
-    /// A number as it was written.
+    /// A number as text.
     Number(&'a str),
     /// A string.
     String(&'a str),
 }
 
 impl Token<'_> {
-    /// What messages call it.
+    /// Returns its name in messages.
     pub fn kind(self) -> &'static str {
         match self {
             Token::Null => "null",
@@ -121,8 +120,8 @@ unsafe fn scalar(
     each: &mut dyn FnMut(Token<'_>) -> Result<()>,
 ) -> Result<()> {
     use pg_sys::jbvType as V;
-    // SAFETY: the tag says which field is set. The text of a number is ours to free, unless an error unwinds, after which
-    // its memory context goes.
+    // SAFETY: the tag says which field is set. The text of a number is freed here, or with its memory context if an
+    // error unwinds.
     unsafe {
         match part.type_ {
             V::jbvNull => each(Token::Null),
@@ -155,7 +154,7 @@ fn not_utf8() -> Failure {
 pub struct JsonbOut(pg_sys::Datum);
 
 impl JsonbOut {
-    /// From its text.
+    /// Parses text.
     pub fn from_text(text: String) -> Result<JsonbOut> {
         let text = CString::new(text).map_err(|_| {
             Failure::new(

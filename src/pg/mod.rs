@@ -1,4 +1,4 @@
-//! What PostgreSQL offers, wrapped once; nothing here knows of models.
+//! Wrappers of PostgreSQL's functions; nothing here knows of models.
 
 pub mod allocator;
 pub mod arguments;

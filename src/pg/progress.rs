@@ -9,7 +9,7 @@ const BYTES_PROCESSED: i32 = 0;
 const BYTES_TOTAL: i32 = 1;
 const TUPLES_PROCESSED: i32 = 2;
 
-/// Reports while it lives; silent when the session already reports for a command around us, such as COPY.
+/// Reports while it is alive; silent if the session already reports for an enclosing command such as COPY.
 pub struct Progress {
     active: bool,
     bytes: Cell<u64>,
@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to report on a relation.
+    /// Starts reporting on a relation.
     pub fn begin(relation: pg_sys::Oid, total_bytes: u64) -> Progress {
         // SAFETY: main thread; MyBEEntry points at this backend's own entry once it is running.
         let active = unsafe {
@@ -43,7 +43,7 @@ impl Progress {
         progress
     }
 
-    /// Counts a chunk that is done.
+    /// Counts a finished chunk.
     pub fn advance(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
         self.chunks.set(self.chunks.get() + 1);
@@ -61,7 +61,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        // An aborting transaction clears it itself.
+        // An aborting transaction clears the report itself.
         if self.active && !std::thread::panicking() {
             // SAFETY: main thread; we started it.
             unsafe { pg_sys::pgstat_progress_end_command() }

@@ -1,4 +1,4 @@
-//! Statements, prepared once a session. Parameters are never built into the text.
+//! Statements, prepared once per session. Parameters are never built into the text.
 
 use crate::error::{Code, Failure, Result};
 use crate::pg::array;
@@ -13,17 +13,18 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Plans kept; above this all are dropped, which only a session that visits very many stores sees.
+/// Cached plans; beyond this, all are dropped. Only a session that uses very many stores gets there.
 const MAX_PLANS: usize = 2048;
 
 /// Rows that a cursor fetches at a time.
 const FETCH: i64 = 10_000;
 
-/// The statement and the types of its parameters: those of the extension get new OIDs when it is dropped and made again.
+/// The statement and the types of its parameters: the extension's types get new OIDs when it is dropped and created
+/// again.
 type Key = (String, Vec<pg_sys::Oid>);
 
 thread_local! {
-    /// Taken out while it is used, so that an error in between leaves an empty one and none that is half changed.
+    /// Taken out while in use: an error in between then leaves an empty map, never a half-changed one.
     static PLANS: Cell<HashMap<Key, Rc<Plan>>> = Cell::default();
 }
 
@@ -42,12 +43,12 @@ const ARRAYS: [pg_sys::Oid; 6] = [
 pub struct Row<'a>(spi::Row<'a>);
 
 impl<'a> Row<'a> {
-    /// Column `n`, from 1; an error when it is NULL, or of another type than `T`.
+    /// Returns column `n`, from 1; an error if it is NULL or not of type `T`.
     pub fn get<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<T> {
         self.opt(n)?.ok_or_else(|| unexpected_null(n))
     }
 
-    /// Column `n`, from 1, or `None` when it is NULL.
+    /// Returns column `n`, from 1, or `None` if it is NULL.
     pub fn opt<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<Option<T>> {
         if ARRAYS.contains(&T::type_oid()) && self.has_nulls(n, T::type_oid())? {
             return Err(unexpected_null(n));
@@ -55,37 +56,37 @@ impl<'a> Row<'a> {
         self.0.read(n)
     }
 
-    /// Whether an array in column `n` has a NULL, which no array of ours has.
+    /// Returns whether an array in column `n` contains a NULL, which no array in a store does.
     #[allow(unsafe_code)]
     fn has_nulls(&self, n: usize, array: pg_sys::Oid) -> Result<bool> {
         let Some(datum) = self.0.datum(n, array)? else {
             return Ok(false);
         };
-        // SAFETY: the datum is an array, a varlena, and is read while its row lives.
+        // SAFETY: the datum is an array, a varlena, and is read while its row is alive.
         Ok(unsafe {
             let array = pg_sys::pg_detoast_datum(datum.0.cast_mut_ptr());
             pg_sys::array_contains_nulls(array.cast())
         })
     }
 
-    /// The datum of column `n` whatever its type, for tests that know what they asked for.
+    /// Returns the datum of column `n` whatever its type, for tests that know the type.
     #[cfg(any(test, feature = "pg_test"))]
     pub fn any_datum(&self, n: usize) -> Option<pg_sys::Datum> {
         self.0.any_datum(n)
     }
 
-    /// Appends the bytes of a bytea in column `n`; false when it is NULL.
+    /// Appends the bytes of a bytea in column `n`; returns false if it is NULL.
     #[allow(unsafe_code)]
     pub fn append_bytes(&self, n: usize, out: &mut Vec<u8>) -> Result<bool> {
         let Some(datum) = self.0.datum(n, pg_sys::BYTEAOID)? else {
             return Ok(false);
         };
-        // SAFETY: the datum is a bytea and is read while its row lives; a copy is freed at once.
+        // SAFETY: the datum is a bytea and is read while its row is alive; a copy is freed at once.
         out.extend_from_slice(unsafe { Detoasted::from_datum(datum.0) }.bytes());
         Ok(true)
     }
 
-    /// The chunk in column `n`, still where it is stored; `None` when it is NULL.
+    /// Returns the chunk in column `n` without detoasting it; `None` if it is NULL.
     #[allow(unsafe_code)]
     pub fn chunk(&self, n: usize) -> Result<Option<Toasted<'a>>> {
         let datum = self.0.datum(n, extension::types().tensor_chunk)?;
@@ -93,7 +94,7 @@ impl<'a> Row<'a> {
         Ok(datum.map(|datum| unsafe { Toasted::from_datum(datum.0) }))
     }
 
-    /// The same for a chunk.
+    /// Appends the bytes of a chunk in column `n`; returns false if it is NULL.
     pub fn append_chunk(&self, n: usize, out: &mut Vec<u8>) -> Result<bool> {
         let Some(chunk) = self.chunk(n)? else {
             return Ok(false);
@@ -102,13 +103,13 @@ impl<'a> Row<'a> {
         Ok(true)
     }
 
-    /// The elements of a bigint[] in column `n`, which has no NULLs; `None` when it is NULL.
+    /// Returns the elements of a bigint[] without NULLs in column `n`; `None` if it is NULL.
     #[allow(unsafe_code)]
     pub fn bigints(&self, n: usize) -> Result<Option<Vec<i64>>> {
         let Some(datum) = self.0.datum(n, pg_sys::INT8ARRAYOID)? else {
             return Ok(None);
         };
-        // SAFETY: the datum is a bigint[] and is read while its row lives; a copy is freed at once.
+        // SAFETY: the datum is a bigint[] and is read while its row is alive; a copy is freed at once.
         let array = unsafe { Detoasted::from_datum(datum.0) };
         let (_, bytes) = array::read(array.bytes(), size_of::<i64>())?;
         let (words, _) = bytes.as_chunks::<8>();
@@ -117,13 +118,13 @@ impl<'a> Row<'a> {
         ))
     }
 
-    /// The jsonb in column `n`; `None` when it is NULL, or has a number that no type of Rust holds.
+    /// Returns the jsonb in column `n`; `None` if it is NULL or contains a number that no Rust type can represent.
     #[allow(unsafe_code)]
     pub fn json(&self, n: usize) -> Result<Option<Value>> {
         let Some(datum) = self.0.datum(n, pg_sys::JSONBOID)? else {
             return Ok(None);
         };
-        // SAFETY: the datum is a jsonb and is read while its row lives.
+        // SAFETY: the datum is a jsonb and is read while its row is alive.
         let json = Jsonb(unsafe { Detoasted::from_datum(datum.0) });
         Ok(serde_json::from_str(&json.text()?).ok())
     }
@@ -137,7 +138,7 @@ fn unexpected_null(n: usize) -> Failure {
     .hint("SELECT * FROM modelstore.verify_store();")
 }
 
-/// Runs a query with a new snapshot and hands each row to `each`.
+/// Runs a query with a new snapshot and calls `each` with each row.
 pub fn query(
     sql: &str,
     arguments: &[DatumWithOid<'_>],
@@ -146,7 +147,7 @@ pub fn query(
     select(Snapshot::New, sql, arguments, each)
 }
 
-/// The rows of a query with a new snapshot, each made into a value.
+/// Runs a query with a new snapshot and converts each row to a value.
 pub fn rows<T>(
     sql: &str,
     arguments: &[DatumWithOid<'_>],
@@ -155,7 +156,7 @@ pub fn rows<T>(
     select_rows(Snapshot::New, sql, arguments, make)
 }
 
-/// Runs a query with a snapshot and hands each row to `each`.
+/// Runs a query with the given snapshot and calls `each` with each row.
 pub fn select(
     snapshot: Snapshot,
     sql: &str,
@@ -168,7 +169,7 @@ pub fn select(
     })
 }
 
-/// The same for results that would not fit in memory; without parameters.
+/// Runs a query through a cursor, for results that do not fit in memory; without parameters.
 pub fn select_by_cursor(
     snapshot: Snapshot,
     sql: &str,
@@ -189,7 +190,7 @@ pub fn select_by_cursor(
     })
 }
 
-/// The same, sorted here.
+/// Runs a query and calls `each` with the rows sorted by `key`, in memory: O(rows · log rows).
 pub fn select_in_order<K: Ord>(
     snapshot: Snapshot,
     sql: &str,
@@ -211,7 +212,7 @@ pub fn select_in_order<K: Ord>(
     })
 }
 
-/// The rows of a query with a snapshot, each made into a value.
+/// Runs a query with the given snapshot and converts each row to a value.
 pub fn select_rows<T>(
     snapshot: Snapshot,
     sql: &str,
@@ -226,7 +227,7 @@ pub fn select_rows<T>(
     Ok(rows)
 }
 
-/// Runs a statement that writes, with a new snapshot, and makes a value of each row it returns.
+/// Runs a statement that writes, with a new snapshot, and converts each returned row to a value.
 pub fn write<T>(
     sql: &str,
     arguments: &[DatumWithOid<'_>],
@@ -236,13 +237,13 @@ pub fn write<T>(
     rows(sql, arguments, make)
 }
 
-/// Runs a statement that writes and returns how many rows it touched.
+/// Runs a statement that writes and returns the number of affected rows.
 pub fn execute(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
     refuse_during_recovery()?;
     spi::connected(|| Ok(plan(sql, arguments)?.run(arguments, Snapshot::New)?.len()))
 }
 
-/// A statement of ours that writes would fail on a standby with an error that names no reason.
+/// Raises a clear error on a standby, where a write would fail without naming the reason.
 #[allow(unsafe_code)]
 pub fn refuse_during_recovery() -> Result<()> {
     // SAFETY: reads a flag of shared memory.

@@ -1,13 +1,13 @@
-//! Memory of the server for one step of many.
+//! Server memory for one step of a loop.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
 
-/// Runs one step of many. Parameters of its statements and what was read of their rows lie in the server's memory and
-/// would stay until the function ends; here they go with the step. What it returns must lie elsewhere.
+/// Runs one step of a loop in a memory context of its own. Statement parameters and copies of values are palloc'd and
+/// would otherwise be kept until the function ends. The result must not be allocated there.
 pub fn in_scratch_memory<T>(step: impl FnOnce() -> T) -> T {
-    // SAFETY: main thread. The new context is the current one while the step runs and is deleted when it ends. After an
-    // error it stays, as a child of the caller's context, and goes with that.
+    // SAFETY: main thread. The new context is current while the step runs and is deleted when it ends. After an error
+    // it stays, as a child of the caller's context, and is deleted with that.
     unsafe {
         let before = pg_sys::CurrentMemoryContext;
         let scratch = pg_sys::AllocSetContextCreateInternal(

@@ -4,8 +4,8 @@
 use crate::error::Result;
 use pgrx::pg_sys;
 
-/// Runs reads of the catalog that see it as it is now, as PostgreSQL itself does, also where the transaction keeps one
-/// snapshot. A leader of parallel workers cannot take a new one and reads with its own.
+/// Runs catalog reads that see the latest committed state, as PostgreSQL's own do, even if the transaction keeps one
+/// snapshot. A leader of parallel workers cannot take a new snapshot and reads with its own.
 pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: main thread, inside a transaction. An error that unwinds leaves the snapshot to the end of the transaction or
     // subtransaction, which pops it.

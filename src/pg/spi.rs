@@ -1,10 +1,10 @@
 //! PostgreSQL's server programming interface: a connection, prepared statements, rows with typed columns.
 //!
-//! pgrx's own wrapper is not used for three reasons. It chooses between the caller's snapshot and a new one by whether the
-//! transaction has written, where the volatility of the function has to choose. It closes cursors and connections while
-//! it unwinds, when what they hang on may be gone. And it accepts columns of types that PostgreSQL would coerce.
+//! pgrx's wrapper is not used for three reasons. It chooses between the caller's snapshot and a new one by whether the
+//! transaction has written, although the volatility of the function decides. It closes cursors and connections while
+//! unwinding, when what they depend on may be gone. And it accepts columns of types that PostgreSQL would coerce.
 //!
-//! Nothing here calls PostgreSQL while unwinding: what an error leaves open, the end of its (sub)transaction closes.
+//! Nothing here calls PostgreSQL while unwinding: the end of the (sub)transaction closes what an error leaves open.
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result};
@@ -17,20 +17,20 @@ use std::ptr::NonNull;
 /// What the statements of a function see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Snapshot {
-    /// What the caller's statement sees, through all calls of a function that streams, and what this transaction had written
-    /// when the function began: in one statement, a function may read what another has just made. Nothing can be written:
-    /// for STABLE functions.
+    /// What the caller's statement sees, in all calls of a function that streams, plus what this transaction had
+    /// written when the function began: within one statement, a function can read what another has just created.
+    /// Read-only, for STABLE functions.
     Callers(pg_sys::CommandId),
-    /// All that was committed or written by this transaction before the statement: for VOLATILE functions.
+    /// Everything that was committed, or written by this transaction, before the statement. For VOLATILE functions.
     New,
 }
 
 impl Snapshot {
-    /// That of the caller's statement, now. A cursor is fetched from while other statements of its transaction write; it
-    /// sees what it saw when it was declared.
+    /// Returns the snapshot of the caller's statement, as of now. A cursor sees what it saw when it was declared,
+    /// although other statements of its transaction write between fetches.
     pub fn callers() -> Snapshot {
-        // SAFETY: main thread, inside a transaction; nothing is marked as used. A portal has a name, which is empty for a
-        // statement that is no cursor.
+        // SAFETY: main thread, inside a transaction; the command ID is not marked as used. A portal has a name, which
+        // is empty for a statement that is not a cursor.
         Snapshot::Callers(unsafe {
             let portal = pg_sys::ActivePortal;
             if portal.is_null() || *(*portal).name == 0 {
@@ -50,8 +50,8 @@ impl Snapshot {
         let Snapshot::Callers(seen) = self else {
             return work();
         };
-        // SAFETY: main thread. A function called by a statement has an active snapshot; the copy that is pushed is ours to
-        // change until it is popped. An error that unwinds leaves it to the end of the (sub)transaction.
+        // SAFETY: main thread. A function called by a statement has an active snapshot; the pushed copy is ours to
+        // change until it is popped. If an error unwinds, the end of the (sub)transaction pops it.
         unsafe {
             if !pg_sys::ActiveSnapshotSet() {
                 return work();
@@ -77,7 +77,7 @@ impl Plan {
     pub fn prepare(sql: &str, types: &[pg_sys::Oid]) -> Result<Plan> {
         let sql = c_string(sql)?;
         let mut types = types.to_vec();
-        // SAFETY: a connection is open; a nul-terminated text and as many types as are counted, both of which it copies.
+        // SAFETY: a connection is open; SPI copies the nul-terminated text and the counted types.
         let plan = unsafe {
             let plan = pg_sys::SPI_prepare(sql.as_ptr(), types.len() as i32, types.as_mut_ptr());
             match NonNull::new(plan) {
@@ -93,7 +93,8 @@ impl Plan {
     /// Runs it inside a connection.
     pub fn run(&self, arguments: &[DatumWithOid<'_>], snapshot: Snapshot) -> Result<Rows> {
         let (mut values, nulls) = values_of(arguments);
-        // SAFETY: a connection is open; the plan lives, and has as many parameters as there are values, of their types.
+        // SAFETY: a connection is open; the plan is alive and has as many parameters as there are values, of their
+        // types.
         let code = snapshot.with(|| unsafe {
             pg_sys::SPI_tuptable = std::ptr::null_mut();
             pg_sys::SPI_execute_plan(
@@ -122,7 +123,7 @@ impl Plan {
             );
             portal.as_ref().map(|p| CStr::from_ptr(p.name).to_owned())
         });
-        // SAFETY: reads what SPI said last.
+        // SAFETY: reads SPI's last result code.
         name.map(Cursor)
             .ok_or_else(|| failed("open a cursor", unsafe { pg_sys::SPI_result }))
     }
@@ -137,14 +138,14 @@ impl Drop for Plan {
     }
 }
 
-/// A cursor by its name: the statement behind it may run anybody's code, and that may close cursors.
+/// A cursor by its name: its statement may run foreign code, which may close cursors.
 pub struct Cursor(CString);
 
 impl Cursor {
-    /// The next rows, at most `count` of them; none at the end. [`Rows::free`] gives their memory back.
+    /// Returns at most `count` further rows; none at the end. [`Rows::free`] frees their memory.
     pub fn fetch(&self, count: i64) -> Result<Rows> {
         let portal = self.portal()?;
-        // SAFETY: a connection is open and the portal was found a moment ago.
+        // SAFETY: a connection is open and the portal was just found.
         unsafe {
             pg_sys::SPI_tuptable = std::ptr::null_mut();
             pg_sys::SPI_cursor_fetch(portal, true, count as _);
@@ -173,10 +174,10 @@ impl Cursor {
     }
 }
 
-/// Runs some work with a connection of its own. What the work leaves in the server's memory goes with the connection.
+/// Runs some work with its own connection. Memory that the work leaves in the server is freed with the connection.
 pub fn connected<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: main thread, inside a transaction. An error that unwinds skips the end; PostgreSQL's own end of the
-    // transaction or subtransaction disconnects then.
+    // SAFETY: main thread, inside a transaction. An error that unwinds skips the end; then the end of the transaction
+    // or subtransaction disconnects.
     unsafe {
         check("connect", pg_sys::SPI_connect())?;
         let result = work();
@@ -196,17 +197,17 @@ pub fn run_script(sql: &str) -> Result<()> {
     })
 }
 
-/// What a statement returned. It lives as long as the connection.
+/// The result of a statement. It lives as long as the connection.
 pub struct Rows {
     table: *mut pg_sys::SPITupleTable,
-    /// Rows returned or touched.
+    /// Rows returned or affected.
     count: usize,
     /// Base types of the columns.
     types: Vec<pg_sys::Oid>,
 }
 
 impl Rows {
-    /// Of the statement that ran last.
+    /// Takes the result of the last statement.
     fn last() -> Rows {
         // SAFETY: main thread; SPI_tuptable is null or the result of the last statement, whose description has `natts`
         // columns.
@@ -228,12 +229,12 @@ impl Rows {
         }
     }
 
-    /// Rows returned or, by a statement that returns none, touched.
+    /// Returns the number of rows returned or, for a statement that returns none, affected.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// The rows returned.
+    /// Returns the rows.
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
         let returned = if self.table.is_null() { 0 } else { self.count };
         (0..returned).map(|n| Row {
@@ -243,10 +244,10 @@ impl Rows {
         })
     }
 
-    /// Gives the memory of the rows back before the connection ends.
+    /// Frees the memory of the rows before the connection ends.
     pub fn free(self) {
         if !self.table.is_null() {
-            // SAFETY: the table is one of this connection and freed once.
+            // SAFETY: the table belongs to this connection and is freed once.
             unsafe { pg_sys::SPI_freetuptable(self.table) }
         }
     }
@@ -260,16 +261,16 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Column `n`, from 1, or `None` when it is NULL; 42804 unless it is of just the type of `T`.
+    /// Returns column `n`, from 1, or `None` if it is NULL; 42804 unless its type is exactly that of `T`.
     pub fn read<T: IntoDatum + FromDatum>(&self, n: usize) -> Result<Option<T>> {
         let Some(datum) = self.datum(n, T::type_oid())? else {
             return Ok(None);
         };
-        // SAFETY: the datum is of the type that T reads, and is read while its row lives.
+        // SAFETY: the datum has the type that T reads, and is read while its row is alive.
         Ok(unsafe { T::from_polymorphic_datum(datum.0, false, T::type_oid()) })
     }
 
-    /// The datum of column `n`, which is of this type or a domain over it.
+    /// Returns the datum of column `n`, which must be of this type or a domain over it.
     pub fn datum(&self, n: usize, expected: pg_sys::Oid) -> Result<Option<TypedDatum<'a>>> {
         let actual = n
             .checked_sub(1)
@@ -282,11 +283,11 @@ impl<'a> Row<'a> {
             .map(|datum| TypedDatum(datum, PhantomData)))
     }
 
-    /// The datum of a column whatever its type.
+    /// Returns the datum of a column whatever its type.
     pub fn any_datum(&self, n: usize) -> Option<pg_sys::Datum> {
         let mut is_null = false;
-        // SAFETY: the row and the description of its columns live as long as the connection. Of a column that is not there
-        // it is null.
+        // SAFETY: the row and its tuple descriptor live as long as the connection. A column that does not exist reads
+        // as null.
         let datum = unsafe {
             let columns = (*self.rows.table).tupdesc;
             pg_sys::SPI_getbinval(self.tuple, columns, n as i32, &mut is_null)
@@ -295,12 +296,12 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A datum whose type was compared with the one asked for. It lives as long as its row.
+/// A datum whose type was checked. It lives as long as its row.
 pub struct TypedDatum<'a>(pub pg_sys::Datum, PhantomData<&'a ()>);
 
 fn wrong_type(n: usize, actual: Option<pg_sys::Oid>, expected: pg_sys::Oid) -> Failure {
     let name = |oid: pg_sys::Oid| {
-        // SAFETY: main thread; it gives a palloc'd text for any OID.
+        // SAFETY: main thread; returns a palloc'd text for any OID.
         unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) }
             .to_string_lossy()
             .into_owned()
@@ -313,13 +314,13 @@ fn wrong_type(n: usize, actual: Option<pg_sys::Oid>, expected: pg_sys::Oid) -> F
     .detail(format!("Expected type {}.", name(expected)))
 }
 
-/// The type that a domain is over, at the bottom; any other type is its own.
+/// Returns the base type of a domain; any other type is its own.
 fn base_type(oid: pg_sys::Oid) -> pg_sys::Oid {
-    // What initdb makes from pg_type.dat has no domains.
+    // initdb creates no domains from pg_type.dat.
     if oid.to_u32() < pg_sys::FirstGenbkiObjectId {
         return oid;
     }
-    // SAFETY: main thread; a look-up in the catalog's cache by an OID that a result has.
+    // SAFETY: main thread; a lookup in the catalog cache by the OID of a result column.
     unsafe { pg_sys::getBaseType(oid) }
 }
 
@@ -349,7 +350,7 @@ fn check(verb: &str, code: i32) -> Result<()> {
     Ok(())
 }
 
-/// Errors of statements are raised; what SPI returns as a code is a mistake of ours.
+/// Errors of statements are raised; an error code from SPI is a bug of ours.
 fn failed(verb: &str, code: i32) -> Failure {
     Failure::new(
         Code::ERRCODE_INTERNAL_ERROR,

@@ -1,4 +1,4 @@
-//! Work that can fail without taking the transaction along.
+//! Work that can fail without aborting the transaction.
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result};
@@ -6,12 +6,12 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgMemoryContexts, PgTryBuilder, pg_sys};
 use std::panic::AssertUnwindSafe;
 
-/// Runs something in a subtransaction: what it did stays when it succeeds and is undone when it fails, by an error of its
-/// own or one of PostgreSQL's. A cancel, and a conflict of transactions that a client is to try again, are no failures of
-/// the work: they go on up and end the statement.
+/// Runs something in a subtransaction, which is rolled back if it fails, by its own error or one of PostgreSQL's.
+/// Cancellation, and conflicts that a client should retry, do not count as failures of the work: they propagate and end
+/// the statement.
 pub fn subtransaction<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: main thread, inside a transaction. As in PL/pgSQL's blocks with an EXCEPTION clause, the memory context and
-    // the resource owner of before are put back whichever way the subtransaction ends, and no SPI connection is open
+    // SAFETY: main thread, inside a transaction. As in PL/pgSQL's blocks with an EXCEPTION clause, the previous memory
+    // context and resource owner are restored whichever way the subtransaction ends, and no SPI connection is open
     // across its ends.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
@@ -63,7 +63,7 @@ enum Ended<T> {
     Raised(Box<CaughtError>),
 }
 
-/// What PostgreSQL reported, unless it is not for us.
+/// Returns what PostgreSQL reported, or `None` for an error that must propagate.
 fn failure(error: &CaughtError) -> Option<Failure> {
     let report = match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,

@@ -1,8 +1,8 @@
-//! The one module that touches varlena memory; it serves both types.
+//! The only module that touches varlena memory; it serves both types.
 //!
-//! A value reaches Rust in one of two ways: [`Detoasted`] is all of it in memory (no copy when it was in line,
-//! one when it was toasted), [`Toasted`] leaves it where it is and reads pieces. [`Building`] is a result under
-//! construction in memory that PostgreSQL owns.
+//! A value reaches Rust in one of two ways: [`Detoasted`] is entirely in memory (not copied if it was inline, copied
+//! once if it was toasted), [`Toasted`] stays where it is and is read in pieces. [`Building`] is a result under
+//! construction, in memory that PostgreSQL owns.
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result};
@@ -13,10 +13,10 @@ use std::ptr::NonNull;
 /// The largest varlena PostgreSQL can hold, without its length word.
 pub const MAX_BYTES: usize = 0x3FFF_FFFF - pg_sys::VARHDRSZ;
 
-/// All bytes of a value, after its length word. The bytes start 4 bytes after an 8-byte boundary.
+/// All bytes of a value, after its length word. They start 4 bytes after an 8-byte boundary.
 pub struct Detoasted<'a> {
     ptr: NonNull<pg_sys::varlena>,
-    /// Whether detoasting made a copy that is ours to free.
+    /// Whether detoasting made a copy, which we have to free.
     owned: bool,
     lifetime: PhantomData<&'a [u8]>,
 }
@@ -42,14 +42,14 @@ impl<'a> Detoasted<'a> {
         }
     }
 
-    /// The value, for functions of PostgreSQL.
+    /// Returns the datum, for functions of PostgreSQL.
     pub fn datum(&self) -> pg_sys::Datum {
         pg_sys::Datum::from(self.ptr.as_ptr())
     }
 
-    /// The bytes after the length word.
+    /// Returns the bytes after the length word.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: a detoasted datum has a 4-byte header that says how long it is; it lives as long as self.
+        // SAFETY: a detoasted datum has a 4-byte header with its length; it lives as long as self.
         unsafe {
             let p = self.ptr.as_ptr();
             std::slice::from_raw_parts(
@@ -62,15 +62,15 @@ impl<'a> Detoasted<'a> {
 
 impl Drop for Detoasted<'_> {
     fn drop(&mut self) {
-        // While unwinding, the memory context may be gone or about to go: leave the bytes to it.
+        // While unwinding, the memory context may already be gone: leave the bytes to it.
         if self.owned && !std::thread::panicking() {
-            // SAFETY: the copy was palloc'd for us by pg_detoast_datum and nobody else has it.
+            // SAFETY: the copy was palloc'd for us by pg_detoast_datum and has no other owner.
             unsafe { pg_sys::pfree(self.ptr.as_ptr().cast()) }
         }
     }
 }
 
-/// A value that stays where it is, in line or in its TOAST table, until a piece of it is asked for.
+/// A value that stays inline or in its TOAST table until a piece of it is requested.
 #[derive(Clone, Copy)]
 pub struct Toasted<'a> {
     ptr: NonNull<pg_sys::varlena>,
@@ -98,20 +98,21 @@ impl<'a> Toasted<'a> {
         pg_sys::Datum::from(self.ptr.as_ptr())
     }
 
-    /// Bytes of the whole value without its length word; reads no TOAST piece.
+    /// Returns the number of bytes of the whole value without its length word; reads no TOAST piece.
     pub fn len(&self) -> usize {
         // SAFETY: the constructor's promise.
         unsafe { pg_sys::toast_raw_datum_size(self.datum()) }.saturating_sub(pg_sys::VARHDRSZ)
     }
 
-    /// Whether TOAST compressed it: a piece then cannot be read without the bytes before it.
+    /// Returns whether TOAST compressed it: a piece then cannot be read without the bytes before it.
     pub fn is_compressed(&self) -> bool {
         // SAFETY: the constructor's promise.
         let stored = unsafe { pg_sys::toast_datum_size(self.datum()) };
         stored + pg_sys::VARHDRSZ < self.len()
     }
 
-    /// Bytes `offset .. offset + len`, cut at the end of the value; reads only the TOAST pieces that hold them.
+    /// Returns bytes `offset .. offset + len`, clamped to the end of the value; reads only the TOAST pieces that
+    /// contain them.
     pub fn slice(&self, offset: usize, len: usize) -> Detoasted<'a> {
         let clamp = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         // SAFETY: the constructor's promise; the result is a fresh palloc'd datum with a 4-byte header.
@@ -131,7 +132,7 @@ impl<'a> Toasted<'a> {
         }
     }
 
-    /// All of it.
+    /// Returns the whole value.
     pub fn whole(&self) -> Detoasted<'a> {
         // SAFETY: the constructor's promise.
         unsafe { Detoasted::from_datum(self.datum()) }
@@ -145,7 +146,7 @@ pub struct Building {
 }
 
 impl Building {
-    /// Room for `len` bytes after the length word, zeroed.
+    /// Allocates `len` zeroed bytes after the length word.
     pub fn zeroed(len: usize) -> Result<Building> {
         let building = Building::with_length(len)?;
         // SAFETY: len bytes follow the length word.
@@ -153,7 +154,7 @@ impl Building {
         Ok(building)
     }
 
-    /// A value with these bytes.
+    /// Concatenates these bytes.
     pub fn from_parts(parts: &[&[u8]]) -> Result<Building> {
         let building = Building::with_length(parts.iter().map(|p| p.len()).sum())?;
         let mut at = 0;
@@ -170,7 +171,7 @@ impl Building {
         Ok(building)
     }
 
-    /// Memory with the length word set and the rest not yet written: callers write all of it.
+    /// Allocates memory and sets the length word. The rest is uninitialized: callers write all of it.
     fn with_length(len: usize) -> Result<Building> {
         if len > MAX_BYTES {
             return Err(Failure::new(
@@ -192,35 +193,35 @@ impl Building {
     }
 
     fn payload(&self) -> *mut u8 {
-        // SAFETY: the pointer is to a varlena with a 4-byte header.
+        // SAFETY: points to a varlena with a 4-byte header.
         unsafe { pgrx::vardata_4b(self.ptr.as_ptr()).cast::<u8>().cast_mut() }
     }
 
-    /// The bytes after the length word, for filling.
+    /// Returns the bytes after the length word, to be filled.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: len bytes follow the header, written by both constructors; self is borrowed mutably, so nobody else
-        // looks.
+        // SAFETY: len bytes follow the header, initialized by both constructors; self is borrowed mutably, so there is
+        // no other reference.
         unsafe { std::slice::from_raw_parts_mut(self.payload(), self.len) }
     }
 
-    /// The datum while the value is still ours: for a parameter of a statement.
+    /// Returns the datum while we still own the value: for a parameter of a statement.
     pub fn datum(&self) -> pg_sys::Datum {
         pg_sys::Datum::from(self.ptr.as_ptr())
     }
 
-    /// The finished datum; the current memory context owns it.
+    /// Returns the finished datum; the current memory context owns it.
     pub fn into_datum(self) -> pg_sys::Datum {
         pg_sys::Datum::from(self.ptr.as_ptr())
     }
 
-    /// Gives the memory back before the context would.
+    /// Frees the memory before the context would.
     pub fn free(self) {
         // SAFETY: palloc'd by us; self is consumed, so there is no other user.
         unsafe { pg_sys::pfree(self.ptr.as_ptr().cast()) }
     }
 }
 
-/// Gives a wrapper around one of the structs above what pgrx asks of an argument or a result.
+/// Implements what pgrx requires of an argument or a result for a wrapper around one of the structs above.
 /// `$wrapper(inner)` must be a tuple struct of one field.
 macro_rules! varlena_argument {
     ($wrapper:ident, $inner:ident, $sql:literal) => {
@@ -231,7 +232,7 @@ macro_rules! varlena_argument {
                 is_null: bool,
                 _typoid: pgrx::pg_sys::Oid,
             ) -> Option<Self> {
-                // SAFETY: pgrx hands over a datum of the declared type that lives as long as the call.
+                // SAFETY: pgrx passes a datum of the declared type that lives as long as the call.
                 if is_null {
                     None
                 } else {
