@@ -1,4 +1,4 @@
-//! Chunks as one parameter of a statement, for many rows at once.
+//! Many chunks as one parameter of a statement.
 #![allow(unsafe_code)]
 
 use crate::pg::arguments::chunk;
@@ -6,7 +6,7 @@ use crate::pg::varlena::Building;
 use pgrx::datum::{DatumWithOid, IntoDatum};
 use pgrx::pg_sys;
 
-/// A `tensor_chunk[]` with a copy of each value.
+/// Builds a `tensor_chunk[]` with a copy of each value.
 pub fn chunk_array<'a>(values: &[Building]) -> DatumWithOid<'a> {
     let element = match values.first() {
         Some(value) => chunk(value).oid(),
@@ -14,8 +14,8 @@ pub fn chunk_array<'a>(values: &[Building]) -> DatumWithOid<'a> {
     };
     let mut datums: Vec<pg_sys::Datum> = values.iter().map(Building::datum).collect();
     let (mut len, mut by_value, mut align) = (0, false, 0);
-    // SAFETY: main thread. Each datum is a complete varlena of the element type that lives until this returns; the array
-    // is a fresh copy in the current memory context.
+    // SAFETY: main thread. Each datum is a complete varlena of the element type that lives until this returns; the
+    // array is a fresh copy in the current memory context.
     unsafe {
         pg_sys::get_typlenbyvalalign(element, &mut len, &mut by_value, &mut align);
         let array = pg_sys::construct_array(
@@ -31,7 +31,7 @@ pub fn chunk_array<'a>(values: &[Building]) -> DatumWithOid<'a> {
     }
 }
 
-/// A datum that is already made.
+/// A datum that is passed as it is.
 struct Array(pg_sys::Datum);
 
 impl IntoDatum for Array {

@@ -10,19 +10,19 @@ use modelstore_chunk::{ChunkHash, ChunkHead, ChunkStore, EncodedChunk, NewChunk,
 use pgrx::datum::DatumWithOid;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How often an insert is tried again. Each time somebody else must have committed the row and the collector removed it
-/// in between.
+/// How often an insert is retried. Each retry means that another session committed the row and gc removed it in
+/// between.
 const TRIES: usize = 100;
 
 /// The chunk table of a store.
 #[derive(Clone)]
 pub struct SpiChunks {
-    /// The store.
+    /// Its store.
     pub store: Store,
 }
 
 impl SpiChunks {
-    /// Of one store.
+    /// Opens the chunk table of a store.
     pub fn new(store: &Store) -> SpiChunks {
         SpiChunks {
             store: store.clone(),
@@ -40,7 +40,7 @@ impl SpiChunks {
         let size = |len: usize| i32::try_from(len).unwrap_or(i32::MAX);
         let raw_bytes = |new: &NewChunk| i32::try_from(new.raw_bytes).unwrap_or(i32::MAX);
         let inserted = match (chunks, values.as_slice(), bases.as_slice(), depths.as_slice()) {
-            // As a rule a chunk is a mebibyte: not to be copied once more.
+            // Usually a mebibyte: avoid another copy.
             ([new], [value], [base], [depth]) => self.store.write(
                 "INSERT INTO @store@.tensor_chunks (chunk_hash, chunk, raw_bytes, stored_bytes, base_hash, delta_depth)
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING chunk_hash",
@@ -75,7 +75,7 @@ impl SpiChunks {
     }
 }
 
-/// The error for a row that the server neither inserts nor finds.
+/// Returns the error for a row that the server neither inserts nor finds.
 pub fn suppressed(store: &Store, table: &str, object: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -126,8 +126,8 @@ impl ChunkStore for SpiChunks {
         for _ in 0..TRIES {
             let batch: Vec<&NewChunk> = rest.iter().map(|&at| &chunks[at]).collect();
             let inserted = in_scratch_memory(|| self.try_insert(&batch))?;
-            // Somebody committed the others first. One may be collected before it is locked; then it is ours to insert
-            // after all.
+            // Another session committed the others first. gc may remove one before we lock it; then it is inserted
+            // again.
             let others: Vec<ChunkHash> = batch
                 .iter()
                 .map(|c| c.hash)
