@@ -7,7 +7,6 @@ use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
-/// Points an alias at a version of the model, whether it is new or moves. Returns the model it points at now.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn set_alias(name: Option<&str>, alias: Option<&str>, version: Option<&str>) -> SqlUuid {
@@ -40,7 +39,6 @@ fn set(name: &str, alias: &str, version: &str) -> Result<uuid::Uuid> {
     Ok(model)
 }
 
-/// Removes an alias; false when there was none.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn drop_alias(name: Option<&str>, alias: Option<&str>) -> bool {

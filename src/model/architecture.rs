@@ -1,4 +1,4 @@
-//! What a model's weights say about it: layers, heads, embeddings, the role of each weight, tied weights.
+//! What the weights of a model show: layers, heads, embeddings, the role of each weight, tied weights.
 
 use crate::error::{Code, Failure, Result};
 use crate::model::content_hash::ContentHash;
@@ -27,19 +27,19 @@ pub struct Weight {
     pub dims: Vec<u64>,
     /// BLAKE3-256 of its raw bytes.
     pub content_hash: ChunkHash,
-    /// Whether all its elements are equal: two such tensors are equal without being one parameter.
+    /// Whether all its elements are equal: two such tensors can be equal without being the same parameter.
     pub is_constant: bool,
 }
 
 impl Weight {
-    /// How many elements it has.
+    /// Returns the number of its elements.
     pub fn elements(&self) -> u64 {
         self.dims
             .iter()
             .fold(1, |n: u64, dim| n.saturating_mul(*dim))
     }
 
-    /// The weights of a file's entries, whose tensors were stored in the same order.
+    /// Returns the weights of a file's entries, whose tensors were stored in the same order.
     pub fn of_file(entries: &[TensorEntry], written: &[WrittenTensor]) -> Vec<Weight> {
         let pairs = entries.iter().zip(written);
         pairs
@@ -55,12 +55,12 @@ impl Weight {
     }
 }
 
-/// Derives everything again from the weights that the store has and the config.
+/// Derives the architecture again, from the stored weights and the config.
 pub fn describe(store: &Store, model: Uuid) -> Result<()> {
     describe_weights(store, model, weights(store, model)?).map(drop)
 }
 
-/// The same for a model that has these weights and no others. Returns the number of its parameters: elements, those of tied
+/// Derives the architecture of a model that has exactly these weights. Returns the number of its parameters, tied
 /// weights once.
 pub fn describe_weights(store: &Store, model: Uuid, mut weights: Vec<Weight>) -> Result<u64> {
     weights.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -189,7 +189,7 @@ fn replace(
     insert(
         store,
         model,
-        // Whoever adds weights, by whatever way: a buffer is not trained.
+        // However the weights were added: buffers are not trained.
         "UPDATE @store@.model_weights w
          SET layer_index = r.layer, component = r.component, tied_to = r.tied,
              trainable = w.trainable AND r.component IS DISTINCT FROM 'buffer'
@@ -208,7 +208,7 @@ fn insert(store: &Store, model: Uuid, sql: &str, rows: Vec<Value>) -> Result<()>
     Ok(())
 }
 
-/// For each weight, in the order of the names, the place of an earlier one that is the same parameter.
+/// Returns, for each weight, the index of an earlier one that is the same parameter. Weights are in the order of names.
 pub fn tied_weights(weights: &[Weight], config: Option<&Value>) -> Vec<Option<usize>> {
     let shared: Vec<SharedWeight<'_>> = weights
         .iter()
@@ -222,7 +222,7 @@ pub fn tied_weights(weights: &[Weight], config: Option<&Value>) -> Vec<Option<us
     tied(&shared, config)
 }
 
-/// Weights that are one parameter with an earlier one, which each is mapped to.
+/// Maps each tied weight to the earlier weight that is the same parameter.
 fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, String> {
     weights
         .iter()
@@ -234,7 +234,7 @@ fn tied_names(weights: &[Weight], config: Option<&Value>) -> HashMap<String, Str
         .collect()
 }
 
-/// Elements of a model's weights in one of its files, those of tied weights once.
+/// Returns the number of elements of a model's weights in one of its files, tied weights once.
 pub fn parameters(store: &Store, model: Uuid, file_name: &str) -> Result<u64> {
     let counted = store.row(
         "SELECT coalesce(sum(t.element_count), 0)::bigint
@@ -246,7 +246,7 @@ pub fn parameters(store: &Store, model: Uuid, file_name: &str) -> Result<u64> {
     Ok(counted.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }
 
-/// The id of a weight's tensor; an error that helps when the model or the weight is unknown.
+/// Returns the error for a weight that the model does not have.
 pub fn unknown_weight(store: &Store, model: Uuid, name: &str) -> Failure {
     Failure::new(
         Code::ERRCODE_UNDEFINED_OBJECT,

@@ -1,4 +1,4 @@
-//! What can be changed of a model that exists: its name, its metadata, whether it is archived.
+//! Changes to a registered model: name, metadata, archived or not.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
@@ -10,7 +10,6 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// Renames all versions of a model and its aliases and returns how many versions there are.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn rename_model(name: Option<&str>, new_name: Option<&str>) -> i64 {
@@ -29,7 +28,7 @@ fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
             |row| row.get::<i64>(1),
         )
     };
-    // Two models do not become one by accident, even where their versions differ, nor by two renames at once.
+    // A rename must not merge two models, even if their versions differ; nor may two concurrent renames.
     store.row(
         "SELECT pg_advisory_xact_lock(hashtextextended(format('modelstore.rename_model %I.%s', $1, $2), 0)) IS NULL",
         &[text(store.name()), text(new_name)],
@@ -65,7 +64,6 @@ fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
     Ok(renamed as i64)
 }
 
-/// Replaces a model's metadata and returns the model.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn set_model_metadata(model_id: Option<SqlUuid>, metadata: Option<Jsonb<'_>>) -> SqlUuid {
@@ -85,7 +83,6 @@ fn set_model_metadata(model_id: Option<SqlUuid>, metadata: Option<Jsonb<'_>>) ->
     })())
 }
 
-/// Archives a model, or takes it back, and returns its status.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn archive_model(

@@ -9,13 +9,13 @@ use modelstore_chunk::ChunkHash;
 use modelstore_tensor::DType;
 use std::collections::BTreeMap;
 
-/// The hash of weights: BLAKE3-256 over each weight in the order of the names: lengths, name, dtype, dimensions, content.
-/// Equal for equal weights, whatever file they came in and however they are stored.
+/// Hash of the weights: BLAKE3-256 over each weight in the order of names: lengths, name, dtype, dimensions, content.
+/// Equal for equal weights, whatever file they came from and however they are stored.
 #[derive(Default)]
 pub struct ContentHash(BTreeMap<String, (DType, Vec<u64>, ChunkHash)>);
 
 impl ContentHash {
-    /// Of weights.
+    /// Collects weights.
     pub fn of(weights: &[Weight]) -> ContentHash {
         let mut hash = ContentHash::default();
         for w in weights {
@@ -29,7 +29,7 @@ impl ContentHash {
         self.0.insert(name.to_owned(), weight);
     }
 
-    /// The hash.
+    /// Computes the hash.
     pub fn finish(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for (name, (dtype, dims, content_hash)) in &self.0 {
@@ -45,7 +45,7 @@ impl ContentHash {
     }
 }
 
-/// The hash of the weights that a model or a checkpoint has.
+/// Computes the hash of the stored weights of a model or a checkpoint.
 pub fn content_hash(store: &Store, of: StateDict) -> Result<blake3::Hash> {
     let mut hash = ContentHash::default();
     store.query(

@@ -1,4 +1,4 @@
-//! Deleting a model: what only it has goes at once, what others may miss only when they say so.
+//! Deletes a model: what only it uses at once, what others depend on only with `cascade`.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
@@ -11,15 +11,15 @@ use uuid::Uuid;
 /// Aliases that an error names.
 const SHOWN: usize = 10;
 
-/// What `delete_model` calls models that were derived from the deleted one.
+/// Name of the derived models in the messages of `delete_model`.
 pub const ORPHANS: &str = "models that lose their parent";
 
-/// What a model has, and what depends on it.
+/// What a model contains, and what depends on it.
 struct Contents {
     weights: i64,
     files: i64,
     aliases: Vec<String>,
-    /// By the modules of the store.
+    /// Counted by the modules of the store.
     dependents: Vec<(&'static str, i64)>,
 }
 
@@ -56,8 +56,8 @@ fn delete_model(
 }
 
 fn delete(store: &Store, model: Uuid, cascade: bool) -> Result<Contents> {
-    // Whoever adds a run, a checkpoint, an alias or a child locks the model's row by the foreign key: from here on it
-    // waits, and what is counted is what goes.
+    // Adding a run, a checkpoint, an alias or a child locks the model's row through the foreign key. Such sessions wait
+    // from here on, so the counts are those of the rows deleted.
     let named = store.write(
         "SELECT model_name, version FROM @store@.models WHERE model_id = $1 FOR UPDATE",
         &[uuid(model)],
@@ -77,7 +77,7 @@ fn delete(store: &Store, model: Uuid, cascade: bool) -> Result<Contents> {
             "SELECT * FROM modelstore.delete_model('{model}', cascade => true);"
         )));
     }
-    // Before the files that they refer to.
+    // Delete weights before the files that they refer to.
     for table in ["model_weights", "models"] {
         store.execute(
             &format!("DELETE FROM @store@.{table} WHERE model_id = $1"),
@@ -112,13 +112,13 @@ fn contents(store: &Store, model: Uuid) -> Result<Contents> {
 }
 
 impl Contents {
-    /// How many there are of a kind.
+    /// Returns the number of dependents of a kind.
     fn dependents(&self, name: &str) -> i64 {
         let found = self.dependents.iter().find(|(of, _)| *of == name);
         found.map_or(0, |(_, count)| *count)
     }
 
-    /// What is more than weights and files, as a sentence; `None` when there is nothing.
+    /// Describes, as a sentence, the dependents other than weights and files; `None` if there are none.
     fn others(&self) -> Option<String> {
         let counts = self.dependents.iter().filter(|(_, count)| *count > 0);
         let mut items: Vec<String> = counts

@@ -1,4 +1,4 @@
-//! Where a model comes from.
+//! The ancestors of a model.
 
 use crate::error::{Result, or_raise};
 use crate::model::models;
@@ -9,7 +9,6 @@ use pgrx::prelude::*;
 
 type Ancestor = (i32, SqlUuid, String, String, Option<String>);
 
-/// The model itself at depth 0, then its parents up to the root.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn lineage(
@@ -30,7 +29,7 @@ fn lineage(
 fn ancestors(model: uuid::Uuid) -> Result<Vec<Ancestor>> {
     let store = Store::for_reading()?;
     models::require(&store, model)?;
-    // The path guards against a loop made by hand; the columns alone cannot rule one out.
+    // The path guards against a cycle made by hand; the columns alone cannot rule one out.
     store.rows(
         "WITH RECURSIVE line AS (
              SELECT 0 AS depth, ARRAY[m.model_id] AS path, m.* FROM @store@.models m WHERE m.model_id = $1

@@ -11,10 +11,10 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// How often a model is looked for that another session makes or deletes meanwhile.
+/// How often to look for a model that other sessions create or delete meanwhile.
 const MAX_TRIES: usize = 20;
 
-/// What a new model is given.
+/// Attributes of a new model.
 #[derive(Default)]
 pub struct NewModel<'a> {
     pub name: &'a str,
@@ -22,7 +22,7 @@ pub struct NewModel<'a> {
     pub parent: Option<Uuid>,
     pub derivation: Option<&'a str>,
     pub architecture: Option<&'a str>,
-    /// NULL for that of the parent, where `inherits_config` says so.
+    /// NULL for the parent's config, if `inherits_config` is set.
     pub config: Option<&'a Jsonb<'a>>,
     pub inherits_config: bool,
     pub metadata: Option<&'a Jsonb<'a>>,
@@ -30,7 +30,7 @@ pub struct NewModel<'a> {
 }
 
 impl<'a> NewModel<'a> {
-    /// One without files: the arguments that every way to register has.
+    /// Builds a model without files from the arguments of the functions that register.
     fn registered(
         name: Option<&'a str>,
         version: Option<&'a str>,
@@ -70,7 +70,6 @@ fn register_model(
     })())
 }
 
-/// The model of this name and version, which is made if there is none.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -95,7 +94,7 @@ fn find_or_register_model(
     })())
 }
 
-/// Sessions that race get the same model: who loses waits for the winner, then finds its row.
+/// Concurrent sessions get the same model: the session that loses waits for the winner, then finds its row.
 fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
     for _ in 0..MAX_TRIES {
         let found = store.row(
@@ -109,7 +108,7 @@ fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
         if let Some(made) = try_insert(store, model)? {
             return Ok(made);
         }
-        // The winner's row may be gone again by now: once more.
+        // The winner's row may have been deleted: retry.
         pgrx::check_for_interrupts!();
     }
     Err(Failure::new(
@@ -126,7 +125,7 @@ fn find_or_insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
     )))
 }
 
-/// Adds the row of a model; a name and version that are taken, or an unknown parent, are errors.
+/// Inserts the row of a model; an existing name and version, or an unknown parent, are errors.
 pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
     try_insert(store, model)?.ok_or_else(|| {
         Failure::new(
@@ -145,7 +144,7 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
     })
 }
 
-/// The same; `None` when name and version are taken.
+/// Inserts the row of a model; returns `None` if the name and version exist.
 fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
     names::check("model name", model.name)?;
     names::check("model version", model.version)?;
@@ -173,7 +172,7 @@ fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
     Ok((inserted == 1).then_some(id))
 }
 
-/// An error unless the model exists.
+/// Raises an error unless the model exists.
 pub fn require(store: &Store, model: Uuid) -> Result<()> {
     match store.row(
         "SELECT 1 FROM @store@.models WHERE model_id = $1",
@@ -185,7 +184,7 @@ pub fn require(store: &Store, model: Uuid) -> Result<()> {
     }
 }
 
-/// There is no such model.
+/// Returns the error for a model that does not exist.
 pub fn unknown(store: &Store, model: Uuid) -> Failure {
     Failure::new(
         Code::ERRCODE_UNDEFINED_OBJECT,
@@ -205,8 +204,8 @@ fn find_model(name: Option<&str>, version_or_alias: default!(Option<&str>, "'lat
     )
 }
 
-/// An alias first, then a version; `latest` is the newest version that is not archived, unless an alias or a version is
-/// called so.
+/// Finds an alias first, then a version; `latest` is the newest version that is not archived, unless an alias or a
+/// version has that name.
 fn find(name: &str, version: &str) -> Result<Uuid> {
     let store = Store::for_reading()?;
     let found = store.row(

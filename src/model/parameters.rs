@@ -7,7 +7,6 @@ use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
-/// Elements of all weights, tied ones once; 0 for a model without weights.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn calculate_model_parameters(

@@ -1,5 +1,5 @@
-//! Named tensors with the files they came in: what PyTorch calls a state dict. A model has one, a checkpoint has one,
-//! in tables of the same shape, and what reads them reads both.
+//! Named tensors with the files they came from: PyTorch's state dict. A model has one and a checkpoint has one, in
+//! tables of the same structure, so the same code reads both.
 
 use crate::error::{Code, Failure, Result};
 use crate::model::models;
@@ -8,7 +8,7 @@ use crate::store::Store;
 use std::fmt;
 use uuid::Uuid;
 
-/// Whose tensors.
+/// The owner of the tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateDict {
     /// `model_files` and `model_weights`.
@@ -18,14 +18,14 @@ pub enum StateDict {
 }
 
 impl StateDict {
-    /// Its key.
+    /// Returns the key of the owner.
     pub fn id(self) -> Uuid {
         match self {
             StateDict::Model(id) | StateDict::Checkpoint(id) => id,
         }
     }
 
-    /// The model or the checkpoint of that key; 42704 when there is neither.
+    /// Finds the model or checkpoint with this key; 42704 if there is none.
     pub fn find(store: &Store, id: Uuid) -> Result<StateDict> {
         let found = store.row(
             "SELECT EXISTS (SELECT 1 FROM @store@.models WHERE model_id = $1),
@@ -50,7 +50,7 @@ impl StateDict {
         }
     }
 
-    /// An error unless it exists.
+    /// Raises an error unless it exists.
     pub fn require(self, store: &Store) -> Result<()> {
         let StateDict::Checkpoint(id) = self else {
             return models::require(store, self.id());
@@ -63,8 +63,9 @@ impl StateDict {
         found.ok_or_else(|| missing_checkpoint(store, id))
     }
 
-    /// A statement in which `@table@` stands for the table that has its row, `@files@` and `@weights@` stand for its tables, `@entries@` for all tensors that lie in its
-    /// files, the optimizer's among them, and `@owner@` for the column of its key.
+    /// Replaces the placeholders of a statement: `@table@` by the table with the owner's row, `@files@` and `@weights@`
+    /// by the tables of its files and weights, `@entries@` by all tensors in its files, including the optimizer's, and
+    /// `@owner@` by the column of its key.
     pub fn sql(self, template: &str) -> String {
         let (table, owner, files, weights, entries) = match self {
             StateDict::Model(_) => (
@@ -93,7 +94,7 @@ impl StateDict {
             .replace("@owner@", owner)
     }
 
-    /// What finds damage in it.
+    /// Returns the statement that finds damage in it.
     pub fn verify_hint(self) -> String {
         match self {
             StateDict::Model(id) => format!("SELECT * FROM modelstore.verify_model('{id}');"),
@@ -104,7 +105,7 @@ impl StateDict {
     }
 }
 
-/// The error for a checkpoint that does not exist.
+/// Returns the error for a checkpoint that does not exist.
 pub fn missing_checkpoint(store: &Store, id: Uuid) -> Failure {
     Failure::new(
         Code::ERRCODE_UNDEFINED_OBJECT,
@@ -117,7 +118,7 @@ pub fn missing_checkpoint(store: &Store, id: Uuid) -> Failure {
     .hint(store.sql("SELECT checkpoint_id, model_id, step FROM @store@.model_checkpoints;"))
 }
 
-/// As messages name it: `model …` or `checkpoint …`.
+/// Its name in messages: `model …` or `checkpoint …`.
 impl fmt::Display for StateDict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
