@@ -1,7 +1,7 @@
-//! Making stores and adding modules to them.
+//! Creates stores and adds modules to them.
 //!
-//! The tables belong to the caller, as with PostGIS' CreateTopology: they dump, restore and shard like any other,
-//! and dropping the extension refuses while they exist.
+//! The tables belong to the caller, as with PostGIS' CreateTopology: they can be dumped, restored and sharded like any
+//! other, and the extension cannot be dropped while they exist.
 
 use crate::error::{Code, Failure, Result, notice, or_raise, required};
 use crate::pg::arguments::text;
@@ -29,7 +29,7 @@ fn create_store(
     })())
 }
 
-/// The modules of these names, with those that every store has; `all` is every one.
+/// Returns the modules of these names and the core modules; `all` selects every module.
 fn named(names: &[Option<String>]) -> Result<Set> {
     let mut modules = Set::default();
     let mut wanted: Vec<&Module> = module::all()
@@ -84,8 +84,8 @@ fn make(store: &Store, module: &Module, partitions: Option<i32>) -> Result<()> {
     }
 }
 
-/// Whether the schema exists and belongs to the current role: another owner could change the tables, and what runs when they
-/// are used. `call` is what the owner would call.
+/// Returns whether the schema exists and belongs to the current role. Another owner could change the tables and what
+/// runs when they are used. `call` is the statement for the owner, for the hint.
 fn is_own_schema(store: &Store, call: &str) -> Result<bool> {
     let owner = query::rows(
         "SELECT pg_get_userbyid(nspowner)::text, pg_get_userbyid(nspowner) = current_user
@@ -132,7 +132,7 @@ fn add(
     check_partitions(module, partitions)?;
     let name = module.name;
     is_own_schema(&store, &store.add_module_call(module))?;
-    // One at a time: whoever waited here looks again.
+    // One session at a time: after waiting here, check again.
     run(
         &store,
         "LOCK TABLE @store@.store_version IN SHARE ROW EXCLUSIVE MODE",

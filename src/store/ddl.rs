@@ -1,4 +1,4 @@
-//! What the DDL of a module makes, read from its text: there is no second list of tables.
+//! Reads from the DDL of a module what it creates, so that there is no second list of tables.
 
 use crate::store::module::{self, Module};
 use std::sync::LazyLock;
@@ -7,13 +7,13 @@ use std::sync::LazyLock;
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// Names and types of its columns, as they are written.
+    /// Names and types of its columns, as in the DDL.
     pub columns: Vec<(&'static str, String)>,
-    /// Whether its rows lie in partitions.
+    /// Whether it is partitioned.
     pub is_partitioned: bool,
 }
 
-/// What a module consists of, in the order of its DDL.
+/// The relations of a module, in the order of its DDL.
 #[derive(Default)]
 pub struct Relations {
     /// Its tables.
@@ -27,12 +27,12 @@ pub struct Relations {
 static ALL: LazyLock<Vec<Relations>> =
     LazyLock::new(|| module::all().iter().map(|m| parse(m.ddl)).collect());
 
-/// Each module with its relations.
+/// Returns each module with its relations.
 pub fn modules() -> impl DoubleEndedIterator<Item = (&'static Module, &'static Relations)> {
     module::all().iter().copied().zip(ALL.iter())
 }
 
-/// What the DDL makes. Each column is on a line of its own, its type behind its name.
+/// Parses the DDL. Each column is on its own line, followed by its type.
 fn parse(ddl: &'static str) -> Relations {
     let mut found = Relations::default();
     let mut inside = false;
@@ -68,7 +68,7 @@ fn created(line: &'static str, what: &str) -> Option<&'static str> {
     line.strip_prefix(what)?.split(' ').next()
 }
 
-/// Name and type of a column; none for constraints and comments.
+/// Returns name and type of a column; `None` for constraints and comments.
 fn column(line: &'static str) -> Option<(&'static str, String)> {
     let is_word = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let mut words = line.trim().trim_end_matches(',').split_ascii_whitespace();

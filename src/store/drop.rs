@@ -1,4 +1,4 @@
-//! Dropping stores.
+//! Drops stores.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::arguments::text;
@@ -6,7 +6,7 @@ use crate::pg::query;
 use crate::store::{Store, ddl, run};
 use pgrx::prelude::*;
 
-/// Rows of a table that are counted at most.
+/// Rows of a table that are counted at most, for the error message.
 const COUNTED: i64 = 1000;
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -17,8 +17,8 @@ fn drop_store(name: Option<&str>, cascade: default!(Option<bool>, false)) -> Str
     })())
 }
 
-/// Drops what a store is made of, and the schema when nothing else is in it: a store may have been made in a schema that
-/// existed before.
+/// Drops the relations of a store, and the schema if it is empty then: the store may have been created in an existing
+/// schema.
 fn drop(name: &str, cascade: bool) -> Result<String> {
     let store = Store::find(Some(name))?;
     let holds = holds(&store)?;
@@ -36,7 +36,7 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
     check_deferred_constraints(&store)?;
     let behavior = if cascade { "CASCADE" } else { "RESTRICT" };
     for (kind, relkinds, names) in relations(&store) {
-        // A table that is called like a view which this store has not is its user's.
+        // A table with the name of a view that this store lacks belongs to the user.
         let names: Vec<String> = names
             .iter()
             .filter(|name| relkinds.contains(store.relation_kind(name)))
@@ -55,7 +55,7 @@ fn drop(name: &str, cascade: bool) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// What it has of data of users, as "models: 3".
+/// Lists user data in the store, as "models: 3".
 fn holds(store: &Store) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (what, table) in store.modules().iter().flat_map(|module| module.holds) {
@@ -75,7 +75,7 @@ fn holds(store: &Store) -> Result<Vec<String>> {
 
 type Kind = (&'static str, &'static str, Vec<&'static str>);
 
-/// Its views and tables, those of later modules first, each kind with its letters in `pg_class.relkind`.
+/// Returns its views and tables, later modules first, each kind with its letters in `pg_class.relkind`.
 fn relations(store: &Store) -> [Kind; 3] {
     let (mut tables, mut views, mut materialized_views) = (Vec::new(), Vec::new(), Vec::new());
     for (module, relations) in ddl::modules().rev() {
@@ -92,7 +92,7 @@ fn relations(store: &Store) -> [Kind; 3] {
     ]
 }
 
-/// PostgreSQL drops no table with constraints still to be checked, as there are right after an import.
+/// PostgreSQL does not drop a table with pending constraint checks, such as those after an import.
 fn check_deferred_constraints(store: &Store) -> Result<()> {
     let names = query::rows(
         "SELECT DISTINCT '@store@.' || quote_ident(k.conname) FROM pg_constraint k

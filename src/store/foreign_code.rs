@@ -1,9 +1,9 @@
-//! Code of a store's owner that would run as somebody else.
+//! Code of a store's owner that would run as another role.
 //!
-//! Functions run with the rights of their caller. Triggers, rules, policies, defaults, constraints and indexed expressions
-//! of a table run as whoever uses it, so the owner of a store could have a superuser run them. A role other than the
-//! owner therefore uses a store only if these call nothing but a few functions of PostgreSQL and of this extension, or if
-//! it says that it trusts the owner.
+//! Functions run with the privileges of their caller. Triggers, rules, policies, defaults, constraints and indexed
+//! expressions of a table run as its user, so the owner of a store could make a superuser run them. A role other than
+//! the owner therefore uses a store only if these call nothing but a few functions of PostgreSQL and of this extension,
+//! or if the role has declared that it trusts the owner.
 
 use crate::error::{Code, Failure, Result};
 use crate::pg::arguments::text;
@@ -14,8 +14,8 @@ use crate::settings;
 use crate::store::Store;
 use pgrx::pg_sys;
 
-/// Functions that expressions of a store's own DDL call, as `pg_get_expr` writes them. None of them runs SQL, reads a file
-/// or changes anything.
+/// Functions called by expressions of a store's own DDL, as `pg_get_expr` prints them. None of them runs SQL, reads a
+/// file or changes anything.
 const HARMLESS: &[&str] = &[
     "COALESCE",
     "array_lower",
@@ -30,8 +30,8 @@ const HARMLESS: &[&str] = &[
     "strpos",
 ];
 
-/// Finds functions that a relation, or an object that depends on it, calls. PostgreSQL records no dependency on objects of initdb,
-/// which is why names are compared too.
+/// Finds functions called by a relation or an object that depends on it. PostgreSQL records no dependencies on objects
+/// created by initdb, so names are compared too.
 const FOREIGN: &str = r#"
     WITH rel AS (
         SELECT unnest($1) AS oid
@@ -88,15 +88,15 @@ const FOREIGN: &str = r#"
     SELECT f.what || ' "' || f.name || '" of table "' || c.relname || '"', pg_get_userbyid(c.relowner)::text
     FROM foreigners f JOIN pg_class c ON c.oid = f.relid ORDER BY 1 LIMIT 1"#;
 
-/// Triggers on a store of the role's own whose functions belong to neither the role nor a superuser: who has the TRIGGER
-/// privilege makes them.
+/// Triggers on a store of the role's own whose functions belong to neither the role nor a superuser: anyone with the
+/// TRIGGER privilege can create them.
 const TRIGGERS_OF_OTHERS: &str = r#"
     SELECT 'trigger "' || t.tgname || '" of table "' || c.relname || '"', pg_get_userbyid(p.proowner)::text
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_roles r ON r.oid = p.proowner
     WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND NOT r.rolsuper AND r.rolname <> current_user
     ORDER BY 1 LIMIT 1"#;
 
-/// Whether a store is of another role, which is not trusted.
+/// Returns whether a store belongs to another role that is not trusted.
 pub fn is_foreign(store: &Store) -> Result<bool> {
     if settings::trust_store_owner() {
         return Ok(false);
@@ -112,7 +112,7 @@ pub fn is_foreign(store: &Store) -> Result<bool> {
     Ok(is_own.is_empty())
 }
 
-/// An error where a relation of a store would run code of its owner's, or of who made a trigger, as this role.
+/// Raises an error if a relation of a store would run code of its owner, or of the creator of a trigger, as this role.
 pub fn check(store: &Store, is_foreign: bool, relations: Vec<pg_sys::Oid>) -> Result<()> {
     if settings::trust_store_owner() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Stores: schemas of user-owned tables made by `create_store`, and the one way to reach their tables.
+//! Stores: schemas of user-owned tables made by `create_store`. All access to these tables goes through here.
 
 mod create;
 pub mod ddl;
@@ -25,13 +25,13 @@ use std::ffi::CString;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-/// Stores that the session remembers as checked.
+/// Checked stores that the session remembers.
 const MAX_CHECKED: usize = 64;
 
-/// How often a store is looked at whose tables others replace meanwhile.
+/// How often to check a store whose tables are being replaced meanwhile.
 const MAX_LOOKS: usize = 10;
 
-/// Tables with partitions, as statements name them.
+/// Partitioned tables, as written in statements.
 static PARTITIONED: LazyLock<Vec<String>> = LazyLock::new(|| {
     ddl::modules()
         .flat_map(|(_, relations)| &relations.tables)
@@ -49,10 +49,10 @@ thread_local! {
 #[derive(Clone)]
 struct Checked {
     name: String,
-    /// For whom, whether the owner was trusted, and the state of the catalog.
+    /// The role, whether it trusted owners, and the state of the catalog.
     as_of: (pg_sys::Oid, bool, u64),
     modules: Set,
-    /// Of a store of another role that is not trusted: what is locked before each use.
+    /// For a store of another role that is not trusted: what is locked before each use.
     foreign: Option<Rc<Relations>>,
 }
 
@@ -62,20 +62,21 @@ pub struct Store {
     name: String,
     quoted: String,
     snapshot: Snapshot,
-    /// Of another role, which is not trusted.
+    /// Belongs to another role, which is not trusted.
     is_foreign: bool,
     /// The modules whose tables were checked.
     modules: Set,
 }
 
 impl Store {
-    /// The store that `modelstore.store` names, for a VOLATILE function: each statement sees what was committed before it and
-    /// what the function wrote. 3F000 when there is no such store; an error when it is not what `create_store` made.
+    /// Returns the store named by `modelstore.store`, for a VOLATILE function: each statement sees what was committed
+    /// before it and what the function wrote. 3F000 if there is no such store; an error if it is not as `create_store`
+    /// makes it.
     pub fn current() -> Result<Store> {
         Store::named(&settings::store()).checked()
     }
 
-    /// The lock that statements of this store take on tables at most, collections excepted.
+    /// Returns the strongest lock that statements of this store take on tables, gc excepted.
     fn lock_mode(&self) -> i32 {
         let mode = match self.snapshot {
             Snapshot::New => pg_sys::RowExclusiveLock,
@@ -84,8 +85,8 @@ impl Store {
         mode as i32
     }
 
-    /// The same for a STABLE function: it writes nothing, and its statements see what the caller's statement sees, and what
-    /// that has written until now.
+    /// Returns the current store for a STABLE function, which writes nothing: its statements see what the caller's
+    /// statement sees, including what that has written so far.
     pub fn for_reading() -> Result<Store> {
         let store = Store {
             snapshot: Snapshot::callers(),
@@ -99,7 +100,7 @@ impl Store {
         Ok(self)
     }
 
-    /// The store of a name, or the current one; 3F000 when there is none.
+    /// Returns the store of this name, or the current one; 3F000 if there is none.
     pub fn find(name: Option<&str>) -> Result<Store> {
         let Some(name) = name else {
             return Store::current();
@@ -115,16 +116,16 @@ impl Store {
         store.checked()
     }
 
-    /// The same store as it is now, whatever the session knows of it.
+    /// Checks the store again, ignoring the session's cache.
     fn looked_at_again(self) -> Result<Store> {
         forget(&self.name);
         self.checked()
     }
 
-    /// The same store if it has a module; 0A000 if not.
+    /// Returns the same store if it has a module, else 0A000.
     pub fn with(mut self, module: &Module) -> Result<Store> {
         if !self.has(module) {
-            // It may have been added since the store was looked at.
+            // It may have been added since the store was checked.
             self = self.looked_at_again()?;
         }
         match self.has(module) {
@@ -133,7 +134,7 @@ impl Store {
         }
     }
 
-    /// The error for a module that the store does not have.
+    /// Returns the error for a module that the store does not have.
     fn without(&self, module: &Module, has: Set) -> Failure {
         let names: Vec<&str> = has.iter().map(|module| module.name).collect();
         Failure::new(
@@ -150,7 +151,7 @@ impl Store {
         ))
     }
 
-    /// The call that adds a module, for hints; it names the store unless that is the current one.
+    /// Returns the call that adds a module, for hints; it names the store unless that is the current one.
     fn add_module_call(&self, module: &Module) -> String {
         let module = module.name;
         if self.name == settings::store() {
@@ -161,17 +162,17 @@ impl Store {
         }
     }
 
-    /// Whether it has a module. Of a store that was not looked at, it is not known.
+    /// Returns whether it has a module; false for a store that was not checked.
     pub fn has(&self, module: &Module) -> bool {
         self.modules.contains(module)
     }
 
-    /// Its modules.
+    /// Returns its modules.
     pub fn modules(&self) -> Set {
         self.modules
     }
 
-    /// The names of its tables.
+    /// Returns the names of its tables.
     pub fn tables(&self) -> Vec<&'static str> {
         ddl::modules()
             .filter(|(module, _)| self.has(module))
@@ -179,7 +180,7 @@ impl Store {
             .collect()
     }
 
-    /// A store by name, whether it exists or not.
+    /// Returns a store by name, unchecked: it need not exist.
     pub fn named(name: &str) -> Store {
         Store {
             name: name.to_owned(),
@@ -190,32 +191,33 @@ impl Store {
         }
     }
 
-    /// The schema's name, not quoted.
+    /// Returns the schema's name, not quoted.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What its statements see.
+    /// Returns the snapshot of its statements.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot
     }
 
-    /// A statement with `@store@` replaced by the quoted schema.
+    /// Replaces `@store@` in a statement by the quoted schema.
     pub fn sql(&self, template: &str) -> String {
         template.replace("@store@", &self.quoted)
     }
 
-    /// Whether the schema holds a store.
+    /// Returns whether the schema contains a store.
     pub fn exists(&self) -> bool {
         self.relation_oid("store_version") != pg_sys::InvalidOid
             && has_column(self.relation_oid("tensor_chunks"), c"chunk")
     }
 
-    /// An error unless the schema holds a store as `create_store` makes it. A store's tables are anybody's input: what is
-    /// read from them is checked again where it is read, but a view in place of a table would run somebody's code.
+    /// Requires that the schema contains a store as `create_store` makes it. The tables are untrusted input: their rows
+    /// are checked when they are read, but a view in place of a table would run its author's code.
     ///
-    /// The tables of another role are locked first, for the rest of the transaction: that role could change them between the
-    /// check and a statement that waits for it. Returns whether it is of another role, which is not trusted, and its modules.
+    /// The tables of another role are locked first, for the rest of the transaction: that role could change them
+    /// between the check and a statement that waits for it. Returns whether the store belongs to another role that is
+    /// not trusted, and its modules.
     fn require(&self) -> Result<(bool, Set)> {
         if let Some(known) = self.known() {
             let Some(relations) = known.foreign else {
@@ -248,7 +250,7 @@ impl Store {
         Ok((is_foreign, modules))
     }
 
-    /// What the session knows of it, as of now.
+    /// Returns what the session has cached about it, if it is still valid.
     fn known(&self) -> Option<Checked> {
         let as_of = as_of_now();
         let mut checked = CHECKED.take();
@@ -261,8 +263,8 @@ impl Store {
         found
     }
 
-    /// Its relations, and as of when: what was seen is as of before the look, so a change meanwhile is one that is looked at
-    /// again. With locks, the look after the last lock counts.
+    /// Returns its relations and the state of the catalog from before they were read, so that a concurrent change leads
+    /// to another check. With locks, repeats until the relations are those that are locked.
     fn look(&self, with_locks: bool) -> Result<(Relations, (pg_sys::Oid, bool, u64))> {
         let mut locked = Relations::default();
         for _ in 0..MAX_LOOKS {
@@ -286,8 +288,8 @@ impl Store {
         .detail("Repeated checks found different tables each time."))
     }
 
-    /// Before each statement on a store of another role: locks the partitions that the statement reaches, and looks at the store
-    /// again if anything about it has changed since the last look. A module that is gone by then is an error.
+    /// Runs before each statement on a store of another role: locks the partitions that the statement can reach, and
+    /// checks the store again if anything about it has changed. A module that has disappeared is an error.
     #[allow(unsafe_code)]
     pub(in crate::store) fn hold(&self, template: &str) -> Result<()> {
         if !self.is_foreign {
@@ -327,14 +329,14 @@ impl Store {
         }
     }
 
-    /// The OID of one of its tables, or invalid. A catalogue look-up by names; no SQL is run.
+    /// Returns the OID of one of its tables, or an invalid one. A catalog lookup by name; runs no SQL.
     #[allow(unsafe_code)]
     pub fn relation_oid(&self, relation: &str) -> pg_sys::Oid {
         let (Ok(schema), Ok(relation)) = (CString::new(self.name.as_str()), CString::new(relation))
         else {
             return pg_sys::InvalidOid;
         };
-        // SAFETY: syscache look-ups on the main thread with nul-terminated names.
+        // SAFETY: syscache lookups on the main thread with nul-terminated names.
         unsafe {
             match pg_sys::get_namespace_oid(schema.as_ptr(), true) {
                 pg_sys::InvalidOid => pg_sys::InvalidOid,
@@ -343,29 +345,29 @@ impl Store {
         }
     }
 
-    /// What one of its relations is, as in `pg_class.relkind`; nul when it is not there.
+    /// Returns the kind of one of its relations, as in `pg_class.relkind`; nul if it does not exist.
     #[allow(unsafe_code)]
     pub fn relation_kind(&self, relation: &str) -> char {
-        // SAFETY: a syscache look-up on the main thread; it knows no relation of an invalid OID.
+        // SAFETY: a syscache lookup on the main thread; it finds no relation for an invalid OID.
         let kind = unsafe { pg_sys::get_rel_relkind(self.relation_oid(relation)) };
         char::from(kind as u8)
     }
 }
 
-/// Looks at a store anew the next time.
+/// Makes the next use check the store again.
 fn forget(name: &str) {
     let mut checked = CHECKED.take();
     checked.retain(|of| of.name != name);
     CHECKED.set(checked);
 }
 
-/// Statements without parameters, several at once: DDL.
+/// Runs statements without parameters, several at once: DDL.
 fn run(store: &Store, template: &str) -> Result<()> {
     query::refuse_during_recovery()?;
     spi::run_script(&store.sql(template))
 }
 
-/// The role, whether it trusts owners, and the state of the catalog.
+/// Returns the role, whether it trusts owners, and the state of the catalog.
 fn as_of_now() -> (pg_sys::Oid, bool, u64) {
     // SAFETY: main thread; reads the session's state.
     #[allow(unsafe_code)]
@@ -377,19 +379,19 @@ fn as_of_now() -> (pg_sys::Oid, bool, u64) {
     )
 }
 
-/// Locks relations to the end of the transaction; one that is gone by then does no harm.
+/// Locks relations until the end of the transaction; one that no longer exists does no harm.
 #[allow(unsafe_code)]
 fn lock(relations: &[pg_sys::Oid], mode: i32) {
     for relation in relations {
-        // SAFETY: main thread, inside a transaction; waits, and raises when it is canceled. Takes any number for an OID.
+        // SAFETY: main thread, inside a transaction; waits, and raises if canceled. Accepts any number as an OID.
         unsafe { pg_sys::LockRelationOid(*relation, mode) };
     }
 }
 
-/// Whether a relation has a column: dropping the extension takes the columns of its types along, and what is left of
-/// the tables is no store.
+/// Returns whether a relation has a column: dropping the extension drops the columns of its types, and the remaining
+/// tables are not a store.
 #[allow(unsafe_code)]
 fn has_column(relation: pg_sys::Oid, column: &std::ffi::CStr) -> bool {
-    // SAFETY: a syscache look-up on the main thread with a nul-terminated name.
+    // SAFETY: a syscache lookup on the main thread with a nul-terminated name.
     relation != pg_sys::InvalidOid && unsafe { pg_sys::get_attnum(relation, column.as_ptr()) } > 0
 }

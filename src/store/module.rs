@@ -1,4 +1,4 @@
-//! Modules: what a store is made of. The rest of the code learns of a module from its descriptor alone.
+//! Modules, the parts of a store. All other code knows a module only through its descriptor.
 
 use crate::error::{Code, Failure, Result};
 use crate::store::names::shown;
@@ -6,37 +6,38 @@ use std::sync::OnceLock;
 
 /// A module of a store.
 pub struct Module {
-    /// As `create_store` and `add_module` take it.
+    /// Name for `create_store` and `add_module`.
     pub name: &'static str,
     /// Whether every store has it.
     pub is_core: bool,
-    /// Its tables, views, indexes and comments (`sql/store/NN_name.sql`). `@store@` stands for the schema.
+    /// Its tables, views, indexes and comments (`sql/store/NN_name.sql`). `@store@` is replaced by the schema.
     pub ddl: &'static str,
-    /// Its partitions, where their number is a choice.
+    /// Its partitions, if their number can be chosen.
     pub partitions: Option<Partitions>,
-    /// Views that other functions add, and that go with the module.
+    /// Views that other functions create; they are dropped with the module.
     pub optional_views: &'static [&'static str],
-    /// DDL that upgrades its tables, each with the version of the store it leads to, in ascending order.
+    /// DDL that upgrades its tables, each with the resulting version of the store, in ascending order.
     pub upgrades: &'static [(i32, &'static str)],
-    /// Tables with data of users: what `drop_store` calls their rows, and the table.
+    /// Tables with user data: the name that `drop_store` uses for their rows, and the table.
     pub holds: &'static [(&'static str, &'static str)],
-    /// Queries of `verify_store`: the object (text), a chunk (bytea or NULL) and the problem (text) of rows that contradict
-    /// others.
+    /// Queries of `verify_store` for rows that contradict others: the object (text), a chunk (bytea or NULL) and the
+    /// problem (text).
     pub contradictions: &'static [&'static str],
-    /// What depends on a model besides its weights and files, and goes or changes with it: what `delete_model` calls the rows, and
-    /// a query of their number. `$1` is the model.
+    /// What depends on a model besides its weights and files, and is deleted or changed with it: the name that
+    /// `delete_model` uses for the rows, and a query of their number. `$1` is the model.
     pub dependents_of_models: &'static [(&'static str, &'static str)],
-    /// Queries of `space_report`: a model, whether a checkpoint of it is meant (boolean), and a tensor that it uses.
+    /// Queries of `space_report`: a model, whether one of its checkpoints uses the tensor (boolean), and the tensor.
     pub tensors_of_models: &'static [&'static str],
 }
 
 impl Module {
-    /// The name of a constraint that each table of an opt-in module has. By it a store tells its tables from others of their names.
+    /// Returns the name of the constraint that marks each table of an opt-in module, and distinguishes it from a user's
+    /// table of the same name.
     pub fn mark(&self) -> String {
         format!("modelstore_{}", self.name)
     }
 
-    /// A module without any of the optional fields.
+    /// Creates a module without any of the optional fields.
     pub const fn new(name: &'static str, ddl: &'static str) -> Module {
         Module {
             name,
@@ -55,27 +56,27 @@ impl Module {
 
 /// Partitions made by code.
 pub struct Partitions {
-    /// The numbers to choose from.
+    /// The numbers that can be chosen.
     pub choices: &'static [i32],
-    /// How many there are unless something else is asked for.
+    /// The default number.
     pub default: i32,
-    /// The DDL of so many.
+    /// Returns the DDL of this many partitions.
     pub ddl: fn(i32) -> String,
 }
 
 static ALL: OnceLock<&'static [&'static Module]> = OnceLock::new();
 
-/// Sets the modules of this library, in the order in which they are made. Called once, when the library is loaded.
+/// Sets the modules of this library, in the order in which they are created. Called once, when the library is loaded.
 pub fn register(modules: &'static [&'static Module]) {
     ALL.get_or_init(|| modules);
 }
 
-/// All modules, in the order in which they are made.
+/// Returns all modules, in the order in which they are created.
 pub fn all() -> &'static [&'static Module] {
     ALL.get().copied().unwrap_or_default()
 }
 
-/// The module of a name; 22023 when there is none.
+/// Returns the module of a name; 22023 if there is none.
 pub fn find(name: &str) -> Result<&'static Module> {
     all()
         .iter()
@@ -91,7 +92,7 @@ pub fn find(name: &str) -> Result<&'static Module> {
         })
 }
 
-/// Some of the modules, by their place among all.
+/// A set of modules: a bit for each, by its index among all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Set(u64);
 
@@ -101,17 +102,17 @@ impl Set {
         self.0 |= Self::bit(module);
     }
 
-    /// Whether all of another set are in this one.
+    /// Returns whether it contains another set.
     pub fn includes(self, other: Set) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether a module is one of them.
+    /// Returns whether it contains a module.
     pub fn contains(self, module: &Module) -> bool {
         self.0 & Self::bit(module) != 0
     }
 
-    /// The modules, in the order in which they are made.
+    /// Returns the modules, in the order in which they are created.
     pub fn iter(self) -> impl Iterator<Item = &'static Module> {
         all()
             .iter()

@@ -3,7 +3,7 @@
 use crate::error::{Code, Failure, Result};
 use pgrx::pg_sys;
 
-/// A name as messages show it: on one line.
+/// Returns a name for messages: on one line.
 pub fn shown(name: &str) -> String {
     let mut shown = String::with_capacity(name.len());
     for c in name.chars() {
@@ -16,7 +16,7 @@ pub fn shown(name: &str) -> String {
     shown
 }
 
-/// Refuses what PostgreSQL would cut silently, and names that belong to it or to the extension.
+/// Refuses names that PostgreSQL would truncate silently, and names reserved by it or by the extension.
 pub fn check_name(name: &str) -> Result<()> {
     let limit = pg_sys::NAMEDATALEN as usize - 1;
     let invalid = || {

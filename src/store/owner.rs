@@ -1,14 +1,13 @@
-//! Maintenance as the owner of a store, whoever calls it.
+//! Runs maintenance as the owner of a store, whoever calls it.
 #![allow(unsafe_code)]
 
 use crate::error::Result;
 use crate::store::Store;
 use pgrx::pg_sys;
 
-/// Runs maintenance with the rights of the store's owner when the caller has them, a superuser above all: policies,
-/// triggers and functions that the owner has put on the tables then run as their author, as PostgreSQL's own VACUUM and
-/// REFRESH have it, and cannot leave anything behind that runs later as the caller. Who has not these rights runs it with
-/// their own.
+/// Runs maintenance with the privileges of the store's owner if the caller has them, as every superuser does. Policies,
+/// triggers and functions on the tables then run as their author, as in PostgreSQL's own VACUUM and REFRESH, and can
+/// leave nothing behind that later runs as the caller. A caller without these privileges runs it with their own.
 pub fn as_owner<T>(store: &Store, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let owner = store.row(
         "SELECT relowner, pg_get_userbyid(relowner) <> current_user AND pg_has_role(relowner, 'USAGE')
@@ -20,7 +19,7 @@ pub fn as_owner<T>(store: &Store, run: impl FnOnce() -> Result<T>) -> Result<T> 
         return run();
     };
     // SAFETY: main thread, inside a transaction. An error that unwinds past here aborts the transaction or the
-    // subtransaction around it, which puts back the user and the settings of its beginning.
+    // subtransaction around it, which restores the user and the settings of its beginning.
     unsafe {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);

@@ -1,5 +1,5 @@
-//! Whether the relations of a store are those that `create_store` makes: ordinary tables of the schema's owner, with the
-//! columns and types of the DDL.
+//! Checks that the relations of a store are those that `create_store` makes: ordinary tables of the schema's owner,
+//! with the columns and types of the DDL.
 
 use crate::error::{Code, Failure, Result};
 use crate::pg::arguments::text;
@@ -13,15 +13,15 @@ use crate::store::module::Set;
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
-/// A relation with that name, or one below it in a tree of inheritance.
+/// A relation with that name, or one below it in an inheritance tree.
 struct Relation {
     oid: pg_sys::Oid,
     kind: String,
-    /// Whether it is a partition, or inherits.
+    /// Whether it is a partition or inherits.
     below: bool,
     is_temporary: bool,
     of_owner: bool,
-    /// Constraints that say which module it is of.
+    /// Constraints that mark its module.
     marks: Vec<String>,
 }
 
@@ -32,22 +32,22 @@ pub struct Relations {
     pub tables: Vec<pg_sys::Oid>,
     /// Their partitions.
     pub partitions: Vec<pg_sys::Oid>,
-    /// The modules that they are of.
+    /// Their modules.
     pub modules: Set,
 }
 
 impl Relations {
-    /// All of them.
+    /// Returns the tables and partitions.
     pub fn all(&self) -> Vec<pg_sys::Oid> {
         [self.tables.as_slice(), &self.partitions].concat()
     }
 }
 
-/// The relations of a store: an error that names the relation or the column that is not as it was made. A table that has the name
-/// of an opt-in module's, and not its mark, is somebody else's.
+/// Finds the relations of a store. Raises an error that names the relation or column that differs from the DDL. A table
+/// with a name of an opt-in module but without its mark belongs to the user.
 ///
-/// In a store of another role, tables have no partitions and no children but those that their DDL has: that role could attach
-/// one later, between a look and a statement.
+/// In a store of another role, tables may only have the partitions and children of their DDL: that role could attach
+/// one later, between the check and a statement.
 pub fn check(store: &Store, is_foreign: bool) -> Result<Relations> {
     let names: Vec<&str> = ddl::modules()
         .flat_map(|(_, of)| of.tables.iter().map(|table| table.name))
@@ -81,7 +81,7 @@ pub fn check(store: &Store, is_foreign: bool) -> Result<Relations> {
             }
         }
     }
-    // In one order: it is that in which they are locked.
+    // In a fixed order, in which they are locked.
     found.tables.sort_unstable_by_key(|oid| oid.to_u32());
     found.partitions.sort_unstable_by_key(|oid| oid.to_u32());
     Ok(found)

@@ -1,4 +1,4 @@
-//! Statements on a store's tables: `@store@` in a statement stands for the schema.
+//! Statements on a store's tables: `@store@` in a statement is replaced by the schema.
 
 use crate::error::Result;
 use crate::pg::query::{self, Row, select, select_by_cursor, select_in_order, select_rows};
@@ -6,7 +6,7 @@ use crate::store::Store;
 use pgrx::datum::DatumWithOid;
 
 impl Store {
-    /// Runs a query and hands each row to `each`.
+    /// Runs a query and calls `each` with each row.
     pub fn query(
         &self,
         template: &str,
@@ -17,7 +17,7 @@ impl Store {
         select(self.snapshot(), &self.sql(template), arguments, each)
     }
 
-    /// The same for results that would not fit in memory; without parameters.
+    /// Runs a query through a cursor, for results that do not fit in memory; without parameters.
     pub fn query_by_cursor(
         &self,
         template: &str,
@@ -27,7 +27,7 @@ impl Store {
         select_by_cursor(self.snapshot(), &self.sql(template), each)
     }
 
-    /// The same in the order of a key, for the few rows that are cheaper to sort here than by a node of the plan.
+    /// Runs a query and sorts the few rows in memory, which is cheaper than a sort node in the plan.
     pub fn query_in_order<K: Ord>(
         &self,
         template: &str,
@@ -39,7 +39,7 @@ impl Store {
         select_in_order(self.snapshot(), &self.sql(template), arguments, key, each)
     }
 
-    /// The rows of a query, each made into a value.
+    /// Runs a query and converts each row to a value.
     pub fn rows<T>(
         &self,
         template: &str,
@@ -50,7 +50,7 @@ impl Store {
         select_rows(self.snapshot(), &self.sql(template), arguments, make)
     }
 
-    /// The only row of a query, or `None`.
+    /// Returns the only row of a query, or `None`.
     pub fn row<T>(
         &self,
         template: &str,
@@ -60,7 +60,7 @@ impl Store {
         Ok(self.rows(template, arguments, make)?.pop())
     }
 
-    /// Runs a statement that writes and makes a value of each row it returns.
+    /// Runs a statement that writes and converts each returned row to a value.
     pub fn write<T>(
         &self,
         template: &str,
@@ -71,7 +71,7 @@ impl Store {
         query::write(&self.sql(template), arguments, make)
     }
 
-    /// Runs a statement that writes and returns how many rows it touched.
+    /// Runs a statement that writes and returns the number of affected rows.
     pub fn execute(&self, template: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
         self.hold(template)?;
         query::execute(&self.sql(template), arguments)

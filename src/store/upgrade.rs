@@ -5,7 +5,7 @@ use crate::pg::arguments::text;
 use crate::store::{Store, run};
 use pgrx::prelude::*;
 
-/// Version of the tables that this library makes and expects.
+/// Version of the tables that this library creates and expects.
 pub const STORE_VERSION: i32 = 1;
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -58,7 +58,7 @@ fn newer(store: &Store, version: i32) -> Failure {
     .hint("ALTER EXTENSION pg_modelstore UPDATE;")
 }
 
-/// Records that the store has a version from now on.
+/// Records the version of the store.
 pub fn record_version(store: &Store, version: i32) -> Result<()> {
     store.execute(
         "INSERT INTO @store@.store_version (version, extension_version) VALUES ($1, $2)",
