@@ -1,4 +1,4 @@
-//! Casts between `tensor` and the arrays, bytes and JSON of SQL.
+//! Casts between `tensor` and SQL's arrays, bytes and JSON.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::array::{
@@ -15,8 +15,8 @@ use modelstore_tensor::{DType, Shape, Tensor, TensorView, convert, layout, text}
 use pgrx::prelude::*;
 use std::fmt::Write;
 
-/// The two functions of an array type: the array's dimensions are the tensor's, its elements keep their bits unless
-/// a type modifier names another dtype, to which they convert as `astype` does.
+/// Defines the two casts of an array type. The dimensions are kept; elements keep their bits unless a type modifier
+/// names another dtype, to which they are converted as by `astype`.
 macro_rules! array_casts {
     ($( $from:ident($arg:ident), $to:ident($result:ident), $dtype:ident, $oid:ident; )*) => {
         $(
@@ -60,7 +60,7 @@ fn to_array(tensor: &TensorIn<'_>, dtype: DType, element_type: pg_sys::Oid) -> R
     array::build(cast.shape(), element_type, cast.data())
 }
 
-/// The tensor in another dtype.
+/// Converts the tensor to another dtype.
 pub fn to_dtype(tensor: &TensorIn<'_>, dtype: DType) -> Result<Tensor> {
     Ok(convert::cast_checked(
         &tensor.view()?,
@@ -69,7 +69,7 @@ pub fn to_dtype(tensor: &TensorIn<'_>, dtype: DType) -> Result<Tensor> {
     )?)
 }
 
-/// The whole value, header included: what `tensor_send` gives. `tobytes` gives the elements alone.
+/// The whole value with its header, as `tensor_send` returns it.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_to_bytea(tensor: TensorIn<'_>) -> Vec<u8> {
     tensor.0.bytes().to_vec()
@@ -83,8 +83,8 @@ fn tensor_from_bytea(bytes: &[u8]) -> TensorOut {
     })())
 }
 
-/// `{"dtype": "f32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}`; what JSON numbers cannot say (NaN, infinities,
-/// opaque bytes) is a string, so the way back is lossless.
+/// `{"dtype": "f32", "shape": [2, 2], "data": [[1, 2], [3, 4]]}`. What JSON numbers cannot express (NaN, infinities,
+/// opaque bytes) is a string, so the cast back is lossless.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_to_jsonb(tensor: TensorIn<'_>) -> JsonbOut {
     or_raise((|| {
@@ -99,7 +99,6 @@ fn tensor_to_jsonb(tensor: TensorIn<'_>) -> JsonbOut {
     })())
 }
 
-/// An object as `tensor_to_jsonb` makes it, or nested lists of numbers, which are read as f32.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_from_jsonb(json: Jsonb<'_>) -> TensorOut {
     or_raise((|| {
@@ -110,13 +109,13 @@ fn tensor_from_jsonb(json: Jsonb<'_>) -> TensorOut {
     })())
 }
 
-/// A jsonb value on its way to the text form.
+/// State of the conversion of a jsonb value to the text form.
 #[derive(Default)]
 struct Reading {
-    /// Lists and objects that are open.
+    /// Number of open lists and objects.
     depth: usize,
     is_object: bool,
-    /// The member whose value comes now, of an object.
+    /// The member of the object whose value comes next.
     member: Member,
     dtype: Option<DType>,
     shape: Option<Vec<u64>>,
@@ -191,7 +190,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Nested lists as tensor text. A string is one of the words that JSON has no number for, and nothing else.
+    /// Appends nested lists as tensor text. Strings are only allowed for values that JSON numbers cannot express.
     fn list(&mut self, token: Token<'_>) -> Result<()> {
         let data = self.data.get_or_insert_default();
         if token == Token::EndArray {
@@ -228,7 +227,7 @@ impl Reading {
                 .name()
                 .to_owned();
             let shape = self.shape.ok_or_else(|| missing("shape"))?;
-            // A scalar has no dimensions to name.
+            // A scalar has no dimensions to write.
             if !shape.is_empty() {
                 prefix.push_str(&Shape::new(&shape)?.to_string());
             }
@@ -249,7 +248,8 @@ fn syntax(what: &str) -> Failure {
     )
 }
 
-/// Words for what JSON has no number for: -0, NaN with or without its bits, infinities, hexadecimal data.
+/// Returns whether a string is a value that JSON numbers cannot express: -0, NaN with or without its bits, infinities,
+/// hexadecimal data.
 fn is_word(word: &str) -> bool {
     let hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
     matches!(word, "-0" | "NaN" | "Infinity" | "-Infinity")

@@ -1,5 +1,5 @@
-//! Equality, order and hashes of `tensor`. Equality is of dtype, shape and bits; the order agrees with it and is that of
-//! [`modelstore_tensor::order`]. A large value is read from TOAST only as far as the answer needs.
+//! Equality, order and hashes of `tensor`. Equality compares dtype, shape and bits; the order agrees with it and is
+//! that of [`modelstore_tensor::order`]. A large value is read from TOAST only as far as needed.
 
 use crate::error::{Result, or_raise};
 use crate::pg::varlena::Toasted;
@@ -12,7 +12,8 @@ use std::cmp::Ordering;
 /// Values up to this size are read at once.
 const AT_ONCE: usize = 64 << 10;
 
-/// Larger ones in pieces of this size, which whole elements fill; the first is small, as most differences are early.
+/// Larger values are read in pieces of this size, filled by whole elements; the first is small, as most
+/// differences are early.
 const PIECES: [usize; 2] = [16 << 10, 1 << 20];
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -25,12 +26,11 @@ fn tensor_ne(a: TensorRef<'_>, b: TensorRef<'_>) -> bool {
     !equal(a.0, b.0)
 }
 
-/// Equal in dtype, shape and bits.
+/// Returns whether dtype, shape and bits are equal.
 pub fn equal(a: Toasted<'_>, b: Toasted<'_>) -> bool {
     a.len() == b.len() && pieces(a, b, 0, |a, b| (a != b).then_some(())).is_none()
 }
 
-/// -1, 0 or 1.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_cmp(a: TensorRef<'_>, b: TensorRef<'_>) -> i32 {
     or_raise(compare(&a, &b)) as i32
@@ -54,7 +54,7 @@ comparisons! {
     tensor_ge = is_ge;
 }
 
-/// The order of two tensors.
+/// Compares two tensors.
 pub fn compare(a: &TensorRef<'_>, b: &TensorRef<'_>) -> Result<Ordering> {
     if a.0.len().max(b.0.len()) <= AT_ONCE {
         let (a, b) = (TensorIn(a.0.whole()), TensorIn(b.0.whole()));
@@ -72,7 +72,8 @@ pub fn compare(a: &TensorRef<'_>, b: &TensorRef<'_>) -> Result<Ordering> {
     }))
 }
 
-/// What `f` first says of two pieces at the same place of two values of one length, from byte `at` on.
+/// Returns the first `Some` that `f` returns for two pieces at the same position of two values of one length, from byte
+/// `at` on.
 fn pieces<T>(
     a: Toasted<'_>,
     b: Toasted<'_>,
@@ -80,7 +81,7 @@ fn pieces<T>(
     f: impl Fn(&[u8], &[u8]) -> Option<T>,
 ) -> Option<T> {
     let len = a.len().min(b.len());
-    // Of a compressed value each piece would be decompressed from its start.
+    // In a compressed value, each piece would be decompressed from the start.
     if len <= AT_ONCE || a.is_compressed() || b.is_compressed() {
         let (a, b) = (a.whole(), b.whole());
         return f(&a.bytes()[at..], &b.bytes()[at..]);
@@ -102,13 +103,13 @@ fn tensor_hash(tensor: TensorIn<'_>) -> i32 {
     hash(tensor.0.bytes(), 0) as i32
 }
 
-/// With seed 0 its low 32 bits are those of `tensor_hash`, as PostgreSQL asks.
+/// With seed 0, the low 32 bits are those of `tensor_hash`, as PostgreSQL requires.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_hash_extended(tensor: TensorIn<'_>, seed: i64) -> i64 {
     hash(tensor.0.bytes(), seed) as i64
 }
 
-/// The hash of a value; of equal values and one seed equal.
+/// Returns the hash of a value; equal for equal values with the same seed.
 pub fn hash(bytes: &[u8], seed: i64) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for piece in bytes.chunks(PIECES[1]) {

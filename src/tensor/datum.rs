@@ -1,4 +1,4 @@
-//! How a tensor value enters and leaves Rust.
+//! Passes tensor values between PostgreSQL and Rust.
 //!
 //! The bytes of a value after its length word are exactly `modelstore_tensor::layout`: 4 bytes of header, the
 //! dimensions, the elements. With the length word in front the elements start on an 8-byte boundary.
@@ -8,10 +8,10 @@ use crate::pg::varlena::{Building, Detoasted, Toasted, varlena_argument, varlena
 use modelstore_tensor::layout::{self, Head};
 use modelstore_tensor::{DType, Shape, Tensor, TensorView};
 
-/// A whole tensor: no copy when it is in line, one when it was toasted.
+/// A whole tensor: not copied if it is inline, copied once if it was toasted.
 pub struct TensorIn<'a>(pub Detoasted<'a>);
 
-/// A tensor of which only the head or a slice is wanted: reads just the TOAST pieces it needs.
+/// A tensor of which only the header or a slice is needed: reads only the TOAST pieces it needs.
 pub struct TensorRef<'a>(pub Toasted<'a>);
 
 /// A result.
@@ -22,14 +22,14 @@ varlena_argument!(TensorRef, Toasted, "tensor");
 varlena_result!(TensorOut, "tensor", crate::pg::extension::types().tensor);
 
 impl TensorIn<'_> {
-    /// The checked view of its bytes.
+    /// Returns a checked view of its bytes.
     pub fn view(&self) -> Result<TensorView<'_>> {
         layout::read(self.0.bytes()).map_err(corrupted)
     }
 }
 
 impl TensorRef<'_> {
-    /// dtype and shape, from the first piece of the value.
+    /// Returns dtype and shape, from the first piece of the value.
     pub fn head(&self) -> Result<Head> {
         let prefix = self.0.slice(0, layout::MAX_HEADER);
         let head = layout::read_header(prefix.bytes()).map_err(corrupted)?;
@@ -50,7 +50,7 @@ impl TensorRef<'_> {
 }
 
 impl TensorOut {
-    /// A tensor of zeros whose elements are then filled in place.
+    /// Creates a tensor of zeros; its elements are then filled in place.
     pub fn zeroed(dtype: DType, shape: &Shape) -> Result<TensorOut> {
         let bytes = shape.byte_len(dtype)?;
         if bytes > MAX_VALUE_BYTES {
@@ -62,7 +62,7 @@ impl TensorOut {
         Ok(TensorOut(building))
     }
 
-    /// A copy of the bytes of a whole value, which have been read without an error.
+    /// Copies the bytes of a whole value that has been parsed without an error.
     pub fn from_bytes(bytes: &[u8]) -> Result<TensorOut> {
         if bytes.len() as u64 > MAX_VALUE_BYTES + layout::MAX_HEADER as u64 {
             let head = layout::read_header(bytes)?;
@@ -71,7 +71,7 @@ impl TensorOut {
         Ok(TensorOut(Building::from_parts(&[bytes])?))
     }
 
-    /// A copy of a view.
+    /// Copies a view.
     pub fn from_view(view: &TensorView<'_>) -> Result<TensorOut> {
         let mut out = TensorOut::zeroed(view.dtype(), view.shape())?;
         out.elements_mut(view.shape().rank())
@@ -79,18 +79,18 @@ impl TensorOut {
         Ok(out)
     }
 
-    /// A copy of an owned tensor.
+    /// Copies an owned tensor.
     pub fn from_tensor(tensor: &Tensor) -> Result<TensorOut> {
         TensorOut::from_view(&tensor.view())
     }
 
-    /// The elements' bytes, for filling.
+    /// Returns the bytes of the elements, to be filled.
     pub fn elements_mut(&mut self, rank: usize) -> &mut [u8] {
         &mut self.0.bytes_mut()[layout::header_len(rank)..]
     }
 }
 
-/// A value stays below 512 MB; above that text output and pg_dump fail, and the store is the place for it.
+/// Maximum size of a value: text output and pg_dump fail for larger ones, which belong in the store.
 pub const MAX_VALUE_BYTES: u64 = 512 * 1024 * 1024;
 
 fn too_large(dtype: DType, shape: &Shape) -> Failure {
@@ -104,7 +104,7 @@ fn too_large(dtype: DType, shape: &Shape) -> Failure {
     .hint("SELECT modelstore.get_tensor_slice(model_id, weight_name, '0:10');")
 }
 
-/// Stored bytes that do not read are corruption, whatever the pure crate calls it.
+/// Stored bytes that cannot be parsed are corrupt, whatever the pure crate's error says.
 fn corrupted(e: modelstore_tensor::Error) -> Failure {
     let failure = Failure::new(
         Code::ERRCODE_DATA_CORRUPTED,

@@ -1,13 +1,13 @@
-//! Letting a loop over bytes end when its session is cancelled.
+//! Lets a loop over bytes end when its session is cancelled.
 
 use std::fmt;
 
-/// Raises the error of a cancelled session, which unwinds the loop that calls this.
+/// Raises the error of a cancelled session, which unwinds the calling loop.
 pub fn check() {
     pgrx::check_for_interrupts!();
 }
 
-/// Text that is written in pieces, with a check at each.
+/// Text written in pieces, with a check for interrupts at each.
 #[derive(Default)]
 pub struct Text(pub String);
 

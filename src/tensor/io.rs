@@ -21,7 +21,7 @@ fn tensor_in(
     errors.or_save(parse(input, typmod))
 }
 
-/// A tensor from its text, within a type modifier.
+/// Parses a tensor, subject to a type modifier.
 pub fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
     let input = input.to_str().map_err(|_| {
         Failure::new(
@@ -39,7 +39,7 @@ fn tensor_out(tensor: TensorIn<'_>) -> CString {
     or_raise(print(&tensor))
 }
 
-/// The text of a tensor.
+/// Prints a tensor.
 pub fn print(tensor: &TensorIn<'_>) -> Result<CString> {
     let view = tensor.view()?;
     let mut out = interrupts::Text::default();
@@ -69,7 +69,7 @@ fn tensor_send(tensor: TensorIn<'_>) -> ByteaOut {
     or_raise(ByteaOut::copy(tensor.0.bytes()))
 }
 
-/// Hands the rest of a binary message to `read` and marks it consumed.
+/// Passes the rest of a binary message to `read` and marks it consumed.
 #[allow(unsafe_code)]
 pub fn receive<T>(message: &mut Internal, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
     // SAFETY: PostgreSQL passes a StringInfo to every receive function; cursor <= len and data holds len bytes.
@@ -112,7 +112,7 @@ fn tensor_typmod_out(typmod: i32) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Returns the tensor unchanged when it fits the modifier, by its head alone.
+/// Reads only the header.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, _explicit: bool) -> TensorOut {
     or_raise((|| {
@@ -122,7 +122,7 @@ fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, _explicit: bool) ->
     })())
 }
 
-/// An error when a type modifier does not allow the tensor.
+/// Raises an error if a type modifier does not allow the tensor.
 pub fn enforce(typmod: i32, dtype: DType, shape: &Shape) -> Result<()> {
     Ok(Typmod::unpack(typmod)?.check(dtype, shape)?)
 }

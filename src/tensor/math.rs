@@ -6,7 +6,7 @@ use crate::tensor::interrupts;
 use modelstore_tensor::reduce;
 use pgrx::prelude::*;
 
-/// Each reduction is one SQL function of one tensor; NULL where there is nothing to reduce.
+/// Defines each reduction as an SQL function of one tensor; NULL if there is nothing to reduce.
 macro_rules! reductions {
     ($( $name:ident = $reduce:expr; )*) => {
         $(

@@ -1,4 +1,4 @@
-//! Tensors of arrays of numeric, which is what ARRAY[0.1, 0.2, 0.3] is.
+//! Tensors from arrays of numeric, the type of ARRAY[0.1, 0.2, 0.3].
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Failure, Result, or_raise};
@@ -12,8 +12,7 @@ use modelstore_tensor::{DType, Error, Tensor, TensorView, text};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// Its dtype is that of the type modifier, or f64. Each number is rounded once, from its decimal digits; an integer
-/// dtype takes the part before the point, as from other arrays.
+/// Rounds once, from the decimal digits; an intermediate double would round twice.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
 fn tensor_from_numeric(elements: NumericArray<'_>, typmod: i32, _explicit: bool) -> TensorOut {
     or_raise((|| {
@@ -25,7 +24,7 @@ fn tensor_from_numeric(elements: NumericArray<'_>, typmod: i32, _explicit: bool)
     })())
 }
 
-/// The numbers as a list.
+/// Reads the numbers as a one-dimensional tensor.
 fn read(numbers: impl Iterator<Item = pg_sys::Datum>, dtype: DType) -> Result<Tensor> {
     /// Numbers between two checks for interrupts.
     const CHECK: usize = 4096;
@@ -41,7 +40,7 @@ fn read(numbers: impl Iterator<Item = pg_sys::Datum>, dtype: DType) -> Result<Te
         if nth.is_multiple_of(CHECK) {
             interrupts::check();
         }
-        // SAFETY: the datum is a numeric of the array; the result is a palloc'd C string of ASCII, freed when it was used.
+        // SAFETY: the datum is a numeric of the array; the result is a palloc'd C string of ASCII, freed after use.
         unsafe {
             let printed = pgrx::direct_function_call_as_datum(pg_sys::numeric_out, &[Some(number)]);
             if let Some(printed) = printed {
@@ -64,7 +63,7 @@ fn push(number: &str, dtype: DType, out: &mut String) -> Result<()> {
     let is_finite = number.contains(|c: char| c.is_ascii_digit());
     match dtype.kind() {
         Kind::Float => out.push_str(number),
-        // NaN and infinities are other than 0 as well.
+        // NaN and infinities also differ from 0.
         Kind::Bool => {
             let zero = is_finite && !number.contains(|c| ('1'..='9').contains(&c));
             out.push(if zero { '0' } else { '1' });

@@ -1,8 +1,8 @@
-//! Casts between `tensor` and the types of pgvector, made on request: pgvector may come after this extension.
+//! Casts between `tensor` and the types of pgvector, created on request: pgvector may be installed later.
 //!
-//! The types of both are found as members of their extensions, not by schema and name. The functions have SQL bodies
-//! that are parsed as they are made and name nothing but types: what they call are casts, which only the owner of a type
-//! makes. So they mean the same under any search_path, and no role that can create objects somewhere changes them.
+//! The types of both extensions are found as their members, not by schema and name. The functions have SQL bodies that
+//! are parsed when they are created and name only types: they call casts, which only the owner of a type can create. So
+//! they mean the same under any search_path, and no role that can create objects elsewhere can change them.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::arguments::text;
@@ -10,10 +10,9 @@ use crate::pg::query;
 use crate::pg::spi;
 use pgrx::prelude::*;
 
-/// Each pgvector type with the dtype it becomes.
+/// Each pgvector type with its dtype.
 const TYPES: &[(&str, &str)] = &[("vector", "f32"), ("halfvec", "f16")];
 
-/// Makes the casts that are not there and returns how many it made.
 #[pg_extern(volatile, parallel_unsafe, requires = ["tensor_casts"])]
 #[search_path(pg_catalog, pg_temp)]
 fn enable_pgvector() -> i32 {
@@ -47,7 +46,7 @@ fn enable() -> Result<i32> {
     })?;
     require_trusted(&ours.schema)?;
     let mut made = 0;
-    // Versions of pgvector before 0.7 have no halfvec.
+    // pgvector before 0.7 has no halfvec.
     for (name, dtype) in TYPES {
         let Some(theirs) = theirs.iter().find(|theirs| theirs.name == *name) else {
             continue;
@@ -89,7 +88,7 @@ fn members(extension: &str) -> Result<Vec<Member>> {
     )
 }
 
-/// The owner of a schema may drop what others make there, and whatever it puts in its place.
+/// Refuses a schema of an untrusted role: its owner may drop and replace what others create in it.
 fn require_trusted(schema: &str) -> Result<()> {
     let trusted = query::rows(
         "SELECT r.rolname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
@@ -110,7 +109,8 @@ fn require_trusted(schema: &str) -> Result<()> {
     }
 }
 
-/// All names are constants or quoted by the catalog. A function of that name is not replaced.
+/// Creates a cast and its function. All names are constants or quoted by the catalog. An existing function is not
+/// replaced.
 fn cast(from: &str, to: &str, function: &str, body: &str, context: &str) -> Result<i32> {
     let there = query::rows(
         "SELECT 1 FROM pg_cast WHERE castsource = $1::regtype AND casttarget = $2::regtype",

@@ -1,4 +1,4 @@
-//! What a tensor is made of, and pieces of it: dtype, shape, slices, the raw bytes.
+//! Parts of a tensor: dtype, shape, slices, the raw bytes.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::tensor::cast::to_dtype;
@@ -33,7 +33,7 @@ fn nbytes(tensor: TensorRef<'_>) -> i64 {
     (tensor.0.len() - or_raise(tensor.head()).payload_offset) as i64
 }
 
-/// Shapes as SQL has them. Dimensions are below 2^63 by `Shape`'s invariant.
+/// Returns a shape as SQL's type. Dimensions are below 2^63 by `Shape`'s invariant.
 pub fn dims(shape: &Shape) -> Vec<i64> {
     shape.dims().iter().map(|&d| d as i64).collect()
 }
@@ -43,10 +43,10 @@ fn slice_tensor(tensor: TensorRef<'_>, slice: &str) -> TensorOut {
     or_raise(take_slice(&tensor, slice))
 }
 
-/// Runs gathered between two checks for interrupts.
+/// Runs copied between two checks for interrupts.
 const CHECK_RUNS: usize = 1 << 16;
 
-/// Reads from the first to the last byte the slice touches and gathers from those.
+/// Reads from the first to the last byte of the slice and copies its elements from there.
 fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
     let Head {
         dtype,
@@ -82,7 +82,7 @@ fn take_slice(tensor: &TensorRef<'_>, text: &str) -> Result<TensorOut> {
     Ok(out)
 }
 
-/// An error when a selection cuts a group of a sub-byte or block type.
+/// Raises an error if a selection splits a group of a sub-byte or block type.
 pub fn check_groups(dtype: DType, selection: &Selection) -> Result<()> {
     if dtype.block_elements() > 1 {
         for (start, count) in selection.runs() {

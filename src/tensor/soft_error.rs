@@ -1,5 +1,5 @@
-//! Errors of input functions that the caller wants to look at rather than have raised: `pg_input_is_valid`, and COPY
-//! with ON_ERROR. PostgreSQL has them from version 16 on; before, every error is raised.
+//! Soft errors: input functions save them instead of raising, for `pg_input_is_valid` and COPY with ON_ERROR.
+//! PostgreSQL has them since version 16; before, every error is raised.
 #![allow(unsafe_code)]
 
 use crate::error::{Failure, Result};
@@ -9,11 +9,11 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 
-/// Where an input function leaves an error. As an argument it is no argument in SQL.
+/// Where an input function saves an error. It is not an argument in SQL.
 pub struct ErrorSink(#[cfg_attr(feature = "pg15", expect(dead_code))] pg_sys::FunctionCallInfo);
 
 impl ErrorSink {
-    /// The value, or `None` with the error saved where the caller looks for it; raises an error that nobody looks for.
+    /// Returns the value, or `None` after saving the error if the caller asked for that; else raises it.
     pub fn or_save<T>(&self, result: Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -32,8 +32,8 @@ impl ErrorSink {
     /// As `errsave` of `src/include/utils/elog.h`.
     #[cfg(not(feature = "pg15"))]
     fn save(&self, failure: Failure) {
-        // SAFETY: pgrx hands over the call PostgreSQL made, which lasts until the function returns. Its context is null
-        // or a node, and a node of this tag is an ErrorSaveContext.
+        // SAFETY: pgrx passes PostgreSQL's call information, which is valid until the function returns. Its context is
+        // null or a node, and a node with this tag is an ErrorSaveContext.
         let context = unsafe {
             let node = (*self.0).context;
             if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_ErrorSaveContext {
@@ -51,7 +51,7 @@ impl ErrorSink {
     }
 }
 
-/// The error as PostgreSQL keeps it, in the memory of the caller.
+/// Converts the error to PostgreSQL's struct, in the memory of the caller.
 #[cfg(not(feature = "pg15"))]
 fn error_data(failure: Failure) -> *mut pg_sys::ErrorData {
     let (code, message, detail, hint) = failure.into_parts();
@@ -60,8 +60,8 @@ fn error_data(failure: Failure) -> *mut pg_sys::ErrorData {
         // SAFETY: copies up to the terminating zero into the current memory context, or raises.
         unsafe { pg_sys::pstrdup(text.as_ptr()) }
     };
-    // SAFETY: palloc0 gives zeroed memory of that size, aligned for any type, or raises; all zeros is a valid ErrorData.
-    // What is written to it lives in the same memory context or as long as the library.
+    // SAFETY: palloc0 returns zeroed memory of that size, aligned for any type, or raises; all zeros is a valid
+    // ErrorData. The strings written to it live in the same memory context, or as long as the library.
     unsafe {
         let data = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()).cast::<pg_sys::ErrorData>();
         (*data).elevel = pgrx::PgLogLevel::ERROR as i32;
@@ -76,7 +76,7 @@ fn error_data(failure: Failure) -> *mut pg_sys::ErrorData {
     }
 }
 
-// SAFETY: takes what pgrx has at hand in any call, and no argument.
+// SAFETY: takes what pgrx passes to any call, and consumes no argument.
 unsafe impl<'fcx> ArgAbi<'fcx> for ErrorSink {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> ErrorSink {
         // SAFETY: the caller's promise is that of the same function.
@@ -88,7 +88,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for ErrorSink {
     }
 }
 
-// SAFETY: there is nothing of it in SQL.
+// SAFETY: it does not appear in SQL.
 unsafe impl SqlTranslatable for ErrorSink {
     const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(ErrorSink);
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;

@@ -10,7 +10,7 @@ pub struct TensorArray<'a>(pub Detoasted<'a>);
 varlena_argument!(TensorArray, Detoasted, "tensor[]");
 
 impl TensorArray<'_> {
-    /// Its elements, as many as it has in all dimensions.
+    /// Returns the elements of all dimensions, in order.
     pub fn views(&self) -> Result<Vec<TensorView<'_>>> {
         varlenas(self.0.bytes(), 8, "Each name has a tensor.")?
             .1
