@@ -1,4 +1,4 @@
-//! How an encoded chunk enters and leaves Rust: its bytes after the length word are `modelstore_chunk::header`
+//! Passes encoded chunks between PostgreSQL and Rust: the bytes after the length word are `modelstore_chunk::header`
 //! and the payload.
 
 use crate::error::{Code, Failure, Result};
@@ -8,7 +8,7 @@ use modelstore_chunk::{ChunkHead, PREFIX_BYTES};
 /// A whole chunk.
 pub struct ChunkIn<'a>(pub Detoasted<'a>);
 
-/// A chunk of which only the head or some blocks are wanted.
+/// A chunk of which only the header or some blocks are needed.
 pub struct ChunkRef<'a>(pub Toasted<'a>);
 
 /// A result.
@@ -23,7 +23,7 @@ varlena_result!(
 );
 
 impl ChunkRef<'_> {
-    /// Codec, width and raw length, from the first piece of the value.
+    /// Returns codec, width and raw length, from the first piece of the value.
     pub fn head(&self) -> Result<ChunkHead> {
         ChunkHead::parse(self.0.slice(0, PREFIX_BYTES).bytes()).map_err(|e| {
             Failure::new(

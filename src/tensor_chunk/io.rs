@@ -1,5 +1,5 @@
-//! Input, output and inspection of `tensor_chunk`. Text is the hex form of bytea; binary is the stored form. Both ways
-//! in decode the chunk once, so that no undecodable value is ever stored through them.
+//! Input, output and inspection of `tensor_chunk`. Text is the hex form of bytea; binary is the stored form. Both input
+//! functions decode the chunk once, so that no undecodable value is stored through them.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::io::bytes::ByteaOut;
@@ -73,7 +73,7 @@ fn tensor_chunk_out(chunk: ChunkIn<'_>) -> CString {
         .chunks(CHECK_BYTES)
         .zip(out[2..].chunks_mut(2 * CHECK_BYTES))
     {
-        // Twice the room, as it must have.
+        // `to` has twice the length, so this cannot fail.
         drop(hex_encode(from, to));
         interrupts::check();
     }
@@ -105,7 +105,7 @@ fn stored_size(chunk: ChunkRef<'_>) -> i32 {
     chunk.0.len() as i32
 }
 
-/// Decodes what can be decoded: of a delta, the difference.
+/// Decodes the chunk; for a delta, only the difference.
 fn check(bytes: &[u8]) -> Result<()> {
     let head = ChunkHead::parse(bytes)?;
     let plan = plan_range(
@@ -128,7 +128,6 @@ fn check(bytes: &[u8]) -> Result<()> {
     Ok(Decoder::new().decode_range(&plan, fetched, &mut Vec::new())?)
 }
 
-/// The hash of the chunk that a delta is a difference to; NULL for any other codec.
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_chunk_type"])]
 fn base_hash(chunk: ChunkRef<'_>) -> Option<Vec<u8>> {
     or_raise(chunk.head())
@@ -136,7 +135,6 @@ fn base_hash(chunk: ChunkRef<'_>) -> Option<Vec<u8>> {
         .map(|base: ChunkHash| base.0.to_vec())
 }
 
-/// The raw bytes of a chunk that stands by itself; a delta needs its base, which only the store has.
 #[pg_extern(immutable, strict, parallel_safe, cost = 1000, requires = ["tensor_chunk_type"])]
 fn decode(chunk: ChunkIn<'_>) -> Vec<u8> {
     or_raise((|| {
