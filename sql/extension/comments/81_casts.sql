@@ -3,7 +3,7 @@
 COMMENT ON CAST (tensor AS tensor) IS 'Enforces the type modifier, such as tensor(f32,768), on assignment. Raises 22000 if dtype or shape differs.';
 COMMENT ON CAST (real[] AS tensor) IS 'Returns an f32 tensor with the dimensions of the array; the empty array gives shape (0). Raises 22004 for an array with a NULL.';
 COMMENT ON CAST (double precision[] AS tensor) IS 'Returns an f64 tensor with the dimensions of the array. Raises 22004 for an array with a NULL.';
-COMMENT ON CAST (numeric[] AS tensor) IS 'Returns a tensor with the dimensions of the array, of the dtype in the type modifier, or f64; each number is rounded once. Raises 22004 for an array with a NULL, 22003 for a number out of range of an integer dtype.';
+COMMENT ON CAST (numeric[] AS tensor) IS 'Returns a tensor with the dimensions of the array, of the dtype in the type modifier, or f64; each number is rounded once, for an integer dtype toward zero. Raises 22004 for an array with a NULL, 22003 for a number out of range of an integer dtype.';
 COMMENT ON CAST (integer[] AS tensor) IS 'Returns an i32 tensor with the dimensions of the array. Raises 22004 for an array with a NULL.';
 COMMENT ON CAST (bigint[] AS tensor) IS 'Returns an i64 tensor with the dimensions of the array. Raises 22004 for an array with a NULL.';
 COMMENT ON CAST (jsonb AS tensor) IS 'Converts nested lists of numbers to f32, or an object with "dtype", "shape" and "data". Raises 22P02 for anything else.';
