@@ -7,10 +7,10 @@ use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 
-/// The three codes of an atom's key, each NULL or not.
+/// The three codes of an atom's key, each possibly NULL.
 pub struct AtomArgument([Option<i64>; 3]);
 
-/// The key in an argument; an error for NULL, a NULL inside, and for what is no key.
+/// Returns the key in an argument; an error for NULL, a NULL code, and codes that are not a key.
 pub fn key_argument(atom: Option<AtomArgument>, name: &str) -> Result<Key> {
     let [h_xy, h_yz, h_zm] = required(atom, name)?.0;
     let key = Key {
@@ -31,7 +31,7 @@ impl FromDatum for AtomArgument {
         if is_null {
             return None;
         }
-        // SAFETY: pgrx hands over a datum of the declared type, which is composite; detoasted it is a tuple with its
+        // SAFETY: pgrx passes a datum of the declared type, which is composite; detoasted it is a tuple with its
         // header, and the type has three columns of type bigint, passed by value.
         unsafe {
             let tuple = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
@@ -44,7 +44,7 @@ impl FromDatum for AtomArgument {
     }
 }
 
-// SAFETY: the datum is of the declared SQL type and lives as long as the call; what is kept is copied out of it.
+// SAFETY: the datum has the declared SQL type and lives as long as the call; the codes are copied out of it.
 unsafe impl<'fcx> ArgAbi<'fcx> for AtomArgument {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         match unsafe { arg.unbox_arg_using_from_datum() } {

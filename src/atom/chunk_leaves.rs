@@ -1,4 +1,4 @@
-//! Leaves that are too large for a row of `atoms`: encoded as chunks of tensors are, in a table of their own.
+//! Leaves too large for a row of `atoms`, encoded like chunks of tensors in their own table.
 
 use crate::atom::key::name;
 use crate::atom::statement::{codes, keys};
@@ -14,13 +14,13 @@ use modelstore_chunk::{ChunkHash, Decoder, Encoder, Error, Session};
 use modelstore_tensor::DType;
 use std::collections::VecDeque;
 
-/// A leaf to be written: its key, its hash, where it is in the source and how long it is.
+/// A leaf to write: its key, hash, offset in the source and length.
 pub type ChunkLeaf = (Key, [u8; 32], u64, u64);
 
-/// Leaves that are looked at with one statement, at most 4 MiB.
+/// Leaves checked per statement: at most 4 MiB.
 const LOOKED_AT: usize = 64;
 
-/// Numbers and chunks of leaves, by their keys.
+/// Selects index and chunk of leaves by their keys.
 const CHUNKS: &str =
     "SELECT k.number, c.chunk FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
      CROSS JOIN LATERAL (SELECT c.chunk FROM @store@.atom_chunks c
@@ -45,7 +45,7 @@ pub fn insert(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source
     Ok(())
 }
 
-/// Looks at leaves that are there, in the order of their keys, and replaces those that are not what their hash says.
+/// Checks existing leaves, in the order of their keys, and replaces those that do not match their hash.
 pub fn mend(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) -> Result<()> {
     leaves.sort_unstable();
     let (mut encoder, mut decoder, mut raw) = (Encoder::new(), Decoder::new(), Vec::new());
@@ -89,7 +89,7 @@ pub fn mend(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) 
     Ok(())
 }
 
-/// Reads a leaf. What was hashed is what is encoded: a source may change between two readings.
+/// Reads a leaf again and checks its hash: the source may have changed since it was hashed.
 fn read_again(source: &mut dyn Source, leaf: &ChunkLeaf, raw: &mut Vec<u8>) -> Result<()> {
     let (_, hash, offset, len) = *leaf;
     in_scratch_memory(|| source.read_at(offset, len as usize, raw))?;
@@ -99,7 +99,7 @@ fn read_again(source: &mut dyn Source, leaf: &ChunkLeaf, raw: &mut Vec<u8>) -> R
     Err(changed(offset, len))
 }
 
-/// Encodes a leaf and writes it by a statement of its key and its chunk.
+/// Encodes a leaf and writes it with a statement that takes its key and its chunk.
 fn put(store: &Store, encoder: &mut Encoder, key: Key, raw: &[u8], statement: &str) -> Result<()> {
     let mut encoded = Vec::new();
     encoder.encode(DType::U8, raw, &mut encoded)?;
@@ -123,7 +123,7 @@ fn changed(offset: u64, len: u64) -> Failure {
     .detail("Another transaction writes to the large object.")
 }
 
-/// Appends the content of leaves, in order; decoded on threads. An error for one that is not what its hash says.
+/// Appends the content of leaves, in order, decoded on threads. A leaf that does not match its hash is an error.
 pub fn read(store: &Store, wanted: &[(Key, ChunkHash)], out: &mut Vec<u8>) -> Result<()> {
     let mut encoded: Vec<Option<Vec<u8>>> = vec![None; wanted.len()];
     store.query(CHUNKS, &keys(wanted.iter().map(|(key, _)| *key)), |row| {

@@ -1,4 +1,4 @@
-//! From a source to the atoms it is made of.
+//! Splits a source into atoms.
 
 use crate::atom::pending::Pending;
 use crate::error::Result;
@@ -12,10 +12,11 @@ use modelstore_atom::tree::TreeBuilder;
 
 /// Bytes read at a time.
 const WINDOW_BYTES: usize = 4 << 20;
-/// Distinct atoms of one run: about 200 bytes of memory each.
+/// Maximum number of distinct atoms per run: each takes about 200 bytes of memory.
 pub const MAX_PENDING: u32 = 1 << 24;
 
-/// Takes the next source apart; `pg_stat_progress_copy` shows how far it is. `base` is where it begins among all sources of the run.
+/// Splits the next source; `pg_stat_progress_copy` shows the progress. `base` is its offset in the concatenation of the
+/// run's sources.
 pub fn collect(
     store: &Store,
     source: &mut dyn Source,
@@ -29,7 +30,7 @@ pub fn collect(
     let mut cutter = Cutter::new(modality, &window, total);
     let mut tree = TreeBuilder::new(Coordinates::new(modality));
     let (mut start, mut at) = (0, 0);
-    // For what takes long enough to be looked at.
+    // Only for sources that take long enough to be observed.
     let mut progress =
         (total > WINDOW_BYTES as u64).then(|| Progress::begin(store.relation_oid("atoms"), total));
     loop {

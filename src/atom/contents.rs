@@ -1,4 +1,4 @@
-//! What atoms are: a value, a chunk, or parts.
+//! Content of atoms: a value, a chunk, or parts.
 
 use crate::atom::key::content_hash_of;
 use crate::atom::statement::{in_codes, keys};
@@ -10,24 +10,24 @@ use modelstore_chunk::ChunkHash;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// What an atom is.
+/// The content of an atom.
 pub enum Content {
     /// A leaf of at most 64 bytes.
     Value(Rc<[u8]>),
     /// A larger leaf, and its hash.
     Chunk(ChunkHash),
-    /// A composite.
+    /// The parts of a composite.
     Parts(Rc<[Key]>),
 }
 
-/// An atom without a value. Only what its own role wrote of it counts: another may write rows under its key.
+/// An atom without a value. Only rows that its own role wrote count: another role may write rows with the same key.
 struct Larger {
     key: Key,
     hash: [u8; 32],
     created_by: String,
 }
 
-/// What atoms are, in the order of their keys, each once; without those that are not there.
+/// Returns the content of each atom that exists. `wanted` is sorted by key, without duplicates.
 pub fn contents(store: &Store, wanted: &[Key]) -> Result<HashMap<Key, Content>> {
     let mut found = HashMap::with_capacity(wanted.len());
     let mut rest = Vec::new();
@@ -40,7 +40,8 @@ pub fn contents(store: &Store, wanted: &[Key]) -> Result<HashMap<Key, Content>> 
     Ok(found)
 }
 
-/// Finds the atoms of a range, which are in one partition. Those without a value are left to the tables of parts and chunks.
+/// Reads the atoms of one range, which lie in one partition. Adds those without a value to `rest`, for the tables of
+/// parts and chunks.
 fn values(
     store: &Store,
     wanted: &[Key],
@@ -79,7 +80,7 @@ fn values(
     )
 }
 
-/// Finds atoms that have no value: composites and larger leaves.
+/// Reads atoms without a value: composites and larger leaves.
 fn larger(store: &Store, wanted: &[Larger], found: &mut HashMap<Key, Content>) -> Result<()> {
     let [h_xy, h_yz, h_zm] = keys(wanted.iter().map(|atom| atom.key));
     let owners: Vec<String> = wanted.iter().map(|atom| atom.created_by.clone()).collect();

@@ -7,16 +7,14 @@ use modelstore_atom::hilbert::{self, CellBox};
 use modelstore_tensor::Shape;
 use pgrx::prelude::*;
 
-/// Codes that are made between two checks for cancel: about a millisecond.
+/// Codes computed between two checks for interrupts: about a millisecond.
 const BATCH: usize = 1 << 16;
 
-/// The code of a cell, from 0 to 4^order - 1.
 #[pg_extern(name = "hilbert_encode", immutable, strict, parallel_safe)]
 fn hilbert_encode_cell(x: i64, y: i64, order: i32) -> i64 {
     or_raise(hilbert::hilbert_encode(x, y, order).map_err(Failure::from)) as i64
 }
 
-/// The cell of a code.
 #[pg_extern(name = "hilbert_decode", immutable, strict, parallel_safe)]
 fn hilbert_decode_cell(
     code: i64,
@@ -26,7 +24,6 @@ fn hilbert_decode_cell(
     TableIterator::once((x as i64, y as i64))
 }
 
-/// The codes of cells given as their coordinates along each axis.
 #[pg_extern(name = "hilbert_encode", immutable, strict, parallel_safe)]
 fn hilbert_encode_cells(xs: BigintArray<'_>, ys: BigintArray<'_>, order: i32) -> BigintArrayOut {
     or_raise((|| {
@@ -45,7 +42,6 @@ fn hilbert_encode_cells(xs: BigintArray<'_>, ys: BigintArray<'_>, order: i32) ->
     })())
 }
 
-/// The cells of codes, as their coordinates along each axis.
 #[pg_extern(name = "hilbert_decode", immutable, strict, parallel_safe)]
 fn hilbert_decode_cells(
     codes: BigintArray<'_>,
@@ -66,7 +62,6 @@ fn hilbert_decode_cells(
     })()))
 }
 
-/// The code of a cell of a grid of 2 to 8 axes.
 #[pg_extern(name = "hilbert_encode", immutable, strict, parallel_safe)]
 fn hilbert_encode_point(point: BigintArray<'_>, order: i32) -> i64 {
     or_raise((|| {
@@ -74,7 +69,6 @@ fn hilbert_encode_point(point: BigintArray<'_>, order: i32) -> i64 {
     })())
 }
 
-/// The cell of a code on a grid of 2 to 8 axes.
 #[pg_extern(name = "hilbert_decode", immutable, strict, parallel_safe)]
 fn hilbert_decode_point(code: i64, axes: i32, order: i32) -> BigintArrayOut {
     or_raise((|| {
@@ -84,7 +78,6 @@ fn hilbert_decode_point(code: i64, axes: i32, order: i32) -> BigintArrayOut {
     })())
 }
 
-/// The ranges of codes that cover the cells of a box, corners included.
 #[pg_extern(immutable, parallel_safe)]
 fn hilbert_ranges(
     x_min: Option<i64>,
@@ -125,7 +118,7 @@ fn out(numbers: &[i64]) -> Result<BigintArrayOut> {
     Ok(BigintArrayOut(build(&shape, pg_sys::INT8OID, &bytes)?))
 }
 
-/// SQL counts elements from 1, over all batches.
+/// Returns an error with the number of the element in the SQL array, counted from 1 over all batches.
 fn in_array(e: Error, begin: usize) -> Failure {
     match e {
         Error::Element { index, source } => {

@@ -1,4 +1,4 @@
-//! One run of an ingest: taken apart, written, logged.
+//! One run of an ingest: split, write, log.
 
 use crate::atom::collect::collect;
 use crate::atom::pending::Pending;
@@ -13,48 +13,48 @@ use modelstore_atom::{Key, Modality};
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// What a run is about.
+/// The arguments of a run.
 pub struct Run<'a> {
     /// Its store.
     pub store: Store,
-    /// The kind of data.
+    /// The modality of the data.
     pub modality: Modality,
-    /// Where the data is from, as its user says.
+    /// The URI of the data, as given by the user.
     pub source_uri: Option<&'a str>,
 }
 
-/// What a run left: its row of the log.
+/// The result of a run: its row of the log.
 pub struct Ingested {
     /// Key of the log's row.
     pub id: Uuid,
-    /// What was done, or why nothing was.
+    /// What was done, or the error that rolled it back.
     pub outcome: Result<Done>,
 }
 
-/// What a run did.
+/// The result of a run that succeeded.
 pub struct Done {
-    /// The atoms taken in as wholes, in the order of the sources: key, bytes, and whether they are new.
+    /// The atoms of the whole sources, in their order: key, bytes, and whether the atom is new.
     pub roots: Vec<(Key, u64, bool)>,
-    /// The hash of the only source; none of several.
+    /// The hash of the source; `None` if there are several.
     source_hash: Option<[u8; 32]>,
-    /// Distinct atoms.
+    /// Counts of the distinct atoms.
     pub counts: Counts,
     /// Bytes of all sources.
     pub byte_length: u64,
 }
 
-/// Several sources, one behind the other.
+/// Several sources, concatenated.
 pub trait Sources {
-    /// Opens them and hands each over with where it begins among all of them.
+    /// Opens each source and passes it to `take` with its offset in the concatenation.
     fn each(&mut self, take: &mut dyn FnMut(&mut dyn Source, u64) -> Result<()>) -> Result<()>;
 
-    /// All of them as one, for reading again.
+    /// Returns all of them as one source, to be read again.
     fn joined(&mut self) -> Result<Box<dyn Source + '_>>;
 }
 
 impl Run<'_> {
-    /// Runs it. When it fails, what it wrote is undone and the log says why, with a warning to the client: an error would
-    /// undo the row of the log as well.
+    /// Runs the ingest. If it fails, its writes are rolled back, the error is logged and sent as a warning: raising it
+    /// would also roll back the row of the log.
     pub fn ingest(&self, sources: &mut dyn Sources) -> Result<Ingested> {
         refuse_during_recovery()?;
         let id = Uuid::now_v7();
@@ -84,7 +84,7 @@ impl Run<'_> {
             .roots
             .iter()
             .map(|&root| {
-                // The same content a second time is not new any more.
+                // A repeated content is new only the first time.
                 let is_new = writer.is_new(root) && before.insert(root);
                 (writer.key(root), pending.atoms[root].byte_length, is_new)
             })

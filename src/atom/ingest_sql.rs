@@ -1,4 +1,4 @@
-//! The SQL functions that take data apart.
+//! The SQL functions that ingest data.
 
 use crate::atom::current_store;
 use crate::atom::ingest::{Ingested, Run, Sources};
@@ -15,7 +15,7 @@ use modelstore_chunk::Memory;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
-/// What an ingest says: the log's row.
+/// The result of an ingest: its row of the log.
 type Report = (
     SqlUuid,
     String,
@@ -110,7 +110,6 @@ fn ingest_large_object(
     ))
 }
 
-/// Takes in many contents in one run, each an atom of its own: in the order of the array, from 1.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_many(
@@ -204,7 +203,7 @@ fn one(
     })
 }
 
-/// A source that is open already.
+/// A source that is already open.
 struct One<S>(S);
 
 impl<S: Source> Sources for One<S> {
@@ -217,7 +216,7 @@ impl<S: Source> Sources for One<S> {
     }
 }
 
-/// A large object, opened when the run has begun: that it does not exist is a failure for the log.
+/// A large object, opened inside the run, so that a missing one is a failure in the log.
 struct Object(pg_sys::Oid);
 
 impl Sources for Object {

@@ -5,15 +5,14 @@ use modelstore_atom::spatial::place;
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::prelude::*;
 
-/// Places that a content is looked for at: far more than contents ever shared.
+/// Places that a content may be looked up at: far more than ever collide.
 pub const MAX_PROBES: u32 = 1 << 15;
 
-/// The modality of that name; none for none.
+/// Returns the modality of this name; `None` for NULL.
 pub fn modality_argument(modality: Option<&str>) -> Result<Option<Modality>> {
     Ok(modality.map(Modality::from_name).transpose()?)
 }
 
-/// The key of a place, for a modality.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn atom_key(
     modality: &str,
@@ -29,7 +28,6 @@ fn atom_key(
     TableIterator::once((key.h_xy, key.h_yz, key.h_zm))
 }
 
-/// The modality and the coordinates in a key.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn atom_point(
     h_xy: i64,
@@ -50,15 +48,15 @@ fn atom_point(
     TableIterator::once((modality.name(), x, y, z, m))
 }
 
-/// Where a key lies on the four-dimensional curve of order 15: what the spatial index of atoms is over. It raises for
-/// three numbers that are no key, and so keeps them out of the table.
+/// The expression of the index `atoms_place_idx`. It raises for three numbers that are not a key, and so keeps them out
+/// of the table.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn atom_place(h_xy: i64, h_yz: i64, h_zm: i64) -> i64 {
     let (_, point) = or_raise(Key { h_xy, h_yz, h_zm }.parts().map_err(Failure::from));
     place(&point)
 }
 
-/// Thirty-two bytes.
+/// Converts a hash column, which must have 32 bytes.
 pub fn content_hash_of(bytes: &[u8]) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| {
         Failure::new(
@@ -69,12 +67,12 @@ pub fn content_hash_of(bytes: &[u8]) -> Result<[u8; 32]> {
     })
 }
 
-/// How messages name an atom.
+/// Returns the name of an atom in messages.
 pub fn name(key: Key) -> String {
     format!("({}, {}, {})", key.h_xy, key.h_yz, key.h_zm)
 }
 
-/// The error for an atom that is not there.
+/// Returns the error for an atom that does not exist.
 pub fn missing(key: Key) -> Failure {
     Failure::new(
         Code::ERRCODE_UNDEFINED_OBJECT,

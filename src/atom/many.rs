@@ -1,6 +1,6 @@
 //! Nearest neighbours of many points in one call.
 //!
-//! For a few, each is a search of its own. For many, it is cheaper to read the atoms once into a tree in memory, when
+//! Few points are searched one by one. For many points it is cheaper to read the atoms once into a tree in memory, if
 //! they fit into `maintenance_work_mem`.
 
 use crate::atom::places::StoredPlaces;
@@ -11,12 +11,12 @@ use modelstore_atom::spatial::{NearAtom, PackedTree, nearest};
 use modelstore_atom::{Key, Modality, Point};
 use pgrx::pg_sys;
 
-/// How many rows can be read into a tree in the time of one search of the table.
+/// Rows that can be read into a tree in the time of one search of the table.
 const ROWS_PER_SEARCH: i64 = 300;
-/// Memory of a row in a tree that is being made.
+/// Memory per row while a tree is built.
 const BYTES_PER_ROW: i64 = 48;
 
-/// For each point its `k` nearest atoms.
+/// Returns the `k` nearest atoms of each point.
 pub fn nearest_of_many(
     store: &Store,
     points: &[Point],
@@ -51,7 +51,8 @@ pub fn nearest_of_many(
         .collect()
 }
 
-/// Whether reading the atoms is less work than so many searches; by the planner's figures, which may be missing.
+/// Returns whether reading all atoms costs less than this many searches. Uses the planner's statistics, which may be
+/// missing.
 #[allow(unsafe_code)]
 fn is_worth_a_tree(store: &Store, searches: usize, modality: Option<Modality>) -> Result<bool> {
     if searches < 32 {
@@ -69,7 +70,7 @@ fn is_worth_a_tree(store: &Store, searches: usize, modality: Option<Modality>) -
         |row| Ok((row.get::<i64>(1)?, row.get::<i64>(2)?, row.get::<i64>(3)?)),
     )?;
     let (pages_then, rows_then, pages) = pages_and_rows.unwrap_or_default();
-    // As the planner does: so many rows a page as when it was last looked at, or as fit.
+    // As the planner does: the rows per page of the last ANALYZE, or as many as fit.
     let rows = match pages_then {
         0 => pages * 40,
         _ => (rows_then as f64 / pages_then as f64 * pages as f64) as i64,

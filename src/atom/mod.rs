@@ -1,8 +1,7 @@
-//! Module 7, atoms: any data, taken apart into pieces that are named by their content and ordered along Hilbert curves.
+//! The module of atoms: any data, split into content-addressed pieces that are ordered along Hilbert curves.
 //!
-//! [`collect`] takes a source apart into [`pending`] atoms, [`write`] makes rows of them, [`ingest`] is a run of both with
-//! its row of the log; [`reconstruct`] puts an atom together again, [`references`] lets go of it; [`spatial`] searches
-//! what [`places`] reads.
+//! [`collect`] splits a source into [`pending`] atoms, [`write`] writes their rows, [`ingest`] runs both and logs the
+//! run; [`reconstruct`] reassembles an atom, [`references`] releases it; [`spatial`] searches what [`places`] reads.
 
 mod argument;
 mod chunk_leaves;
@@ -72,17 +71,18 @@ pub const MODULE: Module = Module {
     ..Module::new("atoms", include_str!("../../sql/store/07_atoms.sql"))
 };
 
-/// The current store for a function that may write.
+/// Returns the current store for a function that may write.
 pub fn current_store() -> Result<Store> {
     Store::current()?.with(&MODULE)
 }
 
-/// The same for a STABLE function.
+/// Returns the current store for a STABLE function.
 pub fn store_for_reading() -> Result<Store> {
     Store::for_reading()?.with(&MODULE)
 }
 
-/// The partitions of `atoms`. Some room is left on their pages: a count that changes there leaves the indexes alone.
+/// Returns the DDL of the partitions of `atoms`. Their fillfactor leaves room on each page, so that changing a count
+/// does not touch the indexes.
 fn partitions(count: i32) -> String {
     let partitions = Partitions::new(count).unwrap_or(Partitions::FINEST);
     let partition = |number| {

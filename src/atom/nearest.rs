@@ -11,10 +11,9 @@ use modelstore_atom::spatial::{NearAtom, Region, nearest, within};
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
 
-/// The largest distance between two atoms is below this: 2^29.
+/// Upper bound of the distance between two atoms: 2^29.
 const FARTHEST: f64 = 536_870_912.0;
 
-/// The atoms nearest to an atom, itself first, of its own modality unless another is named.
 #[pg_extern(name = "nearest", stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn nearest_to_atom(
@@ -46,7 +45,6 @@ fn nearest_to_atom(
     )
 }
 
-/// The atoms nearest to each point: `{x, y, z, m}`, or an array of such.
 #[pg_extern(name = "nearest", stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn nearest_to_points(
@@ -84,7 +82,6 @@ fn nearest_to_points(
     }))
 }
 
-/// The atoms with all coordinates between two corners, both in it.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn within_box(
@@ -108,7 +105,6 @@ fn within_box(
     TableIterator::new(found.into_iter().map(|key| (key.h_xy, key.h_yz, key.h_zm)))
 }
 
-/// The atoms at most so far from a point.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn within_radius(
@@ -154,8 +150,8 @@ fn root(squared: u64) -> f64 {
     (squared as f64).sqrt()
 }
 
-/// The largest square whose root is not above a radius, as roots are rounded: an atom is within the distance that
-/// [`nearest`] says it has.
+/// Returns the largest square whose rounded root is at most the radius. Results then agree with the distances that
+/// [`nearest`] returns.
 fn square(radius: f64) -> u64 {
     let mut squared = radius.powi(2) as u64;
     while root(squared) > radius {
@@ -178,7 +174,7 @@ fn count(k: Option<i32>) -> Result<usize> {
     })
 }
 
-/// One point.
+/// Reads an argument of one point.
 fn corner(point: Option<IntegerArray<'_>>, name: &str) -> Result<Point> {
     let points = points_argument(point, name)?;
     match points[..] {
@@ -187,7 +183,7 @@ fn corner(point: Option<IntegerArray<'_>>, name: &str) -> Result<Point> {
     }
 }
 
-/// The points in an array of four numbers, or of rows of four.
+/// Reads the points in an array of four numbers, or of rows of four.
 fn points_argument(points: Option<IntegerArray<'_>>, name: &str) -> Result<Vec<Point>> {
     let points = required(points, name)?;
     let (shape, bytes) = read(points.0.bytes(), 4)?;

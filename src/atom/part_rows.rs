@@ -6,10 +6,10 @@ use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
 use modelstore_atom::Key;
 
-/// Rows of a statement.
+/// Rows per statement.
 const BATCH: usize = 8192;
 
-/// A part: the composite, the part's place in it from 0, and the part.
+/// A part: the composite, the index of the part in it from 0, and the part.
 pub type PartRow = (Key, i32, Key);
 
 /// Writes the parts of new composites.

@@ -1,4 +1,4 @@
-//! Paths between atoms, along what they are made of and what lies near them.
+//! Paths between atoms, along composition and proximity.
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::key::missing;
@@ -13,14 +13,14 @@ use modelstore_atom::path::{Edges, PathError, Step, Strategy, find_path as searc
 use modelstore_atom::spatial::nearest;
 use pgrx::prelude::*;
 
-/// Atoms whose edges are asked for at once, where that costs a statement for all.
+/// Atoms expanded at once: their edges take one statement for all.
 const COMPOSITION_BATCH: usize = 64;
-/// The same where each has its own search for neighbours.
+/// Atoms expanded at once if each needs its own search for neighbours.
 const NEIGHBOUR_BATCH: usize = 4;
-/// Distinct atoms that a search may reach before it gives up.
+/// Distinct atoms that a search may reach before it fails with 54000.
 const MAX_NODES: usize = 1_000_000;
 
-/// The cheapest path of at most so many hops; no rows when there is none.
+/// The search reaches at most [`MAX_NODES`] atoms.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn find_path(
@@ -78,18 +78,18 @@ fn find_path(
     )
 }
 
-/// Edges as the store has them.
+/// The edges in the store.
 struct StoredEdges {
     store: Store,
     places: StoredPlaces,
     /// From a composite to its parts and back.
     composition: bool,
-    /// To so many nearest atoms of the same modality.
+    /// To this number of nearest atoms of the same modality.
     neighbours: usize,
 }
 
 impl StoredEdges {
-    /// An error unless an atom is there.
+    /// Raises an error unless an atom exists.
     fn require(&self, key: Key) -> Result<()> {
         let there = self.store.row(
             "SELECT 1 FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3",
@@ -136,7 +136,7 @@ impl Edges for StoredEdges {
         if self.neighbours > 0 {
             for (key, edges) in nodes.iter().zip(&mut edges) {
                 let (modality, point) = key.parts()?;
-                // One more, as the atom is nearest to itself.
+                // One more, as the nearest atom is the atom itself.
                 let near = nearest(
                     &mut self.places,
                     &point,

@@ -1,4 +1,4 @@
-//! What a source was taken apart into, before anything is written: each distinct content once.
+//! The atoms of a source before anything is written, each distinct content once.
 
 use crate::atom::collect::MAX_PENDING;
 use crate::error::{Code, Failure, Result};
@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 
-/// One content.
+/// An atom that is not written yet.
 pub struct PendingAtom {
-    /// BLAKE3-256 of the bytes it stands for.
+    /// BLAKE3-256 of its bytes.
     pub hash: ContentHash,
-    /// Its coordinates but the fourth, which is bits of the hash.
+    /// Its coordinates except the fourth, which comes from the hash.
     pub xyz: [u32; 3],
-    /// How many bytes it stands for.
+    /// The number of its bytes.
     pub byte_length: u64,
     /// The bytes, or where they are.
     pub content: PendingContent,
@@ -24,25 +24,25 @@ pub struct PendingAtom {
 pub enum PendingContent {
     /// At most 64 bytes, in the row.
     Inline(Box<[u8]>),
-    /// A larger leaf, at this offset of the source: it goes to the chunk store.
+    /// A larger leaf, at this offset of the source; written to `atom_chunks`.
     Chunk(u64),
     /// The parts, as a range of [`Pending::parts`].
     Composite(Range<usize>),
 }
 
-/// Distinct contents, parts before what they are parts of.
+/// Distinct contents; parts come before their composites.
 #[derive(Default)]
 pub struct Pending {
     /// The contents.
     pub atoms: Vec<PendingAtom>,
-    /// The contents that were taken in as wholes, each as often as it was.
+    /// The contents of whole sources, one entry per source.
     pub roots: Vec<usize>,
     parts: Vec<u32>,
     by_hash: HashMap<ContentHash, u32>,
 }
 
 impl Pending {
-    /// Takes in a node that ends before `end` of the source, unless its content is there already.
+    /// Adds a node that ends before `end` of the source, unless its content has been added.
     pub fn add(&mut self, node: Node<'_, [u32; 3]>, end: u64) -> Result<()> {
         let number = u32::try_from(self.atoms.len())
             .ok()
@@ -74,7 +74,7 @@ impl Pending {
         Ok(())
     }
 
-    /// The number of a content that is there.
+    /// Returns the number of a content that has been added.
     pub fn number(&self, hash: &ContentHash) -> Result<usize> {
         self.by_hash.get(hash).map(|&n| n as usize).ok_or_else(|| {
             Failure::new(
@@ -84,7 +84,7 @@ impl Pending {
         })
     }
 
-    /// The parts of a content in order; none of a leaf.
+    /// Returns the parts of a content in order; none for a leaf.
     pub fn parts(&self, number: usize) -> &[u32] {
         match &self.atoms[number].content {
             PendingContent::Composite(range) => &self.parts[range.clone()],

@@ -1,8 +1,8 @@
-//! Reading atoms by their places, a partition at a time.
+//! Reads atoms by their places, one partition at a time.
 //!
-//! The index over places is read directly where the role may plainly read the table, which takes a fraction of the time,
-//! and by statements otherwise: policies and rights are then PostgreSQL's to check. Statements name the range of their
-//! partition, so that the planner sees only that one.
+//! The index on places is read directly if the role may read the whole table, which takes a fraction of the time.
+//! Otherwise statements are used, so that PostgreSQL enforces policies and privileges. They name the range of their
+//! partition, so that the planner reads only that one.
 
 use crate::atom::statement::{in_codes, key_in};
 use crate::error::{Failure, Result};
@@ -12,7 +12,7 @@ use crate::store::Store;
 use modelstore_atom::spatial::{PlaceRange, Places};
 use modelstore_atom::{Key, Modality, Partitions};
 
-/// The atoms of a store as the current statement sees them.
+/// The atoms of a store as visible to the current statement.
 pub struct StoredPlaces {
     store: Store,
     partitions: Partitions,
@@ -21,7 +21,7 @@ pub struct StoredPlaces {
 }
 
 impl StoredPlaces {
-    /// Those of a store.
+    /// Opens the atoms of a store.
     pub fn open(store: &Store) -> Result<StoredPlaces> {
         let atoms = store.relation_oid("atoms");
         let known = Partitions::between(&bounds_of(atoms, c"h_xy"));
@@ -29,7 +29,7 @@ impl StoredPlaces {
             Some(_) => {
                 PartitionedIndex::open(store.name(), atoms, store.relation_oid("atoms_place_idx"))?
             }
-            // Somebody has divided them in another way, which is for the planner to see.
+            // The table was partitioned in another way: leave the partitions to the planner.
             None => None,
         };
         Ok(StoredPlaces {
@@ -39,7 +39,7 @@ impl StoredPlaces {
         })
     }
 
-    /// All atoms, or those of a modality.
+    /// Calls `each` with all atoms, or those of a modality.
     pub fn all(
         &mut self,
         modality: Option<Modality>,
@@ -141,7 +141,7 @@ impl Places for StoredPlaces {
                    AND modelstore.atom_place(a.h_xy, a.h_yz, a.h_zm) BETWEEN r.first AND r.last OFFSET 0) a",
             self.partitions.bounds(partition),
         );
-        // What the parameters take goes with the search: there may be a million in a call.
+        // Free the parameters after each search: a call may make a million.
         in_scratch_memory(|| {
             let first: Vec<i64> = ranges.iter().map(|range| range.first).collect();
             let last: Vec<i64> = ranges.iter().map(|range| range.last).collect();

@@ -6,10 +6,9 @@ use crate::pg::query;
 use crate::pg::spi;
 use pgrx::prelude::*;
 
-/// `@postgis@` stands for the schema of PostGIS, as `@store@` does for that of the store.
+/// `@postgis@` is replaced by the schema of PostGIS, `@store@` by that of the store.
 const VIEW: &str = include_str!("../../sql/store/optional/atom_geometries.sql");
 
-/// Makes the view `atom_geometries` of the current store and returns its name.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn enable_postgis() -> String {
@@ -32,7 +31,7 @@ fn enable() -> Result<String> {
         .hint("CREATE EXTENSION postgis;"));
     };
     query::refuse_during_recovery()?;
-    // Each at once: either name may contain the other's placeholder.
+    // Replace each in its own step: either name may contain the other's placeholder.
     let pieces: Vec<String> = VIEW.split("@postgis@").map(|sql| store.sql(sql)).collect();
     spi::run_script(&pieces.join(schema))?;
     Ok(store.sql("@store@.atom_geometries"))

@@ -1,8 +1,8 @@
-//! Atoms put together again.
+//! Reassembles atoms.
 //!
-//! The parts of a composite are a list, in which parts that are composites stand for lists of their own. The list is
-//! resolved from the front, some thousand atoms at a time, and never unrolled as a whole: memory does not grow
-//! with the data. Every byte goes through the hash, and the end is an error unless it is that of the atom.
+//! The parts of a composite form a list, whose composites have lists of their own. The list is resolved from the front,
+//! some thousand atoms at a time, and never expanded as a whole: memory does not grow with the data. Every byte is
+//! hashed, and the end is an error unless the hash is that of the atom.
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::chunk_leaves;
@@ -21,14 +21,13 @@ use pgrx::prelude::*;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Atoms that are resolved at a time. Of composites, as many lists of parts are kept, some kilobytes each.
+/// Atoms resolved at a time. For each composite, a list of parts of some kilobytes is kept.
 const BATCH: usize = 2048;
-/// Levels of composites. Each has two parts or more, so a content of 2^64 bytes has no more.
+/// Maximum depth of composites. Each has at least two parts, so 2^64 bytes need no more.
 const MAX_DEPTH: u8 = 64;
-/// Bytes that are put together before they are handed on.
+/// Minimum number of bytes of a returned part, except the last.
 const PART_BYTES: usize = 256 << 10;
 
-/// The bytes of an atom.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn reconstruct(atom: Option<AtomArgument>) -> ByteaOut {
@@ -50,7 +49,6 @@ fn reconstruct(atom: Option<AtomArgument>) -> ByteaOut {
     })())
 }
 
-/// The bytes of an atom in parts, in order: for those that are too large for one value.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn reconstruct_parts(atom: Option<AtomArgument>) -> SetOfIterator<'static, ByteaOut> {
@@ -64,7 +62,7 @@ fn reconstruct_parts(atom: Option<AtomArgument>) -> SetOfIterator<'static, Bytea
     }))
 }
 
-/// An atom on its way back to bytes.
+/// An atom being reassembled.
 pub struct Reconstruction {
     store: Store,
     root: Key,
@@ -72,23 +70,23 @@ pub struct Reconstruction {
     content_hash: [u8; 32],
     hasher: blake3::Hasher,
     seen: u64,
-    /// What is still to come, in order.
+    /// What remains, in order.
     rest: VecDeque<Item>,
     done: bool,
 }
 
-/// Something of the list.
+/// An item of the list.
 enum Item {
-    /// Not looked at, and in so many others.
+    /// Not read yet; the number is its depth.
     Atom(Key, u8),
     Bytes(Rc<[u8]>),
     Chunk(Key, ChunkHash),
-    /// Not looked at either; each part is in so many others.
+    /// Not read yet; the number is the depth of each part.
     Parts(Rc<[Key]>, u8),
 }
 
 impl Reconstruction {
-    /// From its beginning; an error when there is no such atom.
+    /// Starts at the beginning; an error if there is no such atom.
     pub fn begin(store: &Store, root: Key) -> Result<Reconstruction> {
         let (modality, _) = root.parts()?;
         let head = store.row(
@@ -115,7 +113,7 @@ impl Reconstruction {
         })
     }
 
-    /// The next bytes, some hundred kilobytes of them; `None` at the end.
+    /// Returns the next bytes, some hundred kilobytes; `None` at the end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if self.done {
             return Ok(None);
@@ -161,7 +159,7 @@ impl Reconstruction {
         Ok(Some(part))
     }
 
-    /// Chunks that follow each other are decoded on threads.
+    /// Decodes a run of chunks on threads.
     fn chunks(&mut self, key: Key, hash: ChunkHash, part: &mut Vec<u8>) -> Result<()> {
         let mut wanted = vec![(key, hash)];
         let mut expected = part.len();
@@ -177,7 +175,7 @@ impl Reconstruction {
         chunk_leaves::read(&self.store, &wanted, part)
     }
 
-    /// Replaces the first atoms of the list by what they are.
+    /// Replaces the first atoms of the list by their contents.
     fn resolve(&mut self) -> Result<()> {
         let mut front = Vec::new();
         while front.len() < BATCH {
@@ -214,7 +212,7 @@ impl Reconstruction {
         Ok(())
     }
 
-    /// Puts parts in front of the list.
+    /// Prepends parts to the list.
     fn open(&mut self, parts: &[Key], depth: u8) {
         for &part in parts.iter().rev() {
             self.rest.push_front(Item::Atom(part, depth));

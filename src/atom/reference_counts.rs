@@ -8,10 +8,10 @@ use modelstore_atom::Key;
 use modelstore_atom::Modality;
 use std::collections::BTreeMap;
 
-/// Rows of a statement.
+/// Rows per statement.
 const BATCH: usize = 8192;
 
-/// Adds to the reference counts of atoms that are there, in the order of their keys.
+/// Adds to the reference counts of existing atoms, in the order of their keys.
 pub fn add_references(store: &Store, changes: impl IntoIterator<Item = (Key, i64)>) -> Result<()> {
     let mut by_key = BTreeMap::new();
     for (key, change) in changes {
@@ -28,7 +28,7 @@ pub fn add_references(store: &Store, changes: impl IntoIterator<Item = (Key, i64
     Ok(())
 }
 
-/// A count that somebody set too low by hand does not go below 0: it would keep every collection from its end.
+/// A count that was changed by hand does not drop below 0, which would keep gc from ever finishing.
 fn add(store: &Store, modality: Modality, changes: &[(Key, i64)]) -> Result<()> {
     let [h_xy, h_yz, h_zm] = keys(changes.iter().map(|(key, _)| *key));
     let by: Vec<i64> = changes.iter().map(|(_, change)| *change).collect();

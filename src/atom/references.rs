@@ -1,4 +1,4 @@
-//! References to atoms given up, and atoms that nothing refers to collected.
+//! Releases references to atoms, and deletes atoms that nothing refers to.
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::current_store;
@@ -15,10 +15,9 @@ use pgrx::prelude::*;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Atoms collected at a time.
+/// Atoms deleted per batch.
 const BATCH: i64 = 10_000;
 
-/// Takes back one ingest of an atom; what is left of its references.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn release(atom: Option<AtomArgument>) -> i64 {
@@ -27,9 +26,9 @@ fn release(atom: Option<AtomArgument>) -> i64 {
         let (modality, _) = key.parts()?;
         let store = current_store()?;
         let places = places(&store)?;
-        // As an ingest does, before any row: a collection that has the table waits for nobody's rows.
+        // Take the table lock first, as an ingest does: a gc that holds the table then waits for nobody's rows.
         store.execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
-        // The count of its places is of a snapshot taken when nobody else can change the count of its references.
+        // Counts the places with a snapshot taken while nobody else can change the reference count.
         store.write(
             &in_modality(
                 "SELECT FROM @store@.atoms
@@ -39,7 +38,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
             &codes(key),
             |_| Ok(()),
         )?;
-        // What composites refer to it for stays: releasing more often than it was taken in is refused.
+        // References from composites remain: releasing more often than ingesting is refused.
         let left = store.write(
             &in_modality(
                 "UPDATE @store@.atoms a SET ref_count = a.ref_count - 1
@@ -59,7 +58,7 @@ fn release(atom: Option<AtomArgument>) -> i64 {
     })())
 }
 
-/// How often atom `a` is a part. Where roles are kept apart, what others write of it does not count.
+/// Returns a query for how often atom `a` is a part. With row-level security, only rows of its own role count.
 fn places(store: &Store) -> Result<&'static str> {
     Ok(if is_secured(store)? {
         "SELECT count(*) FROM @store@.atom_parts p
@@ -69,7 +68,7 @@ fn places(store: &Store) -> Result<&'static str> {
     })
 }
 
-/// Why an atom could not be released.
+/// Returns the error for an atom that cannot be released.
 fn not_held(store: &Store, key: Key, places: &str) -> Result<Failure> {
     let there = store.row(
         &"SELECT ref_count, ref_count > (@places@) AND created_by <> current_user
@@ -96,7 +95,7 @@ fn not_held(store: &Store, key: Key, places: &str) -> Result<Failure> {
     })
 }
 
-/// Removes atoms that nothing refers to, what only they referred to, and so on.
+/// Every batch reads up to [`BATCH`] atoms, and the held ones again.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn atoms_gc() -> TableIterator<'static, (name!(atoms, i64), name!(byte_length, i64))> {
@@ -106,13 +105,13 @@ fn atoms_gc() -> TableIterator<'static, (name!(atoms, i64), name!(byte_length, i
 fn collect() -> Result<(i64, i64)> {
     let store = current_store()?;
     require_all_visible(&store, "collect atoms")?;
-    // Waits until no ingest is under way and keeps new ones waiting, not readers.
+    // Waits for running ingests and blocks new ones, but not readers.
     store.execute(
         "LOCK TABLE ONLY @store@.atoms IN SHARE ROW EXCLUSIVE MODE",
         &[],
     )?;
     let mut probed = Probed::find(&store)?;
-    // Where roles are kept apart, a part counts for the role that wrote it: it cannot take references of others away.
+    // With row-level security, a part counts for the role that wrote it: it cannot release references of others.
     let of_its_own = if is_secured(&store)? {
         "WHERE EXISTS (SELECT FROM @store@.atoms a WHERE a.h_xy = gone.h_xy AND a.h_yz = gone.h_yz AND a.h_zm = gone.h_zm
                          AND a.created_by = gone.created_by)"
@@ -134,11 +133,13 @@ fn collect() -> Result<(i64, i64)> {
     }
 }
 
-/// Atoms that lie further along their row of places than their hash says. While they are there, what made them move has
-/// to stay: a search for them ends at the first empty place.
+/// Atoms that are not at the first place of their hash, because other atoms occupied it. The occupants must stay while
+/// such atoms exist: a lookup ends at the first empty place.
+///
+/// Takes time and memory for every passed place: the sum of `probe` over all atoms.
 struct Probed {
     passed: HashMap<Key, Vec<Key>>,
-    /// The places passed, each with how many passed it.
+    /// The places passed, each with the number of atoms that passed it.
     held: HashMap<Key, usize>,
 }
 
@@ -180,7 +181,7 @@ impl Probed {
         Ok(probed)
     }
 
-    /// Once an atom is gone, what it passed is held by the others alone.
+    /// Removes a deleted atom: the places it passed are then held only by others.
     fn remove(&mut self, key: &Key) {
         for place in self.passed.remove(key).into_iter().flatten() {
             if let Entry::Occupied(mut count) = self.held.entry(place) {
@@ -193,7 +194,7 @@ impl Probed {
     }
 }
 
-/// Some atoms that nothing refers to, with their lengths.
+/// Returns some atoms that nothing refers to, with their lengths.
 fn dead(store: &Store, probed: &Probed) -> Result<Vec<(Key, i64)>> {
     let held = probed.held.len() as i64;
     let mut dead = store.write(
@@ -205,7 +206,7 @@ fn dead(store: &Store, probed: &Probed) -> Result<Vec<(Key, i64)>> {
     Ok(dead)
 }
 
-/// Deletes atoms and takes back their references to their parts.
+/// Deletes atoms and releases their references to their parts.
 fn remove(store: &Store, gone: &[Key], of_its_own: &str) -> Result<()> {
     let gone_keys = || keys(gone.iter().copied());
     let deleted = store.execute(

@@ -1,10 +1,10 @@
-//! Row-level security of atoms: roles that share a store and not their data.
+//! Row-level security of atoms, for roles that share a store but not their data.
 //!
-//! `secure_atoms` makes the policies. They compare columns of their own row only, so that they can be distributed: the
-//! owner and whether it is public stand in each table. Partitions have no policies, which shows nothing to who asks
-//! them directly. Once they are on, no role's atoms refer to another's: [`crate::atom::write`] finds only atoms of the
-//! role that takes in, and puts new ones where a secret of the role says, so that no place tells what others have.
-//! Collecting needs to see everything and is for the owner of the tables.
+//! `secure_atoms` creates the policies. They compare columns of their own row only, so that they can be distributed:
+//! each table has the owner and whether the row is public. Partitions have no policies, so direct queries of them show
+//! nothing. Once enabled, no role's atoms refer to another's: [`crate::atom::write`] finds only atoms of the ingesting
+//! role, and places new ones by a secret of the role, so that places do not reveal what others have. Only the owner of
+//! the tables can run gc, which needs to see everything.
 
 use crate::atom::argument::{AtomArgument, key_argument};
 use crate::atom::current_store;
@@ -23,7 +23,7 @@ use uuid::Uuid;
 /// The secret of a role.
 pub type Salt = [u8; 16];
 
-/// Tables with policies, each with the condition under which a role sees a row beside its own.
+/// Tables with policies, each with the condition under which a role sees rows of others.
 const SECURED: [(&str, &str); 4] = [
     ("atoms", "is_public"),
     ("atom_parts", "is_public"),
@@ -31,8 +31,8 @@ const SECURED: [(&str, &str); 4] = [
     ("ingestion_log", "false"),
 ];
 
-/// The keys of an atom and of what it is made of, at any depth. PostgreSQL keeps each once. Where roles are kept apart,
-/// `$4` is whose it is: others may have written parts under its key.
+/// The keys of an atom and of its parts, at any depth. UNION keeps each key once, so the recursion ends. With row-level
+/// security, `$4` is the role: others may have written parts with the same key.
 const MADE_OF: &str = "made_of AS (
         SELECT $1 AS h_xy, $2 AS h_yz, $3 AS h_zm
         UNION
@@ -41,18 +41,16 @@ const MADE_OF: &str = "made_of AS (
         WHERE $4 IS NULL OR p.created_by = $4
     )";
 
-/// What goes with every change of meta.
+/// Set with every change of meta.
 const CHANGED: &str = "version = a.version + 1, updated_at = now(), updated_by = current_user";
 
-/// Switches row-level security of the store's atoms on or off, and says which it is. The owner of the tables still sees
-/// everything.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn secure_atoms(enable: default!(Option<bool>, true)) -> bool {
     or_raise((|| {
         let enable = required(enable, "enable")?;
         let store = current_store()?;
-        // All of them first, in the order in which an ingest takes them.
+        // Lock all tables first, in the order in which an ingest locks them.
         store.execute(
             "LOCK TABLE @store@.ingestion_log, @store@.atoms, @store@.atom_parts, @store@.atom_chunks IN ACCESS EXCLUSIVE MODE",
             &[],
@@ -71,11 +69,11 @@ fn secure(store: &Store) -> Result<()> {
     for (table, visible) in SECURED {
         policies(store, table, visible)?;
     }
-    // Salts stay secret for as long as atoms lie where they say.
+    // Salts stay secret as long as atoms are placed by them.
     drop_policies(store, "atom_salts")?;
     policies(store, "atom_salts", "false")?;
     row_security(store, "ENABLE", true)?;
-    // With a new snapshot: what an ingest wrote while the tables were waited for counts.
+    // A new snapshot, to see what ingests wrote while this waited for the locks.
     let mixed = store.write(
         "SELECT 1 FROM @store@.atom_parts p
          JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
@@ -92,7 +90,7 @@ fn secure(store: &Store) -> Result<()> {
         .detail("The data was ingested without row-level security; with it, a role would not see all parts of its own atoms.")
         .hint(store.sql("SELECT created_by, count(*) FROM @store@.atoms GROUP BY created_by;")));
     }
-    // It has no policies; from now on it is about public atoms.
+    // The view has no policies; from now on it covers public atoms only.
     store.execute(
         "REFRESH MATERIALIZED VIEW @store@.atom_spatial_summary",
         &[],
@@ -111,7 +109,7 @@ fn forget_policies(store: &Store) -> Result<()> {
         .try_for_each(|(table, _)| drop_policies(store, table))
 }
 
-/// A role sees its own rows and those that are visible to all, and changes its own.
+/// A role sees its own rows and those visible to all, and changes its own.
 fn policies(store: &Store, table: &str, visible: &str) -> Result<()> {
     store.execute(
         &format!(
@@ -128,7 +126,7 @@ fn policies(store: &Store, table: &str, visible: &str) -> Result<()> {
     Ok(())
 }
 
-/// Drops the policies of a table that are of ours, if there are any.
+/// Drops our policies of a table, if there are any.
 fn drop_policies(store: &Store, table: &str) -> Result<()> {
     let ours = store.rows(
         "SELECT polname::text FROM pg_policy WHERE polrelid = $1 ORDER BY 1",
@@ -143,7 +141,8 @@ fn drop_policies(store: &Store, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// Switches policies on or off, on the partitions of atoms as well: without policies, they then show nothing.
+/// Enables or disables row-level security, also on the partitions of atoms, which show nothing then as they have no
+/// policies.
 fn row_security(store: &Store, action: &str, salts: bool) -> Result<()> {
     let partitions = store.rows(
         "SELECT format('%I.%I', n.nspname, c.relname)
@@ -158,7 +157,7 @@ fn row_security(store: &Store, action: &str, salts: bool) -> Result<()> {
         .collect();
     tables.extend(salts.then(|| store.sql("@store@.atom_salts")));
     tables.extend(partitions);
-    // As one: plans are kept, and there is better use for the room than some hundred of these.
+    // One script: plans are cached, and some hundred of these would waste the cache.
     let statements: Vec<String> = tables
         .iter()
         .map(|table| format!("ALTER TABLE {table} {action} ROW LEVEL SECURITY"))
@@ -167,7 +166,7 @@ fn row_security(store: &Store, action: &str, salts: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether it is on. An error where a partition is without: it was attached since.
+/// Returns whether it is enabled. An error if a partition lacks it because it was attached later.
 pub fn is_secured(store: &Store) -> Result<bool> {
     let on = store.row(
         "SELECT c.relrowsecurity,
@@ -190,7 +189,7 @@ pub fn is_secured(store: &Store) -> Result<bool> {
     }
 }
 
-/// The salt of this role, made when it takes data in for the first time; none where roles are not kept apart.
+/// Returns the salt of this role, created at its first ingest; `None` without row-level security.
 pub fn own_salt(store: &Store) -> Result<Option<Salt>> {
     if !is_secured(store)? {
         return Ok(None);
@@ -222,10 +221,10 @@ pub fn own_salt(store: &Store) -> Result<Option<Salt>> {
     })
 }
 
-/// The salts that this role sees, by role, and whether they are all.
+/// Returns the salts that this role sees, by role, and whether these are all.
 pub fn salts(store: &Store) -> Result<(std::collections::HashMap<String, Salt>, bool)> {
     let mut salts = std::collections::HashMap::new();
-    // Who may read atoms need not have rights on what is empty until roles are kept apart.
+    // Roles that read atoms may lack rights on this table, which is empty without row-level security.
     let readable = store.row(
         "SELECT has_table_privilege($1, 'SELECT')",
         &[store.relation_oid("atom_salts").into()],
@@ -256,7 +255,7 @@ fn row_security_active(store: &Store, table: &str) -> Result<bool> {
     Ok(active.unwrap_or_default())
 }
 
-/// An error where policies hide rows from this role, for what must see them all.
+/// Raises an error if policies hide rows from this role, for operations that must see all of them.
 pub fn require_all_visible(store: &Store, what: &str) -> Result<()> {
     if !row_security_active(store, "atoms")? {
         return Ok(());
@@ -268,7 +267,7 @@ pub fn require_all_visible(store: &Store, what: &str) -> Result<()> {
     .detail("Row-level security hides atoms from this role that may still be referenced. Run this as the owner of the tables."))
 }
 
-/// Sets an atom's meta and returns its new version.
+/// Walks all parts at any depth when the visibility changes: one statement per table, each part once.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn set_atom_meta(atom: Option<AtomArgument>, meta: Option<Jsonb<'_>>) -> i32 {
@@ -299,11 +298,11 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
     let Some((version, (was_public, is_public), created_by)) = set.first() else {
         return Err(missing(key));
     };
-    // Parts that are public by themselves are not touched by other changes of what they are in.
+    // Parts that are public on their own are not affected by other changes of their composite.
     if was_public == is_public {
         return Ok(*version);
     }
-    // Nobody can read an atom without its parts.
+    // A role can read an atom only with its parts.
     let parts = if *is_public {
         format!(
             "WITH RECURSIVE {MADE_OF}
@@ -313,7 +312,7 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
                AND a.meta ->> 'visibility' IS DISTINCT FROM 'public'"
         )
     } else {
-        // What another public atom is made of stays public.
+        // Parts of another public atom stay public.
         format!(
             "WITH RECURSIVE {MADE_OF}, kept AS (
                  SELECT m.h_xy, m.h_yz, m.h_zm FROM made_of m
@@ -333,7 +332,7 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
                AND NOT EXISTS (SELECT FROM kept k WHERE (k.h_xy, k.h_yz, k.h_zm) = (a.h_xy, a.h_yz, a.h_zm))"
         )
     };
-    // What the other tables have of each, in the same way.
+    // Copy the flag to the rows of the other tables.
     let lists = format!(
         "WITH RECURSIVE {MADE_OF}
          UPDATE @store@.atom_parts p SET is_public = a.is_public

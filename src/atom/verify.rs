@@ -1,4 +1,4 @@
-//! Atoms compared with their hashes, their places and each other.
+//! Compares atoms with their hashes, their places and each other.
 
 use crate::atom::key::content_hash_of;
 use crate::atom::reconstruct::Reconstruction;
@@ -13,7 +13,7 @@ use modelstore_atom::key::{m_of, salted};
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
 
-/// What the tables say of each other. A part is counted where it is, as often as it is there.
+/// Contradictions between the tables. A part is counted as often as it occurs.
 const DISAGREEMENTS: &str = "
     SELECT a.h_xy, a.h_yz, a.h_zm, 'atom has neither a value nor parts nor a chunk'
     FROM @store@.atoms a
@@ -58,13 +58,13 @@ const DISAGREEMENTS: &str = "
     JOIN @store@.atoms a USING (h_xy, h_yz, h_zm)
     WHERE a.ref_count < p.places";
 
-/// Composites and larger leaves that are no part of anything.
+/// Composites and larger leaves that are not part of another atom.
 const WHOLES: &str = "
     SELECT a.h_xy, a.h_yz, a.h_zm FROM @store@.atoms a
     WHERE a.value IS NULL
       AND NOT EXISTS (SELECT FROM @store@.atom_parts p WHERE (p.h_xy, p.h_yz, p.h_zm) = (a.h_xy, a.h_yz, a.h_zm))";
 
-/// Looks at every atom of the store, and puts together what is no part of anything else.
+/// Reconstructs only atoms that are not parts; these contain all others.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn verify_atoms() -> TableIterator<
@@ -135,7 +135,7 @@ fn verify(store: &Store) -> Result<Vec<(Key, String)>> {
     Ok(problems)
 }
 
-/// What of an atom's key is not as its content says, or its hash; a leaf has its content with it.
+/// Describes how an atom's key or hash differs from its content, which for a leaf is in the row.
 fn wrong_place(
     key: Key,
     hash: &[u8; 32],
@@ -157,7 +157,7 @@ fn wrong_place(
     Ok((!is_place_of_hash(point.m)).then_some("place is not that of the hash"))
 }
 
-/// Puts an atom together, which compares it with its hash; its length.
+/// Reconstructs an atom, which checks its hash; returns its length.
 fn reconstructed(store: &Store, key: Key) -> Result<u64> {
     let mut parts = Reconstruction::begin(store, key)?;
     let mut bytes = 0;

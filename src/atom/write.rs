@@ -1,8 +1,8 @@
-//! Pending atoms to rows: what is there already is found, what is new is written, references are counted.
+//! Writes pending atoms: finds existing ones, inserts new ones, counts references.
 //!
-//! Everything is written in the order of the keys and in the same sequence of tables, so that two runs that share
-//! contents wait for each other at most one way. The collector waits until no run is under way: each holds ROW EXCLUSIVE
-//! on the table of atoms, the collector SHARE ROW EXCLUSIVE.
+//! Rows are written in the order of keys and in a fixed order of tables, so that two runs that share contents cannot
+//! deadlock. gc waits until no run is active: each run holds ROW EXCLUSIVE on the table of atoms, gc SHARE ROW
+//! EXCLUSIVE.
 
 use crate::atom::chunk_leaves::{self, ChunkLeaf};
 use crate::atom::key::{MAX_PROBES, content_hash_of};
@@ -19,56 +19,56 @@ use crate::store::Store;
 use modelstore_atom::key::{m_of, salted};
 use modelstore_atom::{Key, Modality, Point};
 
-/// Rows of a statement.
+/// Rows per statement.
 const BATCH: usize = 8192;
 
-/// What became of the distinct atoms of a run.
+/// What happened to the distinct atoms of a run.
 #[derive(Clone, Copy, Default)]
 pub struct Counts {
-    /// Were not there.
+    /// Inserted.
     pub created: i64,
-    /// Were there and are referred to once more.
+    /// Existed and got another reference.
     pub updated: i64,
-    /// Were there, as part of something that was.
+    /// Existed, as part of something that existed.
     pub skipped: i64,
 }
 
-/// The rows of a run in the making.
+/// The rows of a run.
 pub struct Writer<'a> {
     store: &'a Store,
     modality: Modality,
     pending: &'a Pending,
-    /// Where roles are kept apart, only atoms of one's own are found: a reference from one role's atoms to another's would
-    /// be one that the other can neither see nor rely on.
+    /// With row-level security, finds only atoms of the role: the other role could neither see a reference to its atoms
+    /// nor rely on it.
     whose: &'static str,
-    /// Where roles are kept apart, what decides where the role's new atoms lie.
+    /// With row-level security, determines the places of the role's new atoms.
     salt: Option<Salt>,
     rows: Vec<Row>,
 }
 
-/// Where a pending atom is, or will be.
+/// The place of a pending atom.
 struct Row {
     key: Key,
     probe: u32,
-    /// Whether its place is that of the hash with the role's salt.
+    /// Whether the place is computed from the hash with the role's salt.
     is_salted: bool,
     state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not looked for at its present key.
+    /// Not looked up at its current key.
     Unknown,
-    /// Nothing is at its key.
+    /// No atom at its key.
     Absent,
-    /// This run wrote it.
+    /// Inserted by this run.
     Created,
-    /// It was there.
+    /// Existed before.
     Found,
 }
 
 impl<'a> Writer<'a> {
-    /// For the contents of one run, all of one modality.
+    /// Prepares the contents of one run, all of one modality.
     pub fn new(store: &'a Store, modality: Modality, pending: &'a Pending) -> Result<Writer<'a>> {
         let mut rows = Vec::with_capacity(pending.atoms.len());
         for atom in &pending.atoms {
@@ -93,12 +93,12 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Writes what is not there and counts the references. `source` is what the offsets of larger leaves refer to.
+    /// Inserts new atoms and counts references. `source` is what the offsets of larger leaves refer to.
     pub fn write(&mut self, source: &mut dyn Source) -> Result<Counts> {
         self.store
             .execute("LOCK TABLE ONLY @store@.atoms IN ROW EXCLUSIVE MODE", &[])?;
         self.look_up()?;
-        // What new atoms refer to, as it looks now; another session may yet write one of them first.
+        // References from atoms that seem new; another session may still insert one of them first.
         let planned = self.references(|row| row.state == State::Absent);
         self.insert(&planned)?;
         let references = self.references(|row| row.state == State::Created);
@@ -124,17 +124,17 @@ impl<'a> Writer<'a> {
         Ok(counts)
     }
 
-    /// The key of a pending atom, once it is written.
+    /// Returns the key of a pending atom, once it is written.
     pub fn key(&self, number: usize) -> Key {
         self.rows[number].key
     }
 
-    /// Whether this run wrote it.
+    /// Returns whether this run inserted it.
     pub fn is_new(&self, number: usize) -> bool {
         self.rows[number].state == State::Created
     }
 
-    /// How often each atom is referred to by the run: as a whole, and by those of its composites that are new.
+    /// Counts how often each atom is referenced by the run: by whole sources, and by new composites.
     fn references(&self, is_new: impl Fn(&Row) -> bool) -> Vec<i64> {
         let mut references = vec![0; self.rows.len()];
         for &root in &self.pending.roots {
@@ -150,7 +150,8 @@ impl<'a> Writer<'a> {
         references
     }
 
-    /// Looks for every atom that has not been found, and moves those whose place another content has.
+    /// Looks up every atom not found yet, and moves on those whose place another content occupies. At most
+    /// [`MAX_PROBES`] rounds, twice that with a salt.
     fn look_up(&mut self) -> Result<()> {
         loop {
             let mut unknown = self.numbers(State::Unknown);
@@ -198,7 +199,7 @@ impl<'a> Writer<'a> {
         if self.salt.is_none() {
             return Ok(());
         }
-        // The role has not taken it in before roles were kept apart.
+        // The role has no copy from before row-level security was enabled.
         for &number in batch {
             let row = &mut self.rows[number];
             if row.state == State::Absent && !row.is_salted {
@@ -209,7 +210,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Goes to the next place of an atom.
+    /// Moves an atom to its next place.
     fn probe(&mut self, number: usize) -> Result<()> {
         let probe = self.rows[number].probe + 1;
         if probe >= MAX_PROBES {
@@ -221,7 +222,7 @@ impl<'a> Writer<'a> {
         self.place(number, probe)
     }
 
-    /// Goes to one of the places of an atom.
+    /// Moves an atom to one of its places.
     fn place(&mut self, number: usize, probe: u32) -> Result<()> {
         let (row, atom) = (&mut self.rows[number], &self.pending.atoms[number]);
         let m = match &self.salt {
@@ -234,8 +235,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes the rows of absent atoms. Where another session, or an earlier row, took a place meanwhile, the atom is
-    /// looked for again.
+    /// Inserts the rows of absent atoms. If another session, or an earlier row, took a place meanwhile, the atom is
+    /// looked up again.
     fn insert(&mut self, references: &[i64]) -> Result<()> {
         loop {
             let mut absent = self.numbers(State::Absent);
@@ -253,7 +254,7 @@ impl<'a> Writer<'a> {
                 self.rows[number].state = State::Unknown;
             }
             self.look_up()?;
-            // Nothing of ours at a place that cannot be taken: it has a row of somebody else.
+            // Nothing of ours is at a place that cannot be taken: it has a row of another role.
             for (&number, before) in refused.iter().zip(before) {
                 let row = &self.rows[number];
                 if row.state == State::Absent && row.key == before {
@@ -296,7 +297,7 @@ impl<'a> Writer<'a> {
             ],
             |row| key_in(row, 1),
         )?;
-        // Rows come back in the order of the batch, without those that were refused.
+        // Rows are returned in the order of the batch, without the refused ones.
         let mut written = written.into_iter().peekable();
         for &number in batch {
             if written
@@ -345,7 +346,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The key of a content with a fourth coordinate.
+/// Returns the key of a content with a fourth coordinate.
 fn key_of(modality: Modality, xyz: [u32; 3], m: u32) -> Result<Key> {
     let [x, y, z] = xyz;
     Ok(Key::new(modality, Point { x, y, z, m })?)
