@@ -1,4 +1,4 @@
-//! The state of a model in training becomes a checkpoint, in one transaction.
+//! Stores the state of a model in training as a checkpoint, in one transaction.
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::import::{FileIn, Imported, StoredFiles, store_files};
@@ -20,14 +20,14 @@ use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The file of a checkpoint's weights.
+/// The file name of a checkpoint's weights.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// The file of its optimizer state.
+/// The file name of its optimizer state.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-/// Who listens on this channel hears of each checkpoint when its transaction commits.
+/// Channel that is notified of each checkpoint when its transaction commits.
 const CHANNEL: &str = "modelstore_checkpoint";
 
-/// What a new checkpoint is given.
+/// Arguments of a new checkpoint.
 pub struct NewCheckpoint<'a> {
     pub model: Uuid,
     pub session: Option<Uuid>,
@@ -41,8 +41,8 @@ pub struct NewCheckpoint<'a> {
     pub checks: Vec<Check>,
 }
 
-/// Stores the weights and, if there is one, the optimizer state, both safetensors files. What is equal to something in
-/// the store takes no bytes; what is not is stored as a difference to the checkpoint before where that is smaller.
+/// Stores the weights and, if given, the optimizer state, both safetensors files. Identical data is stored once;
+/// changed tensors are stored as deltas against the previous checkpoint where that is smaller.
 pub fn create<'a>(
     store: &Store,
     new: &NewCheckpoint<'_>,
@@ -123,8 +123,8 @@ fn check(store: &Store, new: &NewCheckpoint<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checkpoints of a model are made one after the other, until the transaction ends: so each has a number, and a lock
-/// that is taken first cannot be part of a deadlock over chunks.
+/// Locks the model until the transaction ends, so that its checkpoints are created one at a time: each gets the next
+/// number, and a lock that is taken first cannot be part of a deadlock over chunks.
 pub fn lock(store: &Store, model: Uuid) -> Result<()> {
     store.execute(
         "SELECT 1 FROM @store@.models WHERE model_id = $1 FOR NO KEY UPDATE",
@@ -133,8 +133,9 @@ pub fn lock(store: &Store, model: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// The checkpoint that the new one continues, kept until the transaction ends: the one named, else the run's own last,
-/// else the one the run was resumed from or the model restored from. Checkpoints without a run follow each other.
+/// Returns the checkpoint that the new one continues, locked until the transaction ends: the one named, else the last
+/// of the run, else the one the run was resumed from or the model restored from. Checkpoints without a run continue
+/// each other.
 fn parent(store: &Store, new: &NewCheckpoint<'_>) -> Result<Option<Uuid>> {
     if let Some(parent) = new.parent {
         return match keep(store, "SELECT $1", &[uuid(parent)])? {
@@ -153,7 +154,8 @@ fn parent(store: &Store, new: &NewCheckpoint<'_>) -> Result<Option<Uuid>> {
     )
 }
 
-/// The checkpoint made last of a model: what the first of a run that continues none may be stored as differences to.
+/// Returns the model's checkpoint created last, the base of deltas for the first checkpoint of a run that continues
+/// none.
 fn newest(store: &Store, model: Uuid) -> Result<Option<Uuid>> {
     keep(
         store,
@@ -173,7 +175,8 @@ fn keep(store: &Store, which: &str, arguments: &[DatumWithOid<'_>]) -> Result<Op
     Ok(found.into_iter().next().map(from_sql_uuid))
 }
 
-/// The number is the next of the model, which is locked. A transaction that sees an older state fails with 40001.
+/// Inserts the row, numbered within the model, which is locked. Fails with 40001 if the transaction sees an older
+/// state.
 fn insert(store: &Store, new: &NewCheckpoint<'_>, parent: Option<Uuid>) -> Result<Uuid> {
     let id = Uuid::now_v7();
     let inserted = store.execute(
@@ -208,7 +211,7 @@ fn insert(store: &Store, new: &NewCheckpoint<'_>, parent: Option<Uuid>) -> Resul
     Ok(id)
 }
 
-/// The tensors of a model's or a checkpoint's weights.
+/// Returns the tensors of the weights of a model or checkpoint, by name.
 fn tensors_by_name(store: &Store, of: StateDict) -> Result<HashMap<String, Uuid>> {
     let rows = store.rows(
         &of.sql("SELECT weight_name, tensor_id FROM @weights@ WHERE @owner@ = $1"),
@@ -218,7 +221,7 @@ fn tensors_by_name(store: &Store, of: StateDict) -> Result<HashMap<String, Uuid>
     Ok(rows.into_iter().collect())
 }
 
-/// Adds the weights and returns them.
+/// Inserts the weights and returns them.
 fn insert_weights(
     store: &Store,
     id: Uuid,

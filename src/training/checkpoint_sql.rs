@@ -1,4 +1,4 @@
-//! The SQL functions that make checkpoints, one for each way tensors come.
+//! The SQL functions that create checkpoints, one for each source of tensors.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::formats::safetensors::export::Export;
@@ -19,7 +19,8 @@ use crate::upload::finish::consume;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
-/// What every function here returns, as one row. pgrx reads the columns from each signature, so they stand there as well.
+/// The result of every function here, as one row. pgrx reads the columns from each signature, so they are repeated
+/// there.
 type CheckpointRow = TableIterator<
     'static,
     (
@@ -33,7 +34,7 @@ type CheckpointRow = TableIterator<
     ),
 >;
 
-/// The optional arguments that all of them have.
+/// The optional arguments common to all functions.
 struct Rest<'a> {
     metrics: Option<Jsonb<'a>>,
     rng_state: Option<&'a [u8]>,
@@ -207,7 +208,6 @@ fn create_checkpoint_tensors(
     })())
 }
 
-/// Takes finished uploads and forgets them.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -264,7 +264,6 @@ fn create_checkpoint_upload(
     })())
 }
 
-/// The parts of a checkpoint's file in order, as `export_safetensors` gives those of a model.
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_checkpoint(
@@ -305,7 +304,7 @@ fn named<'a>(
     TensorsSource::new(&names.into_iter().zip(views).collect::<Vec<_>>())
 }
 
-/// A checkpoint of files.
+/// Stores a checkpoint from files.
 fn checkpoint_of_files(
     model_id: Option<SqlUuid>,
     session_id: Option<SqlUuid>,
@@ -322,7 +321,7 @@ fn checkpoint_of_files(
     })
 }
 
-/// Arguments are checked first, then the store, then the files that `open` returns.
+/// Checks the arguments, then the store, then opens the files with `open`.
 fn checkpoint<'a>(
     model_id: Option<SqlUuid>,
     session_id: Option<SqlUuid>,

@@ -1,4 +1,4 @@
-//! What a program needs besides the tensors to go on from a checkpoint.
+//! What a program needs besides the tensors to resume from a checkpoint.
 #![allow(unsafe_code)]
 
 use crate::error::{or_raise, required};
@@ -10,13 +10,13 @@ use pgrx::datum::{IntoDatum, TimestampWithTimeZone, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use std::ffi::CString;
 
-/// A jsonb value by its text: numbers stay as they were written.
+/// A jsonb value as text: its numbers keep their digits.
 struct JsonbText(String);
 
 impl IntoDatum for JsonbText {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let text = CString::new(self.0).ok()?;
-        // SAFETY: the text is what PostgreSQL wrote of a jsonb value; jsonb_in copies it.
+        // SAFETY: the text was printed by PostgreSQL from a jsonb value; jsonb_in copies it.
         unsafe {
             pgrx::direct_function_call_as_datum(
                 pg_sys::jsonb_in,
@@ -43,7 +43,6 @@ unsafe impl BoxRet for JsonbText {
 
 pgrx::impl_sql_translatable!(JsonbText, "jsonb");
 
-/// All of a checkpoint but its tensors, as one row.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]

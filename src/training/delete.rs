@@ -1,4 +1,4 @@
-//! Deleting a checkpoint or a whole run. What others need, or what was kept on purpose, goes with `cascade` only.
+//! Deletes a checkpoint or a whole run; with `cascade` also what others need or what is pinned.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::state_dict::missing_checkpoint;
@@ -9,7 +9,6 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// Deletes a checkpoint and returns how much it had. Checkpoints that continue it then continue its parent.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn delete_checkpoint(
@@ -82,8 +81,8 @@ fn delete_one(store: &Store, id: Uuid, cascade: bool) -> Result<(i64, i64, i64)>
     Ok(deleted)
 }
 
-/// Deletes the row of a checkpoint and, by its foreign keys, all it has. The ones that continue it continue its parent
-/// from then on, so that it stays known from where a run has branched.
+/// Deletes the row of a checkpoint and, through foreign keys, everything in it. Its children get its parent as parent,
+/// so that it stays known where a run has branched.
 pub fn remove(store: &Store, id: Uuid) -> Result<()> {
     let parent = store.write(
         "SELECT parent_checkpoint_id FROM @store@.model_checkpoints WHERE checkpoint_id = $1",
@@ -102,7 +101,6 @@ pub fn remove(store: &Store, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a run with its metrics, plans and checkpoints, and returns how many there were.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn delete_training(

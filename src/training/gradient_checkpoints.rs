@@ -1,4 +1,4 @@
-//! Which layers to recompute in the backward pass instead of keeping their activations.
+//! Chooses the layers to recompute in the backward pass instead of keeping their activations.
 
 use crate::error::{Code, Failure, Result, info, or_raise, required};
 use crate::model::models;
@@ -15,7 +15,6 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use uuid::Uuid;
 
-/// One row a layer. Without a budget, the plan that needs the least memory.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn plan_gradient_checkpoints(
@@ -57,7 +56,6 @@ fn plan_gradient_checkpoints(
     })()))
 }
 
-/// Records the plan for a run in `gradient_checkpoints`, in place of the one it had, and returns how many layers it has.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn set_gradient_checkpoints(
@@ -107,7 +105,7 @@ fn set_gradient_checkpoints(
     })())
 }
 
-/// A plan with the layers it is of.
+/// A plan with its layers.
 struct Planned {
     layers: Vec<(i32, String)>,
     plan: Plan,
@@ -167,8 +165,8 @@ impl Planned {
     }
 }
 
-/// Layers of a model and the sizes they share: what was recognised at import, else what the newest checkpoint's weights
-/// and the config say, else the config alone.
+/// Returns the layers of a model and their common sizes: those derived at import, else from the newest checkpoint's
+/// weights and the config, else from the config alone.
 fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerLayer)> {
     models::require(store, model)?;
     let mut layers = store.rows(
@@ -229,7 +227,7 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
     }
     let hidden = hidden.ok_or_else(|| unknown("hidden size"))?;
     let heads = heads.ok_or_else(|| unknown("number of attention heads"))?;
-    // Four times the hidden size is what models have that do not say otherwise.
+    // The usual factor, if the config does not say.
     let inner = config
         .as_ref()
         .and_then(|config| {
@@ -250,7 +248,7 @@ fn sizes(store: &Store, model: Uuid) -> Result<(Vec<(i32, String)>, TransformerL
     Ok((layers, sizes))
 }
 
-/// The layers that a config alone tells of.
+/// Returns the layers according to the config alone.
 fn numbered(config: Option<&Value>) -> Result<Vec<(i32, String)>> {
     let count = config.and_then(layer_count).unwrap_or(0);
     if count > MAX_LAYERS as u64 {
@@ -262,7 +260,7 @@ fn numbered(config: Option<&Value>) -> Result<Vec<(i32, String)>> {
         .collect())
 }
 
-/// Names, dtypes and dimensions of a checkpoint's weights.
+/// Returns names, dtypes and dimensions of a checkpoint's weights.
 fn weights(store: &Store, checkpoint: Uuid) -> Result<Vec<(String, DType, Vec<u64>)>> {
     store.rows(
         "SELECT w.weight_name, t.dtype, t.shape

@@ -1,4 +1,4 @@
-//! What a checkpoint must pass before its transaction may commit.
+//! Checks that a checkpoint must pass before its transaction can commit.
 
 use crate::error::{Code, Failure, Result};
 use crate::model::architecture::{Weight, tied_weights};
@@ -13,14 +13,14 @@ use pgrx::datum::DatumWithOid;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// One of the checks.
+/// A check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// No weight and no optimizer state has a NaN or an infinity.
+    /// No weight and no optimizer state contains a NaN or an infinity.
     Finite,
-    /// Names, shapes and dtypes of the weights are those of the checkpoint before, or of the model.
+    /// Names, shapes and dtypes of the weights equal those of the previous checkpoint, or of the model.
     Shape,
-    /// There are as many parameters as the model's config says.
+    /// The number of parameters equals that of the model's config.
     Parameters,
 }
 
@@ -34,7 +34,7 @@ impl Check {
     }
 }
 
-/// The checks a caller names or, without a list, those of the setting.
+/// Returns the given checks or, without a list, those of the setting.
 pub fn checks(named: Option<Vec<Option<String>>>) -> Result<Vec<Check>> {
     let names = match named {
         Some(names) => names.into_iter().flatten().collect(),
@@ -57,7 +57,7 @@ pub fn checks(named: Option<Vec<Option<String>>>) -> Result<Vec<Check>> {
         .collect()
 }
 
-/// The hint leaves the other checks on.
+/// Returns the error of a check. The hint keeps the other checks on.
 fn refused(check: Check, message: String) -> Failure {
     let others: Vec<&str> = [Check::Finite, Check::Shape, Check::Parameters]
         .into_iter()
@@ -70,18 +70,18 @@ fn refused(check: Check, message: String) -> Failure {
     ))
 }
 
-/// By the zone maps: nothing is decoded. Masks may have -inf.
+/// Reads the zone maps and decodes nothing. Masks may contain -inf.
 pub fn check_finite(store: &Store, of: StateDict) -> Result<()> {
     let entries = "SELECT w.weight_name, w.tensor_id FROM @entries@ w WHERE w.@owner@ = $1";
     not_finite(store, &of.sql(entries), &[uuid(of.id())])
 }
 
-/// The same for one tensor.
+/// Checks one tensor.
 pub fn check_tensor_finite(store: &Store, name: &str, tensor: Uuid) -> Result<()> {
     not_finite(store, "SELECT $1, $2", &[text(name), uuid(tensor)])
 }
 
-/// `entries` is a query of names and tensors.
+/// Checks the tensors of `entries`, a query of names and tensors.
 fn not_finite(store: &Store, entries: &str, arguments: &[DatumWithOid<'_>]) -> Result<()> {
     let found = store.rows(
         &format!(
@@ -121,7 +121,7 @@ fn not_finite(store: &Store, entries: &str, arguments: &[DatumWithOid<'_>]) -> R
     }
 }
 
-/// A model without weights and checkpoints says nothing yet.
+/// Passes if the model has neither weights nor checkpoints.
 pub fn check_shapes(store: &Store, before: StateDict, header: &Header) -> Result<()> {
     let rows = store.rows(
         &before.sql(
@@ -171,15 +171,15 @@ pub fn check_shapes(store: &Store, before: StateDict, header: &Header) -> Result
 
 /// Numbers of elements of a checkpoint's weights, tied ones once.
 pub struct Parameters {
-    /// All of them, as `v_model_architecture` counts.
+    /// All weights, as counted by `v_model_architecture`.
     pub all: u64,
-    /// Those that can be learnt: of floating point, neither a buffer nor a mask.
+    /// Those that can be trained: floating point, neither a buffer nor a mask.
     learnable: u64,
-    /// How many the model's config says there are.
+    /// The number according to the model's config.
     expected: Option<u64>,
 }
 
-/// Counts them by the rules that hold for the weights of a model.
+/// Counts them by the rules for the weights of a model.
 pub fn parameters(store: &Store, model: Uuid, mut weights: Vec<Weight>) -> Result<Parameters> {
     let config = store
         .row(
@@ -205,7 +205,7 @@ pub fn parameters(store: &Store, model: Uuid, mut weights: Vec<Weight>) -> Resul
     Ok(counted)
 }
 
-/// An error when the model's config says that there is another number of parameters.
+/// Raises an error if the model's config states a different number of parameters.
 pub fn check_parameters(counted: &Parameters) -> Result<()> {
     match counted.expected {
         Some(expected) if expected != counted.learnable => Err(refused(

@@ -1,4 +1,4 @@
-//! Finding a checkpoint, the newest or the best, and what it has.
+//! Finds the newest or the best checkpoint, and lists its weights.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
@@ -11,9 +11,6 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// The checkpoint of the highest step, then epoch, then the one made last, whatever the clock said: of a run, or of a
-/// model. A run without one has that which it was resumed from, a model that which it was restored from; NULL when there
-/// is none of these.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn get_latest_checkpoint(
@@ -28,7 +25,7 @@ fn get_latest_checkpoint(
     .map(to_sql_uuid)
 }
 
-/// See `get_latest_checkpoint`.
+/// Implements `get_latest_checkpoint`.
 pub fn newest(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<Option<Uuid>> {
     require(store, model, session)?;
     let found = store.row(
@@ -44,7 +41,7 @@ pub fn newest(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<Optio
     Ok(found.flatten().map(from_sql_uuid))
 }
 
-/// The model, and the run as one of it.
+/// Requires that the model exists, and that the run belongs to it.
 fn require(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<()> {
     models::require(store, model)?;
     match session {
@@ -53,8 +50,6 @@ fn require(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<()> {
     }
 }
 
-/// The checkpoint whose own metrics have the smallest or largest figure of that name; of equal ones the newest. NaN is
-/// never best; NULL when no checkpoint has the figure.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn get_best_checkpoint(
@@ -92,7 +87,6 @@ fn best(model: Uuid, metric: &str, mode: &str, session: Option<Uuid>) -> Result<
     )
 }
 
-/// The weights of a checkpoint by name.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn checkpoint_weights_at(
@@ -128,14 +122,14 @@ fn checkpoint_weights_at(
     })()))
 }
 
-/// The figure named `$2` of a checkpoint's metrics, or NULL where it is no number. Strings are those that stand for the
-/// numbers JSON lacks; true and false are 1 and 0.
+/// The metric named `$2` of a checkpoint, or NULL if it is not a number. Strings represent the numbers that JSON lacks;
+/// true and false are 1 and 0.
 pub const METRIC: &str = "CASE WHEN jsonb_typeof(metrics -> $2) = 'boolean' THEN (metrics ->> $2)::boolean::integer::double precision
      WHEN jsonb_typeof(metrics -> $2) = 'number'
        OR lower(metrics ->> $2) IN ('nan', 'inf', '+inf', '-inf', 'infinity', '+infinity', '-infinity')
      THEN (metrics ->> $2)::double precision END";
 
-/// `min` or `max`.
+/// Parses `min` or `max`.
 pub fn check_mode(mode: &str) -> Result<Mode> {
     match mode {
         "min" => Ok(Mode::Min),

@@ -1,4 +1,4 @@
-//! Metrics as pictures: SVG for a browser, a line of blocks for psql.
+//! Plots of metrics: SVG for a browser, a line of block characters for psql.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::arguments::{from_sql_uuid, text, uuid};
@@ -9,7 +9,6 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// One metric of one run over its steps, as an SVG document.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn metric_plot(
@@ -28,7 +27,6 @@ fn metric_plot(
     })())
 }
 
-/// Several metrics of several runs in one picture, a line each.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn metric_plots(
@@ -60,7 +58,6 @@ fn metric_plots(
     })())
 }
 
-/// Numbers as a line of block characters: NaN and NULL are blanks, infinities stand at the top and the bottom.
 #[pg_extern(immutable, parallel_safe)]
 fn sparkline(
     values: Option<Vec<Option<f64>>>,
@@ -85,7 +82,7 @@ fn sparkline(
     Some(modelstore_plot::sparkline::sparkline(&values, width))
 }
 
-/// What is drawn as one line.
+/// The data of one line.
 struct Line {
     run: String,
     model: String,
@@ -144,8 +141,8 @@ fn draw(
     Ok(plot.svg()?)
 }
 
-/// The points of a metric. Of a step that was recorded twice the later record counts, of records of one microsecond
-/// the larger value, as in v_training_progress.
+/// Returns the points of a metric. For a step recorded twice, the later record counts; of records of the same
+/// microsecond, the larger value, as in v_training_progress.
 fn line(store: &Store, session: Uuid, metric: &str) -> Result<Line> {
     sessions::require(store, session)?;
     let named = store.row(

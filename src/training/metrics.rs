@@ -1,4 +1,4 @@
-//! Metrics of runs: many figures in one call.
+//! Metrics of runs, many per call.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::names;
@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Records the figures of one step and returns how many there were.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn log_metrics(
@@ -45,7 +44,6 @@ fn log_metrics(
     })())
 }
 
-/// Records one metric at many steps and returns how many there were.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn log_metric(
@@ -75,7 +73,8 @@ fn log_metric(
         insert(
             &store,
             session,
-            // In the order of the arrays, whatever the resolution of the clock: of a step given twice the later counts.
+            // Numbered in the order of the arrays, whatever the resolution of the clock: for a step given twice, the
+            // later value counts.
             "INSERT INTO @store@.training_metrics (session_id, step, metric_name, value, recorded_at)
              SELECT s.session_id, m.step, $2, m.value, s.now + m.n * interval '1 microsecond'
              FROM (SELECT session_id, status, clock_timestamp() AS now FROM @store@.training_sessions WHERE session_id = $1) s,
@@ -87,7 +86,6 @@ fn log_metric(
     })())
 }
 
-/// Removes the metrics of a run and returns how many there were. The run itself stays.
 #[pg_extern(volatile, strict, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn drop_metrics(session_id: SqlUuid) -> i64 {
@@ -116,8 +114,8 @@ fn insert(
     Ok(inserted as i64)
 }
 
-/// Names and values of an object of numbers. JSON has no NaN and no infinities: they come as the strings that
-/// PostgreSQL reads for them.
+/// Returns names and values of an object of numbers. JSON lacks NaN and infinities, so the strings that PostgreSQL
+/// accepts for them represent them.
 pub fn figures(metrics: &Jsonb<'_>) -> Result<(Vec<String>, Vec<f64>)> {
     if !metrics.is_object() {
         return Err(Failure::new(
@@ -127,7 +125,7 @@ pub fn figures(metrics: &Jsonb<'_>) -> Result<(Vec<String>, Vec<f64>)> {
         .detail("Expected names and numbers, such as {\"loss\": 0.7, \"lr\": 1e-4}."));
     }
     let text = metrics.text()?;
-    // Numbers as they are written: what a double does not hold is an error of ours.
+    // Keep the digits, so that a number out of range for a double is our own error.
     let figures: BTreeMap<String, &RawValue> = serde_json::from_str(&text).map_err(|e| {
         Failure::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -144,7 +142,7 @@ pub fn figures(metrics: &Jsonb<'_>) -> Result<(Vec<String>, Vec<f64>)> {
         .map(|figures| figures.into_iter().unzip())
 }
 
-/// A number from its JSON.
+/// Parses a number from its JSON.
 fn figure(name: &str, json: &str) -> Result<f64> {
     let word = json.trim_matches('"').to_ascii_lowercase();
     let number = match (json.starts_with('"'), word.as_str()) {

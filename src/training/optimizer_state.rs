@@ -1,4 +1,4 @@
-//! What the optimizer remembers of each parameter: Adam's moments, SGD's momentum, any other tensor by name.
+//! State of the optimizer for each parameter: Adam's moments, SGD's momentum, any other tensor by name.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::state_dict::StateDict;
@@ -52,7 +52,6 @@ fn get_optimizer_state(
     })())
 }
 
-/// Adds one tensor of the optimizer to a checkpoint and returns the key of the tensor.
 #[pg_extern(volatile, parallel_unsafe, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
 fn put_optimizer_state(
@@ -108,7 +107,7 @@ fn put_optimizer_state(
     })())
 }
 
-/// Parameter and state of a tensor of an optimizer's file: the state is what stands behind the last dot.
+/// Splits the name of a tensor of an optimizer's file into parameter and state, at the last dot.
 fn split(name: &str) -> Option<(&str, &str)> {
     name.rsplit_once('.')
         .filter(|(parameter, state)| !parameter.is_empty() && !state.is_empty())
@@ -122,7 +121,7 @@ fn invalid_name(name: &str) -> Failure {
     .detail("Expected the parameter, a dot and the state, such as encoder.weight.exp_avg.")
 }
 
-/// An error unless every tensor of an optimizer's file names a parameter and a state.
+/// Raises an error unless every tensor of an optimizer's file names a parameter and a state.
 pub fn check_names(header: &Header) -> Result<()> {
     match header.tensors.iter().find(|t| split(&t.name).is_none()) {
         Some(tensor) => Err(invalid_name(&tensor.name)),
@@ -130,7 +129,7 @@ pub fn check_names(header: &Header) -> Result<()> {
     }
 }
 
-/// The tensors of a checkpoint's optimizer state by `parameter.state`.
+/// Returns the tensors of a checkpoint's optimizer state by `parameter.state`.
 pub fn tensors_by_name(store: &Store, checkpoint: Option<Uuid>) -> Result<HashMap<String, Uuid>> {
     let Some(checkpoint) = checkpoint else {
         return Ok(HashMap::new());
@@ -143,7 +142,7 @@ pub fn tensors_by_name(store: &Store, checkpoint: Option<Uuid>) -> Result<HashMa
     Ok(rows.into_iter().collect())
 }
 
-/// Adds the rows of an optimizer's file.
+/// Inserts the rows of an optimizer's file.
 pub fn insert(
     store: &Store,
     checkpoint: Uuid,

@@ -1,4 +1,4 @@
-//! Which checkpoints are kept.
+//! Retention of checkpoints.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
@@ -21,8 +21,6 @@ type Decision = (
     Vec<String>,
 );
 
-/// Removes the checkpoints that no rule keeps, of one run or of each run of a model by itself; `gc` frees their bytes.
-/// One row each, also of those kept, with the rules that keep it: last, every, best, pinned, running, branch.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -74,7 +72,7 @@ fn prune(
         sessions::require_of_model(&store, session, model)?;
     }
     if !dry_run {
-        // Waits for checkpoints that are being made, and for what is beginning to continue one of these.
+        // Waits for checkpoints being created, and for whatever is about to continue one of these.
         checkpoint::lock(&store, model)?;
         store.execute(
             "SELECT 1 FROM @store@.model_checkpoints WHERE model_id = $1 AND ($2 IS NULL OR session_id = $2)
@@ -83,7 +81,7 @@ fn prune(
         )?;
     }
     let mut runs: HashMap<Uuid, usize> = HashMap::new();
-    // In the order by which get_latest_checkpoint finds the last.
+    // In the order in which get_latest_checkpoint finds the last.
     let rows = store.rows(
         &format!(
             "SELECT c.checkpoint_id, c.session_id, c.step, c.epoch, c.pinned, {METRIC}, c.sequence,
@@ -147,7 +145,7 @@ fn name(reason: Reason) -> &'static str {
     }
 }
 
-/// NULL keeps none by that rule.
+/// Returns the limit of a rule; NULL turns the rule off.
 fn count(n: Option<i32>, argument: &str) -> Result<usize> {
     let n = n.unwrap_or(0);
     usize::try_from(n).map_err(|_| {

@@ -1,4 +1,4 @@
-//! A checkpoint becomes a version of its model.
+//! Restores a checkpoint as a version of its model.
 
 use crate::error::{Result, or_raise, required};
 use crate::model::architecture;
@@ -12,8 +12,6 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// Makes a new version of the model with the weights of a checkpoint, which takes no bytes, and returns its key. The
-/// version remembers the checkpoint: it is its newest until training makes another.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn restore_checkpoint(
@@ -36,7 +34,7 @@ fn restore(
     metadata: Option<Jsonb<'_>>,
 ) -> Result<Uuid> {
     let store = Store::current()?;
-    // Keeps the checkpoint, and with it its tensors, until the transaction ends.
+    // Locks the checkpoint, and so keeps its tensors, until the transaction ends.
     let trained = store.write(
         "SELECT m.model_id, m.model_name, c.step FROM @store@.model_checkpoints c JOIN @store@.models m USING (model_id)
          WHERE c.checkpoint_id = $1 FOR KEY SHARE OF c",
@@ -76,7 +74,7 @@ fn restore(
          FROM @store@.checkpoint_files WHERE checkpoint_id = $2 AND file_name = $3",
         &[uuid(id), uuid(checkpoint), text(WEIGHTS_FILE)],
     )?;
-    // What the model says of a weight goes on; a weight it does not have is trainable when it is of floating point.
+    // Attributes of the model's weights are copied; a weight that the model lacks is trainable if it is floating point.
     store.execute(
         "INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
          SELECT $1, c.weight_name, c.tensor_id, coalesce(w.trainable, t.dtype ~ '^(bf|f)[0-9]'), c.file_name, c.file_offset

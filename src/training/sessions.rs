@@ -1,4 +1,4 @@
-//! Training runs: started, found again by name, finished, reopened.
+//! Training runs: start, find by name, finish, reopen.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
@@ -13,7 +13,7 @@ use pgrx::datum::{Interval, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// A run that is about to start.
+/// Arguments of a new run.
 struct NewSession<'a> {
     model: Uuid,
     config: Option<&'a Jsonb<'a>>,
@@ -54,7 +54,6 @@ fn start_training(
     })())
 }
 
-/// Returns the run of that name of a model and starts it when there is none. Two sessions that ask at once get one run.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -93,7 +92,7 @@ fn find_or_start_training(
     })())
 }
 
-/// With a snapshot of its own: a run that another session has just committed is found.
+/// Reads with its own snapshot, so that it finds a run that another session has just committed.
 fn find(store: &Store, model: Uuid, name: &str) -> Result<Option<Uuid>> {
     let found = store.write(
         "SELECT session_id FROM @store@.training_sessions WHERE model_id = $1 AND session_name = $2",
@@ -103,7 +102,7 @@ fn find(store: &Store, model: Uuid, name: &str) -> Result<Option<Uuid>> {
     Ok(found.into_iter().next().map(from_sql_uuid))
 }
 
-/// The key of the new run; `None` when the model has one of that name.
+/// Inserts a run and returns its key; `None` if the model has one of that name.
 fn insert(store: &Store, new: &NewSession<'_>) -> Result<Option<Uuid>> {
     models::require(store, new.model)?;
     let invalid = |message: String| Failure::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message);
@@ -149,7 +148,6 @@ fn taken(model: Uuid, name: &str) -> Failure {
     ))
 }
 
-/// Ends a run and returns how long it took.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn finish_training(
@@ -197,7 +195,6 @@ fn finish(
     ))))
 }
 
-/// Makes a run that has ended a running one again and returns whether it had ended.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn reopen_training(session_id: Option<SqlUuid>) -> bool {
@@ -217,7 +214,7 @@ fn reopen_training(session_id: Option<SqlUuid>) -> bool {
     })())
 }
 
-/// The status of a run; 42704 when it does not exist.
+/// Returns the status of a run; 42704 if it does not exist.
 pub fn require(store: &Store, session: Uuid) -> Result<String> {
     store
         .row(
@@ -228,7 +225,7 @@ pub fn require(store: &Store, session: Uuid) -> Result<String> {
         .ok_or_else(|| unknown(store, session))
 }
 
-/// An error unless the run takes metrics and checkpoints: 42704 when it does not exist, 55000 when it has ended.
+/// Raises an error unless the run accepts metrics and checkpoints: 42704 if it does not exist, 55000 if it has ended.
 pub fn require_open(store: &Store, session: Uuid) -> Result<()> {
     let status = require(store, session)?;
     if matches!(status.as_str(), "pending" | "running") {
@@ -244,7 +241,7 @@ pub fn require_open(store: &Store, session: Uuid) -> Result<()> {
     .hint(format!("SELECT modelstore.reopen_training('{session}');")))
 }
 
-/// The model of a run; 42704 when it does not exist.
+/// Returns the model of a run; 42704 if it does not exist.
 pub fn model_of(store: &Store, session: Uuid) -> Result<Uuid> {
     let found = store.row(
         "SELECT model_id FROM @store@.training_sessions WHERE session_id = $1",
@@ -254,7 +251,7 @@ pub fn model_of(store: &Store, session: Uuid) -> Result<Uuid> {
     Ok(from_sql_uuid(found.ok_or_else(|| unknown(store, session))?))
 }
 
-/// An error unless the run exists and is one of the model.
+/// Raises an error unless the run exists and belongs to the model.
 pub fn require_of_model(store: &Store, session: Uuid, model: Uuid) -> Result<()> {
     let trained = model_of(store, session)?;
     if trained == model {

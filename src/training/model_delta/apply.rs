@@ -1,4 +1,4 @@
-//! Reading a model delta: the file it makes, imported as any other.
+//! Applies a model delta: rebuilds the target's file, which is imported like any other.
 
 use super::weights;
 use crate::error::{Code, Failure, Result};
@@ -20,8 +20,7 @@ use pgrx::datum::Uuid as SqlUuid;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Makes a version of the model that the delta leads to from `base`. Its name and version are those it was published
-/// with unless given.
+/// Creates the target of a delta from `base`. Name and version are those in the delta unless given.
 pub fn apply(
     store: &Store,
     base: StateDict,
@@ -64,11 +63,11 @@ fn corrupt(message: impl Into<String>) -> Failure {
     Failure::new(Code::ERRCODE_DATA_CORRUPTED, message)
 }
 
-/// What stands before the chunks.
+/// Everything before the chunks.
 struct Head {
     manifest: Manifest,
     layout: Layout,
-    /// Length and JSON of the file's own header.
+    /// Length and JSON of the file's header.
     header: Vec<u8>,
 }
 
@@ -94,7 +93,7 @@ fn read_head(delta: &mut dyn Source) -> Result<Head> {
     })
 }
 
-/// An error unless the base has exactly the weights that the delta was made from.
+/// Raises an error unless the base has exactly the weights that the delta was made from.
 fn check_base(store: &Store, base: StateDict, manifest: &Manifest) -> Result<()> {
     let actual = content_hash(store, base)?;
     if *actual.as_bytes() == manifest.from {
@@ -122,31 +121,31 @@ fn model_of(store: &Store, checkpoint: Uuid) -> Result<Uuid> {
     model.ok_or_else(|| missing_checkpoint(store, checkpoint))
 }
 
-/// The file that a delta makes, read anywhere: its header, unchanged weights from the base, the others from chunks.
+/// The target's file as a source: its header, unchanged weights from the base, the others from chunks.
 struct Applied<'a> {
     store: &'a Store,
     delta: &'a mut dyn Source,
     manifest: Manifest,
     header: Vec<u8>,
     bases: HashMap<String, StoredTensor>,
-    /// In the order of the file, without a hole.
+    /// In the order of the file, without gaps.
     extents: Vec<Extent>,
-    /// The base weight that was read last.
+    /// The base weight read last.
     base: Option<(usize, RawBytes)>,
-    /// The chunk that was decoded last, by its extent.
+    /// The chunk decoded last, with the number of its extent.
     chunk: Option<(usize, Vec<u8>)>,
     decoder: Decoder,
 }
 
-/// A run of bytes of the file.
+/// A contiguous range of the file.
 struct Extent {
-    /// Where it begins and ends in the file.
+    /// Start and end in the file.
     start: u64,
     end: u64,
     weight: usize,
-    /// Where in the weight it begins.
+    /// Its offset in the weight.
     offset: u64,
-    /// The encoded chunk in the delta; without one it is the base's.
+    /// Offset and size of the encoded chunk in the delta; `None` if the bytes are those of the base.
     chunk: Option<(u64, usize)>,
 }
 
@@ -221,7 +220,7 @@ impl<'a> Applied<'a> {
         }
     }
 
-    /// The raw bytes of an encoded chunk.
+    /// Decodes a chunk of the delta.
     fn decode(&mut self, number: usize, at: u64, stored: usize) -> Result<Vec<u8>> {
         let extent = &self.extents[number];
         let (weight, offset) = (extent.weight, extent.offset);
@@ -254,7 +253,7 @@ impl<'a> Applied<'a> {
     }
 }
 
-/// Bytes of the base of an unchanged weight.
+/// Returns the size of an unchanged weight in the base.
 fn base_bytes(bases: &HashMap<String, StoredTensor>, weight: &WeightDelta) -> Result<u64> {
     match bases.get(&weight.name) {
         Some(base) if weight.base == Some(base.content_hash.0) => Ok(base.raw_bytes),

@@ -1,4 +1,5 @@
-//! A model's weights as a difference to another's, to move between databases. docs/formats.md has the format.
+//! Model deltas: the difference between the weights of two models, to move between databases. The format is in
+//! docs/formats.md.
 
 mod apply;
 mod publish;
@@ -18,7 +19,6 @@ use pgrx::prelude::*;
 use publish::Publish;
 use std::collections::HashMap;
 
-/// Exports the difference between two models or checkpoints, in parts that together are one file.
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn publish_delta(
@@ -95,7 +95,7 @@ fn apply_from(
     row(apply::apply(&store, base, delta, version, model_name)?)
 }
 
-/// The weights of a model or a checkpoint by name.
+/// Returns the weights of a model or a checkpoint by name.
 fn weights(store: &Store, of: StateDict) -> Result<HashMap<String, StoredTensor>> {
     let rows = store.rows(
         &of.sql(concat!(

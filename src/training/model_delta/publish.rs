@@ -17,21 +17,21 @@ use modelstore_formats::model_delta::{ChunkDelta, Manifest, WeightDelta, build_p
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
 use std::collections::VecDeque;
 
-/// Encoded chunks that are kept from finding out their lengths until they are written. Those behind are encoded twice.
+/// Encoded chunks kept between determining their lengths and writing them. Chunks beyond this are encoded twice.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// The parts of a delta in order: the manifest, the header of the file it makes, then an encoded chunk at a time. The
-/// manifest comes first and has the lengths of the chunks, so all are encoded before the first part.
+/// The parts of a delta in order: the manifest, the header of the target's file, then one encoded chunk at a time. The
+/// manifest comes first and contains the lengths of the chunks, so all are encoded before the first part.
 pub struct Publish {
     head: VecDeque<Vec<u8>>,
-    /// The first chunks, as encoded.
+    /// The first chunks, encoded.
     kept: VecDeque<Vec<u8>>,
     kept_count: usize,
     chunks: Chunks,
 }
 
 impl Publish {
-    /// Compares the weights and encodes what differs.
+    /// Compares the weights and encodes the differences.
     pub fn begin(store: &Store, from: StateDict, to: StateDict) -> Result<Publish> {
         let file = file(store, to)?;
         let header = parse_header(
@@ -97,7 +97,7 @@ impl Publish {
         })
     }
 
-    /// The next part, or `None` at the end.
+    /// Returns the next part, or `None` at the end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if let Some(part) = self.head.pop_front().or_else(|| self.kept.pop_front()) {
             return Ok(Some(part));
@@ -108,11 +108,11 @@ impl Publish {
     }
 }
 
-/// Encodes the chunks of changed weights, one after the other.
+/// Encodes the chunks of changed weights in order.
 struct Chunks {
     store: Store,
     changed: Vec<Changed>,
-    /// The weight and the chunk of it that come next.
+    /// The next weight, and the next chunk of it.
     at: (usize, u32),
     open: Option<(RawBytes, Option<RawBytes>)>,
     encoder: Encoder,
@@ -120,9 +120,9 @@ struct Chunks {
     base: Vec<u8>,
 }
 
-/// A weight that is not equal to the base's.
+/// A weight that differs from the base's.
 struct Changed {
-    /// Its place in the manifest.
+    /// Its index in the manifest.
     listed: usize,
     tensor: StoredTensor,
     base: Option<StoredTensor>,
@@ -162,7 +162,7 @@ impl Chunks {
         self.open = None;
     }
 
-    /// The piece that comes next, if any is left.
+    /// Returns the next piece, if any is left.
     fn advance(&mut self) -> Option<(usize, Piece)> {
         loop {
             let (weight, chunk) = self.at;
@@ -181,7 +181,7 @@ impl Chunks {
         }
     }
 
-    /// The place of the weight in the manifest, the bytes of the next chunk, and the chunk encoded.
+    /// Returns the weight's index in the manifest, the raw length of the next chunk, and the encoded chunk.
     fn next(&mut self) -> Result<Option<(usize, u32, Vec<u8>)>> {
         let Some((weight, piece)) = self.advance() else {
             return Ok(None);
@@ -219,7 +219,7 @@ impl Chunks {
     }
 }
 
-/// The one file that the weights are in.
+/// Returns the only file that contains the weights.
 fn file(store: &Store, to: StateDict) -> Result<RecordedFile> {
     let mut files = consistency::files(store, to)?;
     if matches!(to, StateDict::Checkpoint(_)) {
@@ -238,7 +238,7 @@ fn file(store: &Store, to: StateDict) -> Result<RecordedFile> {
     }
 }
 
-/// Name and version of a model, or of the model of a checkpoint with its step.
+/// Returns name and version of a model, or of the model of a checkpoint with its step.
 fn name(store: &Store, of: StateDict) -> Result<(String, String)> {
     let found = match of {
         StateDict::Model(id) => store.row(
