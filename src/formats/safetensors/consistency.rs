@@ -1,5 +1,5 @@
-//! Whether what is recorded of a file still agrees with its own header: the names, dtypes, shapes and offsets of its
-//! weights, and the list of its chunks.
+//! Checks that a file's records agree with its header: names, dtypes, shapes and offsets of its weights, and the list
+//! of its chunks.
 
 use crate::error::Result;
 use crate::model::state_dict::StateDict;
@@ -14,7 +14,7 @@ use pgrx::datum::Uuid as SqlUuid;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// The safetensors files of a model or a checkpoint, by name.
+/// Returns the safetensors files of a model or a checkpoint, by name.
 pub fn files(store: &Store, of: StateDict) -> Result<Vec<RecordedFile>> {
     store.rows(
         &of.sql(
@@ -37,7 +37,7 @@ fn read_file(row: &Row<'_>) -> Result<RecordedFile> {
     })
 }
 
-/// What is wrong with files that are kept as a whole, such as the index of a sharded model: name and sentence.
+/// Returns the problems of files stored as a whole, such as the index of a sharded model: name and sentence.
 pub fn whole_files(store: &Store, of: StateDict) -> Result<Vec<(String, String)>> {
     let files = store.rows(
         &of.sql(
@@ -71,7 +71,7 @@ pub fn whole_files(store: &Store, of: StateDict) -> Result<Vec<(String, String)>
     Ok(problems)
 }
 
-/// What does not agree, a sentence each.
+/// Returns the disagreements, a sentence each.
 pub fn disagreements(store: &Store, of: StateDict, file: &RecordedFile) -> Result<Vec<String>> {
     let json = file.header.get(LENGTH_BYTES as usize..).unwrap_or_default();
     let header = match parse_header(json, file.bytes) {

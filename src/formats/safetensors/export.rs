@@ -1,4 +1,4 @@
-//! A file of a model or a checkpoint, given back byte for byte.
+//! Exports a file of a model or a checkpoint, byte for byte.
 
 use crate::error::{Code, Failure, Result};
 use crate::model::state_dict::StateDict;
@@ -12,15 +12,15 @@ use modelstore_chunk::verify::manifest_hash;
 use std::rc::Rc;
 use uuid::Uuid;
 
-/// The parts of a file in order: the header, then a chunk at a time. The header and the list of chunks are checked
-/// against the file's manifest hash before the first part, each chunk against its own hash as it is decoded: together
-/// that says as much as a hash of the whole, without reading it twice.
+/// The parts of a file in order: the header, then one chunk at a time. The header and the list of chunks are checked
+/// against the file's manifest hash before the first part, each chunk against its own hash when it is decoded. Together
+/// these prove as much as a hash of the whole file, without reading it twice.
 pub struct Export {
     header: Option<Vec<u8>>,
     stream: ChunkStream,
 }
 
-/// What is recorded of a file.
+/// The record of a file.
 struct File {
     name: String,
     header: Vec<u8>,
@@ -29,7 +29,7 @@ struct File {
 }
 
 impl Export {
-    /// Begins to export a file; without a name, the only one there is.
+    /// Starts to export a file; without a name, the only one.
     pub fn begin(store: &Store, from: StateDict, file_name: Option<&str>) -> Result<Export> {
         let file = file(store, from, file_name)?;
         let weights = store.rows(
@@ -73,7 +73,7 @@ impl Export {
         })
     }
 
-    /// The next part, or `None` at the end.
+    /// Returns the next part, or `None` at the end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         match self.header.take() {
             Some(header) => Ok(Some(header)),
@@ -81,7 +81,7 @@ impl Export {
         }
     }
 
-    /// Gives a part's memory back for the next one.
+    /// Reuses a part's memory for a later one.
     pub fn recycle(&mut self, part: Vec<u8>) {
         self.stream.recycle(part);
     }
@@ -91,7 +91,7 @@ fn damaged(message: String) -> Failure {
     Failure::new(Code::ERRCODE_DATA_CORRUPTED, message)
 }
 
-/// Tensors must follow each other without a hole, as the format has it.
+/// Tensors must be contiguous, as the format requires.
 fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u64) -> Result<()> {
     let mut at = 0;
     for (tensor, offset) in weights {

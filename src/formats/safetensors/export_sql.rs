@@ -15,7 +15,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-/// The parts of the file in order. In a select list they stream; in FROM, PostgreSQL collects them first.
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors(
@@ -25,7 +24,7 @@ fn export_safetensors(
     stream(or_raise(begin(model_id, file_name)))
 }
 
-/// The parts as rows. Each is copied into memory of the server, and the buffer it was decoded into serves the next one.
+/// Returns the parts as rows. Each is copied into memory of the server, and its buffer is reused for a later part.
 pub fn stream(mut export: Export) -> SetOfIterator<'static, ByteaOut> {
     SetOfIterator::new(std::iter::from_fn(move || {
         or_raise((|| {
@@ -39,7 +38,6 @@ pub fn stream(mut export: Export) -> SetOfIterator<'static, ByteaOut> {
     }))
 }
 
-/// Writes the file to a new large object and returns its OID.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors_large_object(
@@ -54,7 +52,6 @@ fn export_safetensors_large_object(
     })())
 }
 
-/// Writes the file to a new file of the server, for roles that may, and returns its size.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors_file(
@@ -71,7 +68,7 @@ fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> R
     require_privilege(Access::Write)?;
     require_absolute(path)?;
     let mut export = begin(model_id, file_name)?;
-    // Never over an existing file: the server's own are among those it could reach.
+    // Never over an existing file: the server could overwrite its own.
     let mut file = File::create_new(path).map_err(|e| io_failure("create", path, &e))?;
     let half_written = HalfWritten::new(path);
     let mut bytes = 0;

@@ -1,4 +1,4 @@
-//! What is kept of an imported file beside its tensors: the header as it was, and hashes of the whole.
+//! Records of an imported file besides its tensors: the unchanged header, and hashes of the whole file.
 
 use crate::error::{Code, Failure, Result};
 use crate::model::state_dict::StateDict;
@@ -9,7 +9,7 @@ use modelstore_chunk::verify::manifest_hash;
 use modelstore_chunk::write::{FileHashes, WrittenTensor};
 use modelstore_formats::safetensors::is_plain_file_name;
 
-/// Adds a file with the tensors that follow its header, in order.
+/// Records a file with the tensors of its header, in their order.
 #[allow(clippy::too_many_arguments)]
 pub fn record(
     store: &Store,
@@ -49,7 +49,7 @@ pub fn record(
     ))
 }
 
-/// A file name that is safe to write back beside others.
+/// Accepts a file name that is safe to write into a directory.
 fn check_name(file_name: &str) -> Result<()> {
     names::check_file_name_length(file_name)?;
     if is_plain_file_name(file_name) {

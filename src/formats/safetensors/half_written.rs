@@ -1,7 +1,7 @@
-//! A file of the server that is being written: it goes away unless it is finished, however the writing ends.
+//! Removes a server file that is being written unless it is finished, however the writing ends.
 //!
-//! An error or a cancel unwinds, and the guard removes the file. A terminated session exits without unwinding; then a
-//! callback of the exit does.
+//! If an error or a cancel unwinds, the guard removes the file. A terminated session exits without unwinding; then an
+//! exit callback removes it.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
@@ -15,11 +15,11 @@ thread_local! {
     static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Guards the file that this session writes; there is one at a time.
+/// Guards the file that this session is writing; there is only one at a time.
 pub struct HalfWritten;
 
 impl HalfWritten {
-    /// Of a file that was just made.
+    /// Guards a file that was just created.
     pub fn new(path: &Path) -> HalfWritten {
         if !EXIT_CALLBACK.replace(true) {
             // SAFETY: main thread; the callback is a static function.
@@ -29,7 +29,7 @@ impl HalfWritten {
         HalfWritten
     }
 
-    /// The file is complete and stays.
+    /// Keeps the file, which is complete.
     pub fn finished(self) {
         CURRENT
             .lock()
@@ -50,7 +50,7 @@ fn remove() {
         .unwrap_or_else(PoisonError::into_inner)
         .take()
     {
-        // Nothing better can be done here than to try.
+        // A failure here cannot be handled.
         drop(std::fs::remove_file(path));
     }
 }
