@@ -1,4 +1,4 @@
-//! What a store needs from time to time: collecting garbage, counting space, looking for damage.
+//! Maintenance of a store: garbage collection, space report, verification.
 
 pub mod gc;
 pub mod space;

@@ -1,4 +1,4 @@
-//! What models take, and what sharing, deltas and encoding save.
+//! Space that models take, and that sharing, deltas and encoding save.
 
 use crate::error::{Result, or_raise};
 use crate::store::Store;
@@ -19,8 +19,6 @@ type Space = (
     i64,
 );
 
-/// One row a model, with its checkpoints. Every chunk a model uses is one of its weights' or of its checkpoints', and is
-/// unique to it or shared: either pair adds up to the stored bytes.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn space_report() -> TableIterator<

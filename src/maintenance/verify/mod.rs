@@ -1,4 +1,4 @@
-//! Decoding everything and comparing it with its hashes.
+//! Decodes everything and compares it with its hashes.
 
 mod tables;
 mod verifier;
@@ -15,7 +15,6 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use verifier::{ProblemRow, Verifier, readable, verified};
 
-/// Decodes every chunk of a model and compares chunks, tensors and files with their hashes.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn verify_model(
@@ -34,7 +33,6 @@ fn verify_model(
     )))))
 }
 
-/// The same for a checkpoint: its weights and its optimizer state.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn verify_checkpoint(
@@ -52,7 +50,6 @@ fn verify_checkpoint(
     TableIterator::new(or_raise(state_dict(checkpoint)))
 }
 
-/// The same for every tensor of the store, with what ties its tables together.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn verify_store() -> TableIterator<
@@ -83,8 +80,8 @@ fn state_dict(of: StateDict) -> Result<Vec<ProblemRow>> {
     })
 }
 
-/// Compares what is recorded of a model or a checkpoint with itself, without decoding anything: files with their headers,
-/// weights with the content hash. What does not even read is a problem too.
+/// Checks the records of a model or a checkpoint without decoding anything: files against their headers, weights
+/// against the content hash. Unreadable records are problems, too.
 fn recorded(verifier: &mut Verifier<'_>, store: &Store, of: StateDict, prefix: &str) -> Result<()> {
     let object = |file: &str| format!("{prefix}{file}");
     for (file, problem) in consistency::whole_files(store, of)? {
@@ -108,7 +105,7 @@ fn recorded(verifier: &mut Verifier<'_>, store: &Store, of: StateDict, prefix: &
     Ok(())
 }
 
-/// The content hash that is recorded of the weights.
+/// Returns the recorded content hash of the weights.
 fn recorded_hash(store: &Store, of: StateDict) -> Result<Option<Vec<u8>>> {
     let found = store.row(
         &of.sql("SELECT content_hash FROM @table@ WHERE @owner@ = $1"),
@@ -118,7 +115,7 @@ fn recorded_hash(store: &Store, of: StateDict) -> Result<Option<Vec<u8>>> {
     Ok(found.flatten())
 }
 
-/// Tensors of the weights of one file in its order, or of the weights that came from none.
+/// Returns the tensors of the weights of one file in its order, or of the weights without a file.
 fn weights(
     verifier: &mut Verifier<'_>,
     store: &Store,
@@ -157,7 +154,7 @@ fn store() -> Result<Vec<ProblemRow>> {
         for tensor in &tensors {
             verifier.tensor(tensor)?;
         }
-        // Chunks that no tensor uses yet or any more are decoded as well: a delta may need them.
+        // Also decode chunks that no tensor uses: a delta may need them.
         let unused = store.rows(
             "SELECT chunk_hash FROM @store@.tensor_chunks c
              WHERE NOT EXISTS (SELECT 1 FROM @store@.tensor_data d WHERE d.chunk_hash = c.chunk_hash)",

@@ -1,4 +1,4 @@
-//! Whether the tables of a store agree with each other, beside the data.
+//! Checks that the tables of a store agree with each other.
 
 use crate::error::Result;
 use crate::maintenance::verify::verifier::Verifier;
@@ -9,7 +9,7 @@ use modelstore_chunk::ChunkHash;
 use modelstore_chunk::verify::Problem;
 use pgrx::datum::Uuid as SqlUuid;
 
-/// Compares them, by what each module says of its own.
+/// Runs the comparisons of each module.
 pub fn compare(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
     for query in store
         .modules()
@@ -41,7 +41,7 @@ fn element_counts(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
             ", t.element_count FROM @store@.tensor_metadata t"
         ),
         |row| {
-            // Those that do not read at all are problems already.
+            // Unreadable rows have been reported already.
             if let Ok(tensor) = read_tensor(row, None) {
                 let recorded = row.get::<i64>(6)?;
                 if recorded as u64 != tensor.shape.elements() {
@@ -57,7 +57,8 @@ fn element_counts(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
     )
 }
 
-/// Rows that refer to nothing: PostgreSQL sees to it, but for sessions that have switched that off, and restores of parts.
+/// Reports dangling references. PostgreSQL prevents them, except in sessions that disable foreign keys and in partial
+/// restores.
 fn foreign_keys(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
     let keys = store.rows(
         "SELECT r.relname::text, c.columns, f.relname::text,
@@ -80,7 +81,7 @@ fn foreign_keys(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
          WHERE k.contype = 'f' AND k.conparentid = 0 AND r.relname = ANY ($2) AND f.relname = ANY ($2)
            AND has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(f.oid, 'SELECT')
          ORDER BY 1, 2",
-        // Of a store alone: a table beside it may have a policy that runs its owner's code.
+        // Only the store's own tables: another table may have a policy that runs its owner's code.
         &[
             store.relation_oid("tensor_metadata").into(),
             store.tables().into(),
@@ -111,7 +112,7 @@ fn foreign_keys(store: &Store, verifier: &mut Verifier<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The models of a store, and its checkpoints.
+/// Returns the models and the checkpoints of a store.
 pub fn state_dicts(store: &Store) -> Result<Vec<crate::model::state_dict::StateDict>> {
     use crate::model::state_dict::StateDict;
     use crate::pg::arguments::from_sql_uuid;

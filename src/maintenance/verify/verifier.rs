@@ -1,4 +1,4 @@
-//! The verifier of the server: what is read of the store's tables, and what is reported.
+//! The verifier over SPI: reads the store's tables and reports problems.
 
 use crate::chunks::spi_chunks::SpiChunks;
 use crate::error::{Result, info};
@@ -14,10 +14,10 @@ use pgrx::datum::{DatumWithOid, Uuid as SqlUuid};
 /// Decodes and compares.
 pub type Verifier<'a> = verify::Verifier<'a, SpiChunks, Backend>;
 
-/// One row a problem; none when all is well.
+/// One row per problem.
 pub type ProblemRow = (String, Option<SqlUuid>, Option<Vec<u8>>, String);
 
-/// Runs checks of a store, tells how much was looked at, and returns what was found.
+/// Runs checks of a store, sends a message with how much was checked, and returns the problems.
 pub fn verified(
     store: &Store,
     check: impl FnOnce(&mut Verifier<'_>) -> Result<()>,
@@ -43,8 +43,8 @@ pub fn verified(
     Ok(rows.collect())
 }
 
-/// The tensors of a query on [`tensor_columns`](crate::tensor_storage::locate::tensor_columns); rows that make no tensor are
-/// problems.
+/// Returns the tensors of a query on [`tensor_columns`](crate::tensor_storage::locate::tensor_columns), and reports
+/// invalid rows as problems.
 pub fn readable(
     store: &Store,
     verifier: &mut Verifier<'_>,
