@@ -1,4 +1,4 @@
-//! Comparing two models, or two checkpoints, weight by weight.
+//! Compares two models or two checkpoints weight by weight.
 
 use crate::error::{Result, or_raise};
 use crate::model::state_dict::StateDict;
@@ -22,8 +22,6 @@ type Row = (
     i64,
 );
 
-/// One row a weight of either model: same, changed, added or removed; for changed weights of equal shape the L2 norm and
-/// the largest magnitude of the difference and the cosine of the two; raw bytes in chunks that both use.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn diff_models(
@@ -44,7 +42,6 @@ fn diff_models(
     TableIterator::new(or_raise(diff(StateDict::Model(a), StateDict::Model(b))))
 }
 
-/// The same for the weights of two checkpoints, of one model or of two.
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn diff_checkpoints(
@@ -113,8 +110,8 @@ fn diff(a: StateDict, b: StateDict) -> Result<Vec<Row>> {
 /// Elements between two checks for interrupts.
 const CHECK: usize = 1 << 18;
 
-/// `None` when the shapes differ or a dtype has no numbers. Tensors of other dtypes may be cut elsewhere, so elements are
-/// matched by position, not chunk by chunk.
+/// Returns `None` if the shapes differ or a dtype is not numeric. Tensors of different dtypes may be chunked
+/// differently, so elements are matched by position. Memory: a few chunks of each tensor.
 fn compare(store: &Store, x: &StoredTensor, y: &StoredTensor) -> Result<Option<Difference>> {
     if x.shape != y.shape || !x.dtype.is_numeric() || !y.dtype.is_numeric() {
         return Ok(None);
@@ -133,7 +130,7 @@ fn compare(store: &Store, x: &StoredTensor, y: &StoredTensor) -> Result<Option<D
     }
 }
 
-/// The elements of a stored tensor as numbers, a chunk at a time.
+/// The elements of a stored tensor as numbers, one chunk at a time.
 struct Numbers {
     stream: ChunkStream,
     dtype: DType,
@@ -153,7 +150,7 @@ impl Numbers {
         })
     }
 
-    /// Numbers ready, after reading the next chunk if there are none; 0 at the end.
+    /// Returns how many numbers are ready, after reading the next chunk if there are none; 0 at the end.
     fn fill(&mut self) -> Result<usize> {
         while self.used == self.numbers.len() {
             let Some(raw) = self.stream.next()? else {

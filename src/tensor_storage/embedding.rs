@@ -1,4 +1,4 @@
-//! Rows of an embedding by id.
+//! Rows of an embedding by ID.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::model::models;
@@ -13,14 +13,13 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
-/// One row for each id, in the order given: a tensor of shape (ids, dim).
 #[pg_extern(stable, strict, parallel_restricted, cost = 1000, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
 fn embedding(model_id: SqlUuid, kind: &str, ids: Vec<Option<i64>>) -> TensorOut {
     or_raise(rows(from_sql_uuid(model_id), kind, &ids))
 }
 
-// As for get_tensor_slice, with which it shares a statement and so its plan.
+// As for get_tensor_slice, whose statement and plan it shares.
 pgrx::extension_sql!(
     "ALTER FUNCTION modelstore.embedding(uuid, text, bigint[]) SET enable_seqscan = off;",
     name = "embedding_by_key",
@@ -45,7 +44,7 @@ fn rows(model: Uuid, kind: &str, ids: &[Option<i64>]) -> Result<TensorOut> {
         .collect::<Result<_>>()?;
     let mut out = TensorOut::zeroed(tensor.dtype, &Shape::new(&[ids.len() as u64, dim])?)?;
     let row_bytes = tensor.dtype.group_bytes(dim)?;
-    // Ids in the order of the rows, so that neighbours are read together.
+    // In the order of rows, so that each block is decoded once: O(ids · log ids).
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_unstable_by_key(|&i| ids[i]);
     let (Some(first), Some(last)) = (order.first(), order.last()) else {

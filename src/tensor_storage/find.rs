@@ -1,4 +1,4 @@
-//! Weights with something wrong in them, from the zone maps where those say enough.
+//! Finds anomalous weights, from the zone maps where these suffice.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::models;
@@ -13,8 +13,6 @@ use uuid::Uuid;
 
 type Found = (SqlUuid, String, i64);
 
-/// Weights that hold NaN (`nan`) or infinities (`inf`), whose elements are all equal (`constant`), or that have rows of
-/// nothing but zeros (`dead_rows`); with how many such elements or rows.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn find_weights_with(
@@ -67,7 +65,7 @@ fn find(what: &str, model: Option<Uuid>) -> Result<Vec<Found>> {
     )
 }
 
-/// Only tensors with at least a row's worth of zeros are decoded.
+/// Decodes only tensors with at least as many zeros as a row has elements.
 fn dead_rows(store: &Store, model: Option<Uuid>) -> Result<Vec<Found>> {
     let candidates = store.rows(
         "SELECT w.model_id, w.weight_name, t.tensor_id
@@ -88,7 +86,7 @@ fn dead_rows(store: &Store, model: Option<Uuid>) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Rows whose elements all equal zero.
+/// Counts rows whose elements all equal zero.
 fn dead_rows_of(store: &Store, id: Uuid) -> Result<i64> {
     let tensor = locate::tensor(store, id)?;
     let mut zero = ZeroRows::new(tensor.dtype, tensor.shape.row_elements())?;

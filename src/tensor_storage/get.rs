@@ -35,7 +35,7 @@ fn reconstruct_tensor(tensor_id: SqlUuid) -> TensorOut {
     })())
 }
 
-/// Decodes every chunk straight into the value; each is checked against its hash.
+/// Decodes every chunk directly into the value and checks it against its hash.
 pub fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
     if tensor.raw_bytes > MAX_VALUE_BYTES {
         let name = pgrx::spi::quote_literal(&tensor.label);
@@ -68,14 +68,14 @@ pub fn whole(store: &Store, tensor: &StoredTensor) -> Result<TensorOut> {
     if !rest.is_empty() {
         return Err(wrong_length(tensor));
     }
-    // Each chunk is what its hash says; several must also be the right ones in the right order.
+    // Each chunk matches its hash; several must also be the right ones in the right order.
     if several && hash_of(out.elements_mut(tensor.shape.rank())) != tensor.content_hash {
         return Err(Error::ContentHash(tensor.label.clone()).into());
     }
     Ok(out)
 }
 
-/// The hash of many bytes, which takes a while.
+/// Hashes many bytes, with checks for interrupts.
 fn hash_of(bytes: &[u8]) -> ChunkHash {
     let mut hasher = blake3::Hasher::new();
     for piece in bytes.chunks(1 << 20) {
@@ -105,7 +105,7 @@ fn get_tensor_slice(model_id: SqlUuid, name: &str, slice: &str) -> TensorOut {
     })())
 }
 
-/// Reads only the blocks of chunks that hold the slice.
+/// Reads only the blocks of chunks that contain the slice.
 fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     let selection = slice::parse(text)?.resolve(&tensor.shape)?;
     check_groups(tensor.dtype, &selection)?;
@@ -116,7 +116,7 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     let mut to = 0;
     let runs = selection.runs().map(|(start, count)| {
         let run = Run { start, count, to };
-        // Whole groups, as was checked.
+        // Whole groups, as checked above.
         to += tensor.dtype.byte_len(count).unwrap_or(0) as usize;
         run
     });
@@ -125,8 +125,8 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
     Ok(out)
 }
 
-// The planner reads tables of a few pages whole, as those of a store of one model are. Here a handful of rows is looked
-// up by their keys, and that is quicker by the index.
+// The planner prefers a sequential scan for tables of a few pages, such as those of a store with one model. A few rows
+// are looked up by key here, which is faster with the index.
 pgrx::extension_sql!(
     "ALTER FUNCTION modelstore.get_tensor_slice(uuid, text, text) SET enable_seqscan = off;",
     name = "get_tensor_slice_by_key",

@@ -1,4 +1,4 @@
-//! Finding a stored tensor and the list of its pieces.
+//! Finds a stored tensor and the list of its pieces.
 
 use crate::chunks::spi_tensors::read_piece;
 use crate::error::{Code, Failure, Result};
@@ -13,7 +13,7 @@ use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
 use uuid::Uuid;
 
-/// Columns that [`read_tensor`] reads, from a table or join where `t` is `tensor_metadata`.
+/// Columns that [`read_tensor`] reads, from a table or join in which `t` is `tensor_metadata`.
 macro_rules! tensor_columns {
     () => {
         "t.tensor_id, t.dtype, t.shape, t.content_hash, t.raw_bytes"
@@ -21,7 +21,7 @@ macro_rules! tensor_columns {
 }
 pub(crate) use tensor_columns;
 
-/// Reads the columns of [`tensor_columns`], which come first in the row.
+/// Reads the columns of [`tensor_columns`], the first ones of the row.
 pub fn read_tensor(row: &Row<'_>, label: Option<String>) -> Result<StoredTensor> {
     let id = from_sql_uuid(row.get::<SqlUuid>(1)?);
     let dtype = DType::from_name(&row.get::<String>(2)?)?;
@@ -38,13 +38,13 @@ pub fn read_tensor(row: &Row<'_>, label: Option<String>) -> Result<StoredTensor>
     })
 }
 
-/// The tensor of a weight; 42704 when the model or the weight is unknown.
+/// Returns the tensor of a weight; 42704 if the model or the weight does not exist.
 pub fn weight(store: &Store, model: Uuid, name: &str) -> Result<StoredTensor> {
     let found = store.row(
         concat!(
             "SELECT ",
             tensor_columns!(),
-            // Two look-ups: of a store with few weights a join would hash one of the tables.
+            // Two lookups: in a store with few weights, a join would hash one of the tables.
             " FROM @store@.tensor_metadata t WHERE t.tensor_id =
               (SELECT w.tensor_id FROM @store@.model_weights w WHERE w.model_id = $1 AND w.weight_name = $2)"
         ),
@@ -60,7 +60,7 @@ pub fn weight(store: &Store, model: Uuid, name: &str) -> Result<StoredTensor> {
     }
 }
 
-/// A tensor by its key.
+/// Returns a tensor by its key.
 pub fn tensor(store: &Store, id: Uuid) -> Result<StoredTensor> {
     let found = store
         .row(
@@ -82,7 +82,7 @@ pub fn tensor(store: &Store, id: Uuid) -> Result<StoredTensor> {
     Ok(found.check()?)
 }
 
-/// The pieces of a tensor that hold elements `first..end`, in order, checked to follow each other without a hole.
+/// Returns the pieces of a tensor that contain elements `first..end`, in order; an error if there is a gap.
 pub fn pieces(
     store: &Store,
     tensor: &StoredTensor,
@@ -102,7 +102,7 @@ pub fn pieces(
     Ok(pieces)
 }
 
-/// The chunks of several tensors, tensor after tensor, each with the place of its tensor in the list.
+/// Returns the chunks of several tensors, tensor after tensor, each with the index of its tensor in the list.
 pub fn chunks_of(store: &Store, tensors: &[Uuid]) -> Result<Vec<(usize, ChunkHash)>> {
     let ids: Vec<SqlUuid> = tensors.iter().map(|id| to_sql_uuid(*id)).collect();
     store.rows(
@@ -117,7 +117,7 @@ pub fn chunks_of(store: &Store, tensors: &[Uuid]) -> Result<Vec<(usize, ChunkHas
     )
 }
 
-/// All pieces of a tensor.
+/// Returns all pieces of a tensor.
 pub fn all_pieces(store: &Store, tensor: &StoredTensor) -> Result<Vec<StoredPiece>> {
     pieces(store, tensor, 0, tensor.shape.elements())
 }

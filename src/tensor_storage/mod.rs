@@ -1,4 +1,4 @@
-//! Stored tensors: from bytes to chunks and back.
+//! Stored tensors: written as chunks, and read back.
 
 pub mod diff;
 pub mod embedding;

@@ -1,4 +1,4 @@
-//! Reading elements of a stored tensor: only the TOAST pieces of the blocks that hold them.
+//! Reads elements of a stored tensor: only the TOAST pieces of the blocks that contain them.
 
 use crate::chunks::spi_chunks::SpiChunks;
 use crate::chunks::spi_tensors::read_piece;
@@ -11,12 +11,12 @@ use std::cell::Cell;
 use std::ops::Range;
 
 thread_local! {
-    /// Kept between calls: making one faults in more memory than decoding a block touches.
+    /// Kept between calls: creating one faults in more memory than decoding a block uses.
     static READER: Cell<Option<ChainReader>> = const { Cell::new(None) };
 }
 
-/// Copies runs of elements to `out`, all of which they must fill. They are in the order of their starts and lie in
-/// `wanted`. The pieces are found with their chunks in one statement: of a few rows, finding takes longer than reading.
+/// Copies runs of elements to `out`, which they must fill. The runs are ordered by start and lie in `wanted`. One
+/// statement finds the pieces and their chunks: for a few rows, the lookup takes longer than the read.
 pub fn gather(
     store: &Store,
     tensor: &StoredTensor,

@@ -1,4 +1,4 @@
-//! The raw bytes of a stored tensor, read anywhere.
+//! Random access to the raw bytes of a stored tensor.
 
 use crate::chunks::spi_chunks::SpiChunks;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use modelstore_chunk::read;
 /// A reader of one tensor.
 pub type RawBytes = read::RawBytes<SpiChunks, Backend>;
 
-/// Of a tensor.
+/// Opens a tensor.
 pub fn raw_bytes(store: &Store, tensor: StoredTensor) -> Result<RawBytes> {
     let pieces = locate::all_pieces(store, &tensor)?;
     RawBytes::new(SpiChunks::new(store), Backend::silent(), tensor, &pieces)

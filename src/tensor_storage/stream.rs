@@ -1,4 +1,4 @@
-//! Chunks of the store in order, decoded on threads and checked against their hashes.
+//! Streams chunks of the store in order, decoded on threads and checked against their hashes.
 
 use crate::chunks::spi_chunks::SpiChunks;
 use crate::error::Result;
@@ -9,11 +9,11 @@ use modelstore_chunk::read;
 use modelstore_chunk::{StoredPiece, read::Wanted};
 use std::rc::Rc;
 
-/// A stream of raw bytes of tensors, each chunk read for the tensor of a name.
+/// A stream of raw bytes, each chunk labelled with the name of its tensor.
 pub struct ChunkStream(read::ChunkStream<SpiChunks, Backend, Rc<str>>);
 
 impl ChunkStream {
-    /// Chunks in the order given, each with the name of its tensor.
+    /// Streams chunks in the given order, each with the name of its tensor.
     pub fn new(
         store: &Store,
         wanted: impl IntoIterator<Item = Wanted<Rc<str>>>,
@@ -22,7 +22,7 @@ impl ChunkStream {
         read::ChunkStream::new(chunks, Backend::silent(), wanted).map(ChunkStream)
     }
 
-    /// The pieces of one tensor.
+    /// Streams the pieces of one tensor.
     pub fn of_tensor(
         store: &Store,
         tensor: &StoredTensor,
@@ -37,7 +37,7 @@ impl ChunkStream {
         ChunkStream::new(store, wanted)
     }
 
-    /// The raw bytes of the next chunk; an error when it is missing or not what its hash says.
+    /// Returns the raw bytes of the next chunk; an error if it is missing or does not match its hash.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(chunk) = self.0.next_chunk()? else {
             return Ok(None);
@@ -46,7 +46,7 @@ impl ChunkStream {
         Ok(Some(raw))
     }
 
-    /// Gives the memory of a chunk back for the next one.
+    /// Reuses the memory of a chunk for a later one.
     pub fn recycle(&self, raw: Vec<u8>) {
         self.0.recycle(raw);
     }

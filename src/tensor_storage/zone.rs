@@ -1,19 +1,17 @@
-//! Figures of a tensor from the zone maps of its pieces, by [`modelstore_tensor::moments`]. Arithmetic is that of IEEE
-//! 754: SQL's raises an error where a sum overflows or a product underflows, and one weight of extreme numbers must not
-//! make the figures of all others unreadable.
+//! Statistics of a tensor from the zone maps of its pieces, by [`modelstore_tensor::moments`]. Arithmetic follows IEEE
+//! 754: SQL raises an error if a sum overflows or a product underflows, and one weight with extreme numbers must not
+//! make the statistics of all others unreadable.
 
 use crate::error::{Code, Failure, Result, or_raise};
 use modelstore_tensor::Moments;
 use pgrx::prelude::*;
 
-/// The mean of all numbers, from how many each piece has and their mean there; NULL when there is none.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn zone_mean(counts: Vec<Option<i64>>, means: Vec<Option<f64>>) -> Option<f64> {
     let deviations = vec![Some(0.0); means.len()];
     merged(&counts, &means, &deviations).map(|all| all.mean)
 }
 
-/// Their standard deviation as a population; NULL when there is none.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn zone_std(
     counts: Vec<Option<i64>>,
@@ -23,7 +21,6 @@ fn zone_std(
     merged(&counts, &means, &stds).map(|all| all.std)
 }
 
-/// Their Euclidean norm; NULL when there is none.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn zone_l2(
     counts: Vec<Option<i64>>,
@@ -39,7 +36,7 @@ fn merged(counts: &[Option<i64>], means: &[Option<f64>], stds: &[Option<f64>]) -
     (!pieces.is_empty()).then(|| Moments::merge(&pieces))
 }
 
-/// Pieces without numbers are left out.
+/// Skips pieces without numbers.
 fn pieces(
     counts: &[Option<i64>],
     means: &[Option<f64>],
