@@ -58,7 +58,7 @@ mod tests {
             Backend::silent()
                 .wait_until(|| outside.load(Ordering::SeqCst) > 0)
                 .expect("a job starts");
-            // Division by zero, by the server.
+            // Division by zero, raised by the server.
             Spi::run("SELECT 1 / 0").expect("does not return");
             false
         }))
@@ -78,7 +78,7 @@ mod tests {
                 "the pipeline has waited for its jobs"
             );
         }
-        // The threads go on to serve.
+        // The threads still work.
         assert_eq!(square_all(0..10).last(), Some(&81));
     }
 
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(square_all(3..4), [9]);
     }
 
-    /// The signal comes from a thread, which has all signals blocked, so that the main thread answers it.
+    /// The signal is sent by a thread that blocks all signals, so that the main thread handles it.
     #[pg_test(error = "canceling statement due to user request")]
     fn a_cancel_is_answered_while_jobs_run() {
         let begun = std::time::Instant::now();

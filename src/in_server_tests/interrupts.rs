@@ -1,5 +1,5 @@
 //! Loops over the bytes of values end when their session is cancelled: each is called with a cancel pending, which only
-//! a check inside of it can see.
+//! a check inside the loop can notice.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -13,9 +13,9 @@ mod tests {
     use pgrx::prelude::*;
     use std::panic::AssertUnwindSafe;
 
-    /// Whether the loop is ended by a cancel that came before it began.
+    /// Returns whether a cancel that is pending before the loop ends it.
     fn is_cancelled(what: impl FnOnce()) -> bool {
-        // SAFETY: as the handler of SIGINT does.
+        // SAFETY: does what the handler of SIGINT does.
         unsafe {
             pg_sys::QueryCancelPending = 1;
             pg_sys::InterruptPending = 1;
@@ -34,7 +34,7 @@ mod tests {
         cancelled
     }
 
-    /// A tensor of zeros of 8 MB as a datum.
+    /// Returns a tensor of zeros of 8 MB as a datum.
     fn zeros(dtype: DType) -> pg_sys::Datum {
         let shape = Shape::new(&[2 << 20]).expect("a shape");
         let tensor = TensorOut::zeroed(dtype, &shape).expect("fits");

@@ -1,4 +1,4 @@
-//! A module is its descriptor: nothing else needs to know of it.
+//! A module is its descriptor: no other code needs to know it.
 
 #[pgrx::pg_schema]
 mod tests {

@@ -1,4 +1,4 @@
-//! A module of one table and one function: all that a module needs.
+//! A minimal module: one table and one function.
 
 use crate::error::or_raise;
 use crate::pg::arguments::text;

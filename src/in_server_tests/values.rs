@@ -1,4 +1,4 @@
-//! Values however PostgreSQL keeps them: short headers, compressed, out of line.
+//! Values in every storage form of PostgreSQL: short headers, compressed, out of line.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -10,7 +10,7 @@ mod tests {
     use pgrx::pg_sys;
     use pgrx::prelude::*;
 
-    /// A table of one tensor stored in a certain way, and the bytes it must have.
+    /// Creates a table with one tensor in a certain storage form, and returns its bytes.
     fn table(storage: &str, literal: &str) -> Vec<u8> {
         Spi::run("CREATE TEMPORARY TABLE t (v modelstore.tensor)").expect("a table");
         Spi::run(&format!("ALTER TABLE t ALTER v SET STORAGE {storage}")).expect("a storage");
@@ -21,7 +21,7 @@ mod tests {
         bytes_of(&format!("SELECT ({literal})::modelstore.tensor"))
     }
 
-    /// Reads the value whole and in odd pieces, and returns (stored bytes, whether compressed).
+    /// Reads the value as a whole and in odd pieces, and returns (stored bytes, whether compressed).
     fn read_all_ways(expected: &[u8]) -> (usize, bool) {
         let mut seen = (0, false);
         each_datum("SELECT v FROM t", |datum| {
@@ -130,7 +130,7 @@ mod tests {
     #[pg_test(error = "stored tensor is corrupted: unknown tensor format version 9")]
     fn a_value_that_is_no_tensor_is_corruption() {
         let building = Building::from_parts(&[&[9, 3, 0, 0, 5]]).expect("room");
-        // SAFETY: a complete varlena that nobody frees.
+        // SAFETY: a complete varlena that is never freed.
         let value = unsafe { Toasted::from_datum(building.into_datum()) };
         crate::error::or_raise(TensorRef(value).head());
     }
@@ -138,7 +138,7 @@ mod tests {
     #[pg_test(error = "stored tensor has the wrong length")]
     fn a_value_that_is_too_short_is_corruption() {
         let building = Building::from_parts(&[&[1, 15, 0, 0, 5]]).expect("room");
-        // SAFETY: a complete varlena that nobody frees.
+        // SAFETY: a complete varlena that is never freed.
         let value = unsafe { Toasted::from_datum(building.into_datum()) };
         crate::error::or_raise(TensorRef(value).head());
     }
