@@ -1,14 +1,14 @@
 //! A free list of byte buffers.
 //!
-//! Buffers of a mebibyte that go round between threads are neither zeroed nor, where the allocator gave them back to
-//! the system, faulted in again.
+//! Buffers of a mebibyte that pass between threads are neither zeroed nor, after the allocator has returned them to the
+//! system, faulted in again.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::SMALL_CHUNK;
 
-/// A free list that clones share. Buffers come back with what they held, so that a decoder need not zero them.
+/// A free list shared by its clones. Buffers keep their content, so that a decoder need not zero them.
 #[derive(Clone, Debug)]
 pub struct Buffers {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -17,8 +17,8 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// A list that keeps at most `keep` buffers of these capacities in bytes. Small ones are as well made anew: among large
-    /// ones they would have to grow.
+    /// Creates a list that keeps at most `keep` buffers with capacities in this range of bytes. Smaller buffers are as
+    /// cheap to allocate, and would have to grow.
     pub fn new(keep: usize, capacities: RangeInclusive<usize>) -> Buffers {
         Buffers {
             free: Arc::default(),
@@ -27,17 +27,17 @@ impl Buffers {
         }
     }
 
-    /// A list for chunks of the usual sizes.
+    /// Creates a list for chunks of the usual sizes.
     pub fn for_chunks() -> Buffers {
         Buffers::new(32, SMALL_CHUNK + 1..=8 << 20)
     }
 
-    /// A used buffer as it was given back, or a new empty one.
+    /// Returns a used buffer with its content, or a new empty one.
     pub fn take(&self) -> Vec<u8> {
         self.lock().pop().unwrap_or_default()
     }
 
-    /// Gives a buffer back.
+    /// Returns a buffer to the list.
     pub fn give(&self, buffer: Vec<u8>) {
         if !self.capacities.contains(&buffer.capacity()) {
             return;
@@ -48,7 +48,7 @@ impl Buffers {
         }
     }
 
-    /// A panic while the lock is held leaves a list of good buffers.
+    /// A panic while the lock is held leaves the list intact.
     fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,15 +1,15 @@
-//! Lossless encodings of a chunk, and what their index entries mean.
+//! Lossless encodings of a chunk, and the meaning of their index entries.
 //!
-//! `planes` and `delta` cut the raw bytes into blocks that decode on their own. Of each block the elements' bytes are
-//! sorted into planes: plane 0 holds the lowest byte of every element, the last plane the highest. Floating-point
-//! elements are first rotated left by one bit, which puts the whole exponent into the highest plane: it is the one
-//! that compresses in trained weights. The index has one u32 (little-endian) for each block and plane, in that
-//! order: the plane's stored length shifted left by 2, or'ed with how it is stored (0 as it is, 1 a zstd frame,
-//! 2 one byte that repeats). The planes follow in the order of the index, without gaps.
+//! `planes` and `delta` split the raw bytes into blocks that decode independently. In each block, the elements' bytes
+//! are sorted into planes: plane 0 contains the lowest byte of every element, the last plane the highest.
+//! Floating-point elements are first rotated left by one bit, which moves the whole exponent into the highest plane,
+//! the one that compresses in trained weights. The index has one u32 (little-endian) per block and plane, in that
+//! order: the plane's stored length shifted left by 2, or'ed with its kind (0 raw, 1 a zstd frame, 2 one repeated
+//! byte). The planes follow in the order of the index, without gaps.
 //!
-//! In a block of a delta of which few elements have changed only those are stored: its first entry is of kind 3 with
-//! the length of all of it, its other entries are zero, and what is stored is described in `codec/sparse.rs`. Its
-//! cost and the time it takes go with the changes, so its blocks are larger.
+//! If few elements of a block of a delta have changed, only those are stored: its first entry is of kind 3 with the
+//! length of the whole block, its other entries are zero, and `codec/sparse.rs` describes the content. Space and time
+//! depend on the changes only, so such blocks are larger.
 
 mod decoder;
 mod encoder;
@@ -30,11 +30,11 @@ pub use encoder::Encoder;
 pub enum Codec {
     /// The raw bytes.
     Raw = 0,
-    /// One element that repeats.
+    /// One repeated element.
     Constant = 1,
     /// Byte planes, each stored in the cheapest way.
     Planes = 2,
-    /// XOR with a base chunk, then planes, of all elements or of those that differ.
+    /// XOR with a base chunk, then planes, of all elements or of the changed ones.
     Delta = 3,
 }
 
@@ -42,7 +42,7 @@ impl Codec {
     /// Every codec, in the order of the codes.
     pub const ALL: &'static [Codec] = &[Codec::Raw, Codec::Constant, Codec::Planes, Codec::Delta];
 
-    /// The codec of a stored code.
+    /// Returns the codec of a stored code.
     pub fn from_code(code: u8) -> Result<Codec> {
         Codec::ALL
             .get(usize::from(code))
@@ -50,12 +50,12 @@ impl Codec {
             .ok_or(Error::Codec(code))
     }
 
-    /// The stored code.
+    /// Returns the stored code.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// The name shown in SQL.
+    /// Returns the name shown in SQL.
     pub const fn name(self) -> &'static str {
         match self {
             Codec::Raw => "raw",
@@ -75,13 +75,13 @@ impl std::fmt::Display for Codec {
 /// How one plane of one block is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlaneKind {
-    /// As it is.
+    /// Uncompressed.
     Raw,
     /// A zstd frame.
     Zstd,
-    /// One byte that repeats.
+    /// One repeated byte.
     Constant,
-    /// Not a plane, but the changed elements of a whole block. Stands for plane 0; the others have no bytes.
+    /// Not a plane, but the changed elements of a whole block. Used for plane 0; the others have no bytes.
     Sparse,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct PlaneEntry {
 }
 
 impl PlaneEntry {
-    /// The entry that is zero: no bytes.
+    /// The zero entry: no bytes.
     pub const NONE: PlaneEntry = PlaneEntry {
         kind: PlaneKind::Raw,
         len: 0,
@@ -109,7 +109,7 @@ impl PlaneEntry {
         (self.len as u32) << 2 | kind
     }
 
-    /// Takes an entry for a plane of `plane_len` bytes apart; `None` when no encoder writes it.
+    /// Parses an entry for a plane of `plane_len` bytes; `None` if no encoder writes it.
     pub fn from_u32(entry: u32, plane_len: usize) -> Option<PlaneEntry> {
         let len = (entry >> 2) as usize;
         let (kind, good) = match entry & 3 {
@@ -121,8 +121,8 @@ impl PlaneEntry {
         good.then_some(PlaneEntry { kind, len })
     }
 
-    /// Takes the entry of a sparse block of `block_len` raw bytes apart; `None` when it is of another kind, or no
-    /// encoder writes it.
+    /// Parses the entry of a sparse block of `block_len` raw bytes; `None` if it is of another kind or no encoder
+    /// writes it.
     pub fn sparse_from_u32(entry: u32, block_len: usize) -> Option<PlaneEntry> {
         let len = (entry >> 2) as usize;
         (entry & 3 == 3 && len > 0 && len < block_len).then_some(PlaneEntry {
@@ -132,8 +132,8 @@ impl PlaneEntry {
     }
 }
 
-/// XORs `other` into `bytes`; both have the same length. Undoes the first half of `delta`, for whole chunks and for
-/// equal ranges of chunk and base alike.
+/// XORs `other` into `bytes`; both have the same length. Undoes `delta` after its planes are decoded, for whole chunks
+/// and for equal ranges of chunk and base.
 pub fn xor_in_place(bytes: &mut [u8], other: &[u8]) {
     bytes.iter_mut().zip(other).for_each(|(b, o)| *b ^= o);
 }

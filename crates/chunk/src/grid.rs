@@ -1,17 +1,17 @@
-//! Where a tensor is cut into pieces.
+//! Splits a tensor into pieces.
 //!
-//! All pieces but the last have one size, so piece and element find each other by a division and nothing is stored
-//! or allocated however large the tensor claims to be.
+//! All pieces but the last have the same size, so the piece of an element is found by a division, and nothing is stored
+//! or allocated, however large the tensor claims to be.
 
 use modelstore_tensor::{DType, Shape};
 
 use crate::{Error, Result};
 
-/// Bytes of a piece unless the user asks for another size.
+/// Default size of a piece in bytes.
 pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
-/// The smallest size a user may ask for.
+/// The smallest size a user may choose.
 pub const MIN_CHUNK_BYTES: u64 = 256 << 10;
-/// The largest size a user may ask for, and the largest that a decoder believes.
+/// The largest size a user may choose, and the largest that a decoder accepts.
 pub const MAX_CHUNK_BYTES: u64 = 4 << 20;
 
 /// One piece of a tensor: a run of elements.
@@ -29,18 +29,18 @@ pub struct Piece {
     pub byte_len: u32,
 }
 
-/// The pieces of a tensor, made when they are asked for. Iterate over it, or look one up.
+/// The pieces of a tensor, computed on demand. Iterate over it, or look one up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     dtype: DType,
     elements: u64,
-    /// Elements of every piece but the last; a multiple of the dtype's group, at least 1.
+    /// Elements of every piece except the last; a multiple of the dtype's group, at least 1.
     per_piece: u64,
     pieces: u32,
 }
 
-/// Cuts a tensor into pieces as large as possible but at most `target_bytes`, on boundaries of the largest run of
-/// inner dimensions that fits (a row of a matrix), else on boundaries of the dtype's groups. An empty tensor has none.
+/// Splits a tensor into pieces as large as possible but at most `target_bytes`: at boundaries of the largest run of
+/// inner dimensions that fits (a row of a matrix), else at boundaries of the dtype's groups. An empty tensor has none.
 pub fn grid(dtype: DType, shape: &Shape, target_bytes: u64) -> Result<Grid> {
     if !(MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&target_bytes) {
         return Err(Error::ChunkSize(target_bytes));
@@ -63,7 +63,7 @@ pub fn grid(dtype: DType, shape: &Shape, target_bytes: u64) -> Result<Grid> {
     })
 }
 
-/// The largest product of trailing dimensions, from the first dimension's row inwards, that is whole groups and fits.
+/// Returns the largest product of trailing dimensions, excluding the first, that fits, or one group.
 fn unit_elements(dtype: DType, shape: &Shape, target_bytes: u64) -> u64 {
     let group = dtype.block_elements();
     let dims = shape.dims();
@@ -79,22 +79,22 @@ fn unit_elements(dtype: DType, shape: &Shape, target_bytes: u64) -> u64 {
 }
 
 impl Grid {
-    /// Number of pieces.
+    /// Returns the number of pieces.
     pub fn len(&self) -> u32 {
         self.pieces
     }
 
-    /// Whether the tensor is empty.
+    /// Returns whether the tensor is empty.
     pub fn is_empty(&self) -> bool {
         self.pieces == 0
     }
 
-    /// Elements of every piece but the last, which may have fewer.
+    /// Returns the number of elements of every piece except the last, which may have fewer.
     pub fn elements_per_piece(&self) -> u64 {
         self.per_piece
     }
 
-    /// The piece of an index; `None` beyond the last.
+    /// Returns the piece with this index; `None` beyond the last.
     pub fn get(&self, index: u32) -> Option<Piece> {
         if index >= self.pieces {
             return None;
@@ -113,7 +113,7 @@ impl Grid {
         })
     }
 
-    /// The piece that holds an element; `None` when the tensor does not have it.
+    /// Returns the piece that contains an element; `None` beyond the end of the tensor.
     pub fn piece_of(&self, element: u64) -> Option<Piece> {
         if element >= self.elements {
             return None;
@@ -121,11 +121,11 @@ impl Grid {
         self.get((element / self.per_piece) as u32)
     }
 
-    /// The pieces in order.
+    /// Returns the pieces in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Piece> + use<> {
         let grid = *self;
         (0..self.pieces as usize).map(move |i| {
-            // Always there, as the index is below the number of pieces.
+            // Always exists, as the index is below the number of pieces.
             grid.get(i as u32).unwrap_or(Piece {
                 index: i as u32,
                 first_element: 0,

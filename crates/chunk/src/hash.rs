@@ -1,21 +1,21 @@
-//! The name of a chunk: BLAKE3-256 of its raw bytes.
+//! The key of a chunk: BLAKE3-256 of its raw bytes.
 
 use crate::{Error, Result};
 
-/// BLAKE3-256 of the raw bytes of a chunk. The order is that of the bytes, as SQL orders `bytea`.
+/// BLAKE3-256 of the raw bytes of a chunk. Ordered bytewise, as SQL orders `bytea`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkHash(pub [u8; 32]);
 
 impl ChunkHash {
-    /// Bytes of a hash.
+    /// Length of a hash in bytes.
     pub const LEN: usize = 32;
 
-    /// The hash of raw bytes.
+    /// Hashes raw bytes.
     pub fn of(raw: &[u8]) -> ChunkHash {
         ChunkHash(*blake3::hash(raw).as_bytes())
     }
 
-    /// Takes the 32 bytes of a stored hash.
+    /// Reads a stored hash of 32 bytes.
     pub fn from_slice(bytes: &[u8]) -> Result<ChunkHash> {
         bytes
             .try_into()
@@ -23,7 +23,7 @@ impl ChunkHash {
             .map_err(|_| Error::HashLength(bytes.len()))
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -17,11 +17,11 @@ use crate::{ChunkHash, Codec, Error, MAX_CHUNK_BYTES, Result};
 
 /// The version written.
 pub const VERSION: u8 = 1;
-/// Bytes of a prefix from which every [`ChunkHead`] reads; a shorter chunk reads from all its bytes.
+/// Length of a prefix from which every [`ChunkHead`] can be parsed; a shorter chunk is parsed from all its bytes.
 pub const PREFIX_BYTES: usize = BASE_END + BLOCK_WORD;
-/// The smallest block a decoder believes: bounds the index of a hostile chunk to 8 KiB.
+/// The smallest block a decoder accepts: bounds the index of a hostile chunk to 8 KiB.
 pub const MIN_BLOCK_LOG2: u8 = 14;
-/// The largest block a decoder believes: bounds its buffers. A sparse delta of 1 MiB is one block.
+/// The largest block a decoder accepts: bounds its buffers. A sparse delta of 1 MiB is one block.
 pub const MAX_BLOCK_LOG2: u8 = 20;
 
 const FIXED: usize = 8;
@@ -29,7 +29,7 @@ const BASE_END: usize = FIXED + ChunkHash::LEN;
 const BLOCK_WORD: usize = 4;
 const FLAG_ROTATED: u8 = 1;
 
-/// The header of an encoded chunk, checked.
+/// The checked header of an encoded chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkHead {
     /// How the payload is encoded.
@@ -44,12 +44,12 @@ pub struct ChunkHead {
     pub base: Option<ChunkHash>,
     /// Log2 of the raw bytes in a block of `planes` or `delta`; 0 for the other codecs.
     pub block_log2: u8,
-    /// Where the payload begins; for `planes` and `delta`, where the index begins.
+    /// Where the payload starts; for `planes` and `delta`, where the index starts.
     pub payload_offset: usize,
 }
 
 impl ChunkHead {
-    /// Reads the header from the first [`PREFIX_BYTES`] of a chunk, or more, or all of it.
+    /// Parses the header from at least the first [`PREFIX_BYTES`] of a chunk, or from all of it.
     pub fn parse(prefix: &[u8]) -> Result<ChunkHead> {
         let byte = |at: usize| {
             prefix
@@ -108,7 +108,7 @@ impl ChunkHead {
         Ok(head)
     }
 
-    /// Appends the header to an empty chunk. `payload_offset` is not looked at.
+    /// Appends the header to an empty chunk. Ignores `payload_offset`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let flags = if self.rotated { FLAG_ROTATED } else { 0 };
         out.extend_from_slice(&[VERSION, self.codec.code(), self.width, flags]);
@@ -121,7 +121,7 @@ impl ChunkHead {
         }
     }
 
-    /// Number of blocks; 0 for codecs without.
+    /// Returns the number of blocks; 0 for codecs without blocks.
     pub fn blocks(&self) -> usize {
         if self.block_log2 == 0 {
             return 0;
@@ -129,13 +129,13 @@ impl ChunkHead {
         (self.raw_len as usize).div_ceil(1 << self.block_log2)
     }
 
-    /// Raw bytes of a block below [`ChunkHead::blocks`]; the last one may be shorter.
+    /// Returns the raw bytes of a block below [`ChunkHead::blocks`]; the last one may be shorter.
     pub(crate) fn block_len(&self, block: usize) -> usize {
         let size = 1usize << self.block_log2;
         size.min((self.raw_len as usize).saturating_sub(block * size))
     }
 
-    /// Bytes of the block index.
+    /// Returns the bytes of the block index.
     pub(crate) fn index_bytes(&self) -> usize {
         self.blocks() * usize::from(self.width) * 4
     }

@@ -1,13 +1,13 @@
-//! Work that must see its items in order, done by whichever thread comes by.
+//! Work that must process its items in order, done by any of several threads.
 //!
-//! Threads hand over numbered items in any order; each item is worked on once all before it have been, by one thread
-//! at a time. A hash over a file is such work: the threads that hash its pieces feed it, and the owner's thread is
-//! free for the database.
+//! Threads pass numbered items in any order; each item is processed after all before it, by one thread at a time.
+//! Hashing a file is such work: the threads that hash its pieces also do this, and the owner's thread stays free for
+//! the database.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Numbered items, from 0, and what is done with each in turn.
+/// Numbered items, from 0, and the work to do on each in turn.
 pub struct InOrder<T> {
     queue: Mutex<Queue<T>>,
     work: Mutex<Box<dyn FnMut(T) + Send>>,
@@ -16,12 +16,12 @@ pub struct InOrder<T> {
 struct Queue<T> {
     next: usize,
     waiting: BTreeMap<usize, T>,
-    /// Whether a thread is at work; it takes what comes meanwhile.
+    /// Whether a thread is working; it also takes items that arrive meanwhile.
     busy: bool,
 }
 
 impl<T> InOrder<T> {
-    /// Nothing handed over yet.
+    /// Creates an empty queue.
     pub fn new(work: impl FnMut(T) + Send + 'static) -> InOrder<T> {
         InOrder {
             queue: Mutex::new(Queue {
@@ -33,7 +33,7 @@ impl<T> InOrder<T> {
         }
     }
 
-    /// Hands over item `number`, and works on all that are due unless another thread does.
+    /// Passes item `number`, and processes all that are due unless another thread is doing so.
     pub fn give(&self, number: usize, item: T) {
         let mut queue = lock(&self.queue);
         queue.waiting.insert(number, item);
@@ -54,14 +54,14 @@ impl<T> InOrder<T> {
         queue.busy = false;
     }
 
-    /// Items worked on so far.
+    /// Returns the number of items processed.
     pub fn done(&self) -> usize {
         lock(&self.queue).next
     }
 }
 
-/// A panic of the work leaves the queue busy for ever, so that nothing more is done: the owner sees the panic as the
-/// error of the job that met it.
+/// A panic of the work leaves the queue busy forever, so nothing more is done; the owner gets the panic as the error of
+/// the job in which it happened.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,11 @@
-//! Pieces of stored tensors: how a tensor is cut, how a piece is encoded and named, and how it is kept.
+//! Pieces of stored tensors: how a tensor is split, how a piece is encoded and named, and how it is stored.
 //!
-//! Nothing here knows PostgreSQL. A tensor is cut by a [`Grid`] into [`Piece`]s of about a mebibyte; each is encoded
-//! without loss by an [`Encoder`] and named by the [`ChunkHash`] of its raw bytes, so that a codec may change without
-//! changing an identity. A [`Decoder`] reads it back, whole or only the blocks that a slice touches.
+//! Nothing here knows PostgreSQL. A [`Grid`] splits a tensor into [`Piece`]s of about a mebibyte; each is encoded
+//! losslessly by an [`Encoder`] and named by the [`ChunkHash`] of its raw bytes, so that codecs may change without
+//! changing identities. A [`Decoder`] reads it back, whole or only the blocks that a slice needs.
 //!
-//! A store is behind a [`port`]. [`write`], [`read`] and [`verify`] are the algorithms over it; they run in a [`Session`], whose
-//! [`Pipeline`] does the work on threads for an owner that alone may touch the database.
+//! A store is accessed through a [`port`]. [`write`], [`read`] and [`verify`] are the algorithms on it; they run in a
+//! [`Session`], whose [`Pipeline`] works on threads for an owner that alone may access the database.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

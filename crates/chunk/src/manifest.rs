@@ -1,4 +1,4 @@
-//! What is recorded of a tensor's pieces, and the identity of the whole.
+//! Records of a tensor's pieces, and the identity of the whole.
 
 use modelstore_tensor::stats::Stats;
 
@@ -8,16 +8,16 @@ use crate::{ChunkHash, Piece, StoredPiece};
 /// One piece of a stored tensor.
 #[derive(Clone, Debug)]
 pub struct PieceInfo {
-    /// Where it lies in the tensor.
+    /// Its position in the tensor.
     pub piece: Piece,
-    /// The chunk that has its bytes.
+    /// The chunk with its bytes.
     pub hash: ChunkHash,
-    /// Its zone map; `None` for dtypes without numbers.
+    /// Its zone map; `None` for non-numeric dtypes.
     pub stats: Option<Stats>,
 }
 
 impl PieceInfo {
-    /// As it is recorded, without the zone map.
+    /// Returns its record without the zone map.
     pub fn stored(&self) -> StoredPiece {
         StoredPiece {
             hash: self.hash,
@@ -27,25 +27,25 @@ impl PieceInfo {
     }
 }
 
-/// The identity of a tensor's content: BLAKE3-256 of its raw bytes, fed in order in pieces of any size. That of a
-/// tensor of one piece is the hash of its chunk, and however a tensor is cut, its identity stays.
+/// The identity of a tensor's content: BLAKE3-256 of its raw bytes, fed in order in pieces of any size. It does not
+/// depend on how the tensor is split; for a tensor of one piece it is the hash of its chunk.
 #[derive(Clone, Debug, Default)]
 pub struct ContentHasher {
     hasher: Blake3,
 }
 
 impl ContentHasher {
-    /// A hasher that has seen nothing.
+    /// Creates a hasher.
     pub fn new() -> ContentHasher {
         ContentHasher::default()
     }
 
-    /// Takes the next raw bytes.
+    /// Feeds the next raw bytes.
     pub fn update(&mut self, raw: &[u8]) {
         self.hasher.update(raw);
     }
 
-    /// Raw bytes seen so far.
+    /// Returns the number of raw bytes so far.
     pub fn bytes(&self) -> u64 {
         self.hasher.bytes()
     }
@@ -61,7 +61,7 @@ impl ContentHasher {
         Some(ContentHasher { hasher })
     }
 
-    /// The identity of what has been seen.
+    /// Returns the identity of the bytes so far.
     pub fn finish(&self) -> ChunkHash {
         ChunkHash(self.hasher.finish())
     }

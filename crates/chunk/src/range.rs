@@ -1,4 +1,4 @@
-//! Which bytes of an encoded chunk hold a range of its raw bytes.
+//! Finds the bytes of an encoded chunk that contain a range of its raw bytes.
 //!
 //! A slice of a stored tensor reads a prefix of [`PREFIX_BYTES`](crate::PREFIX_BYTES) (the header), as much as
 //! [`block_index_len`] asks for, then the one byte range that [`RangePlan::fetch`] names.
@@ -9,47 +9,48 @@ use crate::codec::PlaneEntry;
 use crate::header::{read_u32, truncated};
 use crate::{ChunkHead, Codec, Error, Result};
 
-/// Bytes from the start of the chunk that [`plan_range`] needs: the header, and the index where there is one. At most
-/// 8 236, and 1 068 for a chunk of 1 MiB of eight-byte elements as encoded here.
+/// Returns the number of bytes from the start of the chunk that [`plan_range`] needs: the header, and the index if
+/// there is one. At most 8 236, and 1 068 for a chunk of 1 MiB of eight-byte elements as encoded here.
 pub fn block_index_len(head: &ChunkHead) -> usize {
     head.payload_offset + head.index_bytes()
 }
 
-/// What to read of a chunk, and how to decode it.
+/// Which bytes of a chunk to read, and how to decode them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangePlan {
     head: ChunkHead,
     raw_range: Range<usize>,
     fetch: Range<usize>,
     first_block: usize,
-    /// Entries of the blocks that the range touches, `head.width` for each.
+    /// Entries of the blocks that the range touches, `head.width` per block.
     entries: Vec<PlaneEntry>,
 }
 
 impl RangePlan {
-    /// The bytes of the encoded chunk to read, one contiguous range; empty for an empty raw range.
+    /// Returns the bytes of the encoded chunk to read, one contiguous range; empty for an empty raw range.
     pub fn fetch(&self) -> Range<usize> {
         self.fetch.clone()
     }
 
-    /// The raw bytes that were asked for.
+    /// Returns the requested raw bytes.
     pub fn raw_range(&self) -> Range<usize> {
         self.raw_range.clone()
     }
 
-    /// The header of the chunk. With a base, what is decoded must be XORed with the same range of the base.
+    /// Returns the header of the chunk. If it has a base, the decoded bytes must be XORed with the same range of the
+    /// base.
     pub fn head(&self) -> &ChunkHead {
         &self.head
     }
 
-    /// The blocks that the range touches, with their entries.
+    /// Returns the blocks that the range touches, with their entries.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, &[PlaneEntry])> {
         let width = usize::from(self.head.width);
         (self.first_block..).zip(self.entries.chunks_exact(width))
     }
 }
 
-/// Plans to read `raw_range` from a chunk of which `prefix` has at least the first [`block_index_len`] bytes.
+/// Plans to read `raw_range` from a chunk; `prefix` has at least its first [`block_index_len`] bytes.
 pub fn plan_range(prefix: &[u8], raw_range: Range<u32>) -> Result<RangePlan> {
     let head = ChunkHead::parse(prefix)?;
     if raw_range.start > raw_range.end || raw_range.end > head.raw_len {
@@ -76,7 +77,7 @@ pub fn plan_range(prefix: &[u8], raw_range: Range<u32>) -> Result<RangePlan> {
     Ok(plan)
 }
 
-/// Walks the index up to the last block of the range.
+/// Scans the index up to the last block of the range: at most 256 blocks.
 fn plan_blocks(prefix: &[u8], plan: &mut RangePlan) -> Result<()> {
     let head = &plan.head;
     let width = usize::from(head.width);

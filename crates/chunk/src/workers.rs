@@ -1,9 +1,9 @@
-//! Work on threads for an owner that alone may touch the database.
+//! Worker threads for an owner that alone may access the database.
 //!
 //! The owner submits jobs and takes results in the same order. Jobs and results own their data, at most
-//! [`Workers::in_flight`] of them exist at once, and while the owner waits it looks around every few milliseconds, so
-//! that a query can be cancelled. A panic in a job is an error of that job. When the owner leaves early, by error or
-//! unwinding, dropping the pipeline waits until no job runs any more.
+//! [`Workers::in_flight`] of them exist at once, and while the owner waits it calls a check every few milliseconds, so
+//! that a query can be cancelled. A panic in a job is an error of that job. If the owner leaves early, by error or
+//! unwinding, dropping the pipeline waits until no job is running.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{Error, Result};
 
-/// How long the owner waits before it looks around.
+/// How long the owner waits between two checks.
 const LOOK_AROUND: Duration = Duration::from_millis(10);
 
 /// Threads for pipelines.
@@ -27,8 +27,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts `threads` threads (one when it is 0). Each runs `on_start` first: in a server, to block signals, which
-    /// only the main thread may handle.
+    /// Starts `threads` threads (at least one). Each runs `on_start` first: in a server, to block signals, which only
+    /// the main thread may handle.
     pub fn new(threads: usize, on_start: impl Fn() + Send + Sync + 'static) -> Result<Workers> {
         let threads = threads.max(1);
         ThreadPoolBuilder::new()
@@ -43,19 +43,19 @@ impl Workers {
             })
     }
 
-    /// Number of threads.
+    /// Returns the number of threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// The most jobs and results of a pipeline that exist at once: enough that the threads have work while the owner
-    /// handles a result.
+    /// Returns the maximum number of jobs and results of a pipeline that exist at once: enough to keep the threads busy
+    /// while the owner handles a result.
     pub fn in_flight(&self) -> usize {
         2 * self.threads + 2
     }
 }
 
-/// What a thread sends back: the number of the job, and the result unless the job was dropped.
+/// A thread's message: the number of the job, and the result unless the job was dropped.
 type Message<R> = (usize, Option<Result<R>>);
 
 /// An ordered parallel map. See the [module](self).
@@ -69,12 +69,12 @@ pub struct Pipeline<'w, J, R> {
     slots: VecDeque<Option<Result<R>>>,
     /// Number of the job in the first slot.
     first: usize,
-    /// Jobs whose message has not come.
+    /// Jobs whose message has not arrived.
     outstanding: usize,
 }
 
 impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
-    /// A pipeline that runs `run` on each job.
+    /// Creates a pipeline that runs `run` on each job.
     pub fn new(workers: &'w Workers, run: impl Fn(J) -> R + Send + Sync + 'static) -> Self {
         let (sender, receiver) = channel();
         Pipeline {
@@ -89,7 +89,7 @@ impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
         }
     }
 
-    /// The same with a state, such as an encoder, that a job has for itself while it runs and later jobs use again.
+    /// Creates a pipeline with states, such as encoders: a job has one for itself while it runs, later jobs reuse it.
     pub fn with_state<S: Send + 'static>(
         workers: &'w Workers,
         make: impl Fn() -> S + Send + Sync + 'static,
@@ -101,28 +101,28 @@ impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
         Pipeline::new(workers, move |job| {
             let mut state = states.take().unwrap_or_else(&make);
             let result = run(&mut state, job);
-            // After a panic the state is lost, which is right: nobody knows what it is like.
+            // After a panic the state is dropped, as it may be inconsistent.
             states.give(state);
             result
         })
     }
 
-    /// Whether the bound is reached, so that a result must be taken before the next job.
+    /// Returns whether the bound is reached, so that a result must be taken before the next job.
     pub fn is_full(&self) -> bool {
         self.slots.len() >= self.workers.in_flight()
     }
 
-    /// Number of jobs submitted whose result has not been taken.
+    /// Returns the number of submitted jobs whose result has not been taken.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether every result has been taken.
+    /// Returns whether every result has been taken.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Hands a job to the threads; gives it back when the pipeline is full.
+    /// Submits a job to the threads; returns it if the pipeline is full.
     pub fn submit(&mut self, job: J) -> Result<(), J> {
         if self.is_full() {
             return Err(job);
@@ -144,15 +144,16 @@ impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
                 let done = catch_unwind(AssertUnwindSafe(|| run(job)));
                 Some(done.map_err(|panic| Error::WorkerPanic(panic_text(panic))))
             };
-            // Before the message: after it the owner may tear down what the closure refers to.
+            // Drop before sending: after the message the owner may destroy what the closure refers to.
             drop(run);
-            // Fails only when the pipeline is gone, which waits for this message first.
+            // Fails only if the pipeline is gone, which waits for this message first.
             let _ = sender.send((number, result));
         });
         Ok(())
     }
 
-    /// The next result in the order of submission if it is there; `None` while its job runs and when there is none.
+    /// Returns the next result in the order of submission if it is ready; `None` while its job runs and if there is
+    /// none.
     pub fn try_next(&mut self) -> Option<Result<R>> {
         while let Ok(message) = self.receiver.try_recv() {
             self.sort_in(message);
@@ -160,7 +161,7 @@ impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
         self.pop()
     }
 
-    /// Waits for the next result in the order of submission; `None` when every result has been taken. Meanwhile calls
+    /// Waits for the next result in the order of submission; `None` if every result has been taken. Meanwhile calls
     /// `check` at once and then at least every 20 ms, and stops with its error.
     pub fn next<E: From<Error>>(
         &mut self,
@@ -180,7 +181,7 @@ impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
         }
     }
 
-    /// Runs all jobs of an iterator and hands each result to `sink`, in order.
+    /// Runs all jobs of an iterator and passes each result to `sink`, in order.
     pub fn drive<E: From<Error>>(
         &mut self,
         jobs: impl IntoIterator<Item = Result<J, E>>,
@@ -218,7 +219,7 @@ impl<'w, J: Send + 'static, R: Send + 'static> Pipeline<'w, J, R> {
 }
 
 impl<J, R> Drop for Pipeline<'_, J, R> {
-    /// Jobs that have not started are dropped; waits for those that have.
+    /// Drops jobs that have not started; waits for those that have.
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Release);
         while self.outstanding > 0 {

@@ -1,4 +1,4 @@
-//! Chunks back to raw bytes, whole or in part.
+//! Decodes chunks, whole or in part.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use crate::header::truncated;
 use crate::range::{RangePlan, plan_range};
 use crate::{ChunkHead, Codec, Error, Result};
 
-/// Decodes chunks. Owns its buffers and a zstd context, so keep one for each thread.
+/// Decodes chunks. Owns its buffers and a zstd context: keep one per thread.
 pub struct Decoder {
     planes: PlaneDecoder,
     sparse: SparseDecoder,
-    /// Whole elements of a block of which only a part is wanted.
+    /// Whole elements of a block that is only needed in part.
     partial: Vec<u8>,
 }
 
@@ -24,7 +24,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A new decoder.
+    /// Creates a decoder.
     pub fn new() -> Decoder {
         Decoder {
             planes: PlaneDecoder::new(),
@@ -33,8 +33,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes a whole chunk into `out`, which afterwards has exactly the raw bytes; a delta needs the raw bytes of
-    /// its base. Give a used buffer without clearing it: then nothing is zeroed first. After an error `out` is empty.
+    /// Decodes a whole chunk into `out`, which then contains exactly the raw bytes; a delta needs the raw bytes of its
+    /// base. Pass a used buffer without clearing it to avoid zeroing. After an error `out` is empty.
     pub fn decode(&mut self, chunk: &[u8], base: Option<&[u8]>, out: &mut Vec<u8>) -> Result<()> {
         let done = ChunkHead::parse(chunk).and_then(|head| {
             check_complete(chunk, &head)?;
@@ -47,7 +47,7 @@ impl Decoder {
         done
     }
 
-    /// The same into a buffer of exactly the raw length, which after an error holds anything.
+    /// Decodes a whole chunk into a buffer of exactly the raw length, whose content is undefined after an error.
     pub fn decode_into(&mut self, chunk: &[u8], base: Option<&[u8]>, out: &mut [u8]) -> Result<()> {
         let head = ChunkHead::parse(chunk)?;
         if out.len() != head.raw_len as usize {
@@ -99,8 +99,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes the raw bytes of a plan into `out`, which afterwards has exactly those. `fetched` is the part of the
-    /// chunk that [`RangePlan::fetch`] names. Of a delta these are the bytes to XOR with the same range of the base
+    /// Decodes the raw bytes of a plan into `out`, which then contains exactly those. `fetched` is the part of the
+    /// chunk that [`RangePlan::fetch`] names. For a delta, the result is to be XORed with the same range of the base
     /// (see [`crate::codec::xor_in_place`]). After an error `out` is empty.
     pub fn decode_range(
         &mut self,
@@ -118,7 +118,7 @@ impl Decoder {
         done
     }
 
-    /// The same into a buffer of exactly the length of the range.
+    /// Decodes the raw bytes of a plan into a buffer of exactly the length of the range.
     pub fn decode_range_into(
         &mut self,
         plan: &RangePlan,
@@ -135,7 +135,7 @@ impl Decoder {
         self.fill(plan, fetched, out)
     }
 
-    /// Both lengths are checked.
+    /// The callers have checked both lengths.
     fn fill(&mut self, plan: &RangePlan, fetched: &[u8], out: &mut [u8]) -> Result<()> {
         let head = plan.head();
         let range = plan.raw_range();
@@ -145,7 +145,7 @@ impl Decoder {
                 let width = usize::from(head.width);
                 let mut element = [0u8; 8];
                 element[..width].copy_from_slice(fetched);
-                // The range may begin inside an element.
+                // The range may start inside an element.
                 element[..width].rotate_left(range.start % width);
                 fill_repeating(&element[..width], out);
             }
@@ -195,7 +195,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whole elements of one block.
+    /// Decodes whole elements of one block.
     fn fill_block(&mut self, block: &StoredBlock<'_>, skip: usize, out: &mut [u8]) -> Result<()> {
         match block.entries {
             [
@@ -210,7 +210,7 @@ impl Decoder {
     }
 }
 
-/// Repeats `element` over `out` by doubling what is there.
+/// Fills `out` with `element` by repeated doubling.
 fn fill_repeating(element: &[u8], out: &mut [u8]) {
     let mut filled = element.len().min(out.len());
     out[..filled].copy_from_slice(&element[..filled]);
@@ -221,7 +221,8 @@ fn fill_repeating(element: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Before a buffer is allocated: a chunk of planes has at least its index, a raw one all its bytes.
+/// Rejects truncated chunks before a buffer is allocated: a chunk of planes has at least its index, a raw one all its
+/// bytes.
 fn check_complete(chunk: &[u8], head: &ChunkHead) -> Result<()> {
     let needed = head.payload_offset
         + match head.codec {

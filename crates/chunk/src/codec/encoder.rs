@@ -1,4 +1,4 @@
-//! Chooses how a chunk is stored, by trying.
+//! Chooses the encoding of a chunk by trying.
 
 use modelstore_tensor::{DType, dtype::Kind};
 
@@ -7,10 +7,10 @@ use super::sparse::{self, SparseEncoder};
 use super::{PlaneEntry, xor_in_place};
 use crate::{ChunkHash, ChunkHead, Codec, Error, MAX_CHUNK_BYTES, Result};
 
-/// Log2 of the raw bytes in a block of planes: what a slice of a few rows reads at least.
+/// Log2 of the raw bytes in a block of planes, the least that a slice of a few rows reads.
 pub(super) const BLOCK_LOG2: u8 = 15;
 
-/// Encodes chunks. Owns its buffers and zstd contexts, so keep one for each thread.
+/// Encodes chunks. Owns its buffers and zstd contexts: keep one per thread.
 pub struct Encoder {
     planes: PlaneEncoder,
     sparse: SparseEncoder,
@@ -26,7 +26,7 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// A new encoder.
+    /// Creates an encoder.
     pub fn new() -> Encoder {
         Encoder {
             planes: PlaneEncoder::new(),
@@ -37,8 +37,8 @@ impl Encoder {
         }
     }
 
-    /// Encodes `raw` into `out`, replacing what it held, in the smallest of `raw`, `constant` and `planes`. The
-    /// dtype is a hint: any bytes encode under any dtype. Fails only above [`MAX_CHUNK_BYTES`].
+    /// Encodes `raw` into `out`, replacing its content, with the smallest of `raw`, `constant` and `planes`. The dtype
+    /// is a hint: any bytes can be encoded under any dtype. Fails only above [`MAX_CHUNK_BYTES`].
     pub fn encode(&mut self, dtype: DType, raw: &[u8], out: &mut Vec<u8>) -> Result<Codec> {
         let mut head = head(dtype, raw)?;
         out.clear();
@@ -71,9 +71,9 @@ impl Encoder {
         Ok(Codec::Raw)
     }
 
-    /// Encodes `raw` into `out` as a delta of the chunk `base_hash` with the raw bytes `base_raw`. True when that
-    /// takes less than `limit` bytes, for which a caller gives the length of what [`Encoder::encode`] made; when
-    /// false, or when the lengths of the two differ, `out` holds nothing of use.
+    /// Encodes `raw` into `out` as a delta of the chunk `base_hash` with the raw bytes `base_raw`. Returns true if that
+    /// takes less than `limit` bytes, usually the length of the output of [`Encoder::encode`]. If it returns false, as
+    /// for bytes of different lengths, the content of `out` is undefined.
     pub fn encode_delta(
         &mut self,
         dtype: DType,
@@ -99,7 +99,7 @@ impl Encoder {
         Ok(out.len() < limit)
     }
 
-    /// Encodes `raw` into `out` as it is smallest, a delta of the base included when there is one.
+    /// Encodes `raw` into `out` in the smallest way, including a delta if there is a base.
     pub fn encode_with_base(
         &mut self,
         dtype: DType,
@@ -122,7 +122,7 @@ impl Encoder {
         Ok(codec)
     }
 
-    /// Writes a delta, with sparse blocks or without, whichever is smaller.
+    /// Writes a delta with or without sparse blocks, whichever is smaller.
     fn write_delta(&mut self, head: &mut ChunkHead, xor: &[u8], out: &mut Vec<u8>) {
         let sparse = sparse::block_log2(head.width, xor);
         if let Some(block_log2) = sparse {
@@ -143,8 +143,8 @@ impl Encoder {
         self.dense = dense;
     }
 
-    /// Writes header, index and planes of `raw`, the bytes themselves or their XOR with a base. Gives up, with false,
-    /// when that takes `limit` bytes or more.
+    /// Writes header, index and planes of `raw`, which is the bytes or their XOR with a base. Gives up and returns
+    /// false at `limit` bytes.
     fn write_planes(
         &mut self,
         head: &ChunkHead,
@@ -165,7 +165,7 @@ impl Encoder {
         true
     }
 
-    /// Writes header, index and blocks of the delta `xor`, each block that allows it sparse.
+    /// Writes header, index and blocks of the delta `xor`, each block sparse if possible.
     fn write_sparse(&mut self, head: &ChunkHead, xor: &[u8], out: &mut Vec<u8>) {
         let ChunkHead { width, rotated, .. } = *head;
         head.write(out);
@@ -188,8 +188,8 @@ impl Encoder {
         }
     }
 
-    /// Appends a block as planes of all its elements, and their entries at `index_at`. `methods` are decided by the
-    /// first such block of a chunk.
+    /// Appends a block as planes of all its elements, and their entries at `index_at`. The first such block of a chunk
+    /// decides `methods`.
     fn append_dense(
         &mut self,
         head: &ChunkHead,
@@ -217,7 +217,7 @@ fn write_entry(entry: PlaneEntry, at: usize, out: &mut [u8]) {
 /// Bytes that the codec `raw` adds.
 const RAW_OVERHEAD: usize = 8;
 
-/// The header for a dtype, still without a codec.
+/// Returns the header for a dtype, without a codec.
 fn head(dtype: DType, raw: &[u8]) -> Result<ChunkHead> {
     if raw.len() as u64 > MAX_CHUNK_BYTES {
         return Err(Error::RawLength(raw.len() as u64));

@@ -1,15 +1,15 @@
-//! Cheap guesses about a plane, so that bytes that do not compress are not tried.
+//! Cheap estimates for a plane, to skip compressing incompressible bytes.
 
-/// Bytes looked at in one plane.
+/// Bytes sampled per plane.
 const SAMPLE: usize = 1024;
 
-/// Whether all bytes are equal.
+/// Returns whether all bytes are equal.
 pub(super) fn is_constant(plane: &[u8]) -> bool {
-    // The comparison ends at the first difference, which in most planes comes at once.
+    // The comparison stops at the first difference, which most planes have at the start.
     plane.is_empty() || plane[1..] == plane[..plane.len() - 1]
 }
 
-/// Estimated entropy in bits a byte, from a sample of the plane's bytes taken alone, without looking for repetition.
+/// Estimates the order-0 entropy in bits per byte from a sample of the plane.
 pub(super) fn bits_per_byte(plane: &[u8]) -> f32 {
     let mut counts = [0u16; 256];
     let step = (plane.len() / SAMPLE).max(1);

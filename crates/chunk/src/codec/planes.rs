@@ -1,23 +1,23 @@
-//! One block to planes, each stored in the cheapest way, and back.
+//! Splits a block into planes, stores each in the cheapest way, and decodes them.
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, ParamSwitch, Strategy};
 
 use super::{PlaneEntry, PlaneKind, estimate, shuffle};
 use crate::{Error, Result};
 
-/// A plane whose bytes taken alone have more bits than this is not given to the entropy coder.
+/// Planes with a higher order-0 entropy are not compressed.
 const HOPELESS_BITS: f32 = 7.8;
-/// What compression must leave of a plane to be worth its decoding.
+/// Compression must reach this ratio to be worth decoding.
 const WORTHWHILE: f64 = 0.98;
-/// Bytes of a plane on which searching for repetition is tried.
+/// Bytes of a plane on which a search for repetition is tried.
 const PROBE: usize = 8 << 10;
 
-/// What to try on a plane, decided once a chunk for each of its planes.
+/// What to try on a plane, decided once per chunk for each of its planes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     /// Huffman coding alone: in weights, a match costs more than the bytes it saves.
     Entropy,
-    /// Search for repetition as well.
+    /// Also search for repetition.
     Match,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct PlaneEncoder {
 impl PlaneEncoder {
     pub fn new() -> PlaneEncoder {
         let mut entropy = CCtx::create();
-        // A step so large that nothing is searched, and the smallest tables, which are cleared for every plane.
+        // A step so large that nothing is searched, and the smallest tables, as they are cleared for every plane.
         configure(
             &mut entropy,
             &[
@@ -53,7 +53,7 @@ impl PlaneEncoder {
         }
     }
 
-    /// Splits one block, or the changed elements of one, whose planes [`PlaneEncoder::append`] then stores.
+    /// Splits one block, or its changed elements; [`PlaneEncoder::append`] then stores the planes.
     pub fn split(&mut self, width: u8, rotated: bool, raw: &[u8]) {
         if self.planes.len() < raw.len() {
             self.planes.resize(raw.len(), 0);
@@ -62,12 +62,12 @@ impl PlaneEncoder {
         shuffle::split(width, rotated, raw, &mut self.planes[..raw.len()]);
     }
 
-    /// What to try on a plane of the block that was split last.
+    /// Decides what to try on a plane of the block that was split last.
     fn method(&mut self, plane: usize, plane_len: usize) -> Method {
         let start = plane * plane_len;
         let sample = &self.planes[start..start + plane_len.min(PROBE)];
         let matched = pack(&mut self.matching, sample, &mut self.packed);
-        // Huffman coding spends a bit on every byte, however sure it is.
+        // Huffman coding spends at least one bit on every byte.
         let bits = estimate::bits_per_byte(sample).max(1.0);
         let alone = (bits / 8.0 * sample.len() as f32) as usize;
         match matched {
@@ -76,7 +76,7 @@ impl PlaneEncoder {
         }
     }
 
-    /// What to try on each plane of the block that was split last.
+    /// Decides what to try on each plane of the block that was split last.
     pub fn methods(&mut self, width: u8, plane_len: usize) -> [Method; 8] {
         let mut methods = [Method::Entropy; 8];
         for (plane, method) in methods.iter_mut().enumerate().take(width.into()) {
@@ -128,7 +128,7 @@ impl PlaneEncoder {
     }
 }
 
-/// Sets parameters that every build of zstd has; one that it refused would cost space, not bytes.
+/// Sets parameters that every build of zstd has; a refused one would cost only space.
 fn configure(context: &mut CCtx<'static>, parameters: &[CParameter]) {
     for &parameter in parameters {
         let set = context.set_parameter(parameter);
@@ -136,21 +136,21 @@ fn configure(context: &mut CCtx<'static>, parameters: &[CParameter]) {
     }
 }
 
-/// Compresses, unless that is not worth it. An error of zstd counts as not worth it.
+/// Compresses unless that is not worth it. An error of zstd counts as not worth it.
 fn pack(context: &mut CCtx<'static>, bytes: &[u8], packed: &mut [u8]) -> Option<usize> {
     let room = ((bytes.len() as f64 * WORTHWHILE) as usize).min(packed.len());
     context.compress2(&mut packed[..room], bytes).ok()
 }
 
-/// One block of a chunk, as it is stored.
+/// One block of a chunk, as stored.
 pub(super) struct StoredBlock<'a> {
-    /// Which block of its chunk.
+    /// Its index in the chunk.
     pub number: usize,
-    /// Its raw bytes, whole elements.
+    /// Its raw length, in whole elements.
     pub raw_len: usize,
     /// Whether its elements are rotated.
     pub rotated: bool,
-    /// Its part of the index, one entry a plane.
+    /// Its part of the index, one entry per plane.
     pub entries: &'a [PlaneEntry],
     /// Its part of the payload.
     pub bytes: &'a [u8],
@@ -210,7 +210,7 @@ impl PlaneDecoder {
                         });
                     }
                 },
-                // Blocks with such an entry are read elsewhere.
+                // Blocks with such an entry are decoded by the sparse decoder.
                 PlaneKind::Sparse => return Err(Error::Sparse { block: number }),
             };
             views[plane] = &whole[wanted.clone()];

@@ -2,27 +2,27 @@
 //! 1966, with the divisor a power of two as in R. F. Rice, "Some practical universal noiseless coding techniques", JPL
 //! Publication 79-22, 1979.
 //!
-//! A gap is the number of elements that lie between a position and the one before it. Its low `parameter` bits are
-//! its remainder, the others its quotient. For positions without a pattern the gaps are distributed geometrically, and
-//! a Rice code takes at most about 4 % more bits than they contain. The remainders come first and the quotients behind
-//! them in unary, so that decoding does not have to find out where a code ends before it reads the next one.
+//! A gap is the number of elements between a position and the previous one. Its low `parameter` bits are its remainder,
+//! the others its quotient. For positions without a pattern the gaps are distributed geometrically, and a Rice code
+//! takes at most about 4 % more bits than their entropy. All remainders come first, then all quotients in unary, so
+//! that decoding one code does not depend on the end of the previous one.
 
 use crate::header::MAX_BLOCK_LOG2;
 
-/// The largest parameter: a gap is below 2^20, as there are no more elements in a block.
+/// The largest parameter: a gap is below 2^20, the maximum number of elements in a block.
 pub(super) const MAX_PARAMETER: u8 = MAX_BLOCK_LOG2;
 
-/// Bits that the gaps take.
+/// Returns the bits that the gaps take.
 fn bits(gaps: &[u32], parameter: u8) -> u64 {
     let quotients: u64 = gaps.iter().map(|&gap| u64::from(gap >> parameter)).sum();
     gaps.len() as u64 * (1 + u64::from(parameter)) + quotients
 }
 
-/// The parameter with which the gaps take the fewest bits.
+/// Returns the parameter with which the gaps take the fewest bits.
 pub(super) fn parameter(gaps: &[u32]) -> u8 {
     let sum: u64 = gaps.iter().map(|&gap| u64::from(gap)).sum();
     let mean = sum / (gaps.len() as u64).max(1);
-    // It is near the log2 of the mean; the cost has one minimum.
+    // It is near the log2 of the mean, and the cost has one minimum.
     let mut best = (mean.checked_ilog2().unwrap_or(0) as u8).min(MAX_PARAMETER);
     let mut fewest = bits(gaps, best);
     while best > 0 && bits(gaps, best - 1) <= fewest {
@@ -36,12 +36,12 @@ pub(super) fn parameter(gaps: &[u32]) -> u8 {
     best
 }
 
-/// Bytes of the remainders of `count` gaps.
+/// Returns the bytes of the remainders of `count` gaps.
 pub(super) fn remainder_bytes(count: usize, parameter: u8) -> usize {
     (count * usize::from(parameter)).div_ceil(8)
 }
 
-/// Appends the remainders, then the quotients, each filled up to a whole byte with zeros.
+/// Appends the remainders, then the quotients, each padded with zeros to a whole byte.
 pub(super) fn append(gaps: &[u32], parameter: u8, out: &mut Vec<u8>) {
     let mask = (1u32 << parameter) - 1;
     let (mut word, mut filled) = (0u64, 0u32);
@@ -68,8 +68,8 @@ pub(super) fn append(gaps: &[u32], parameter: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// Calls `each` with the number and the position of every gap in turn. `stored` is what [`append`] wrote for `count`
-/// gaps, to the byte. `None`, possibly after some calls, when it is not, or when a position is not below `elements`.
+/// Calls `each` with the number and the position of every gap in turn. `stored` is exactly what [`append`] wrote for
+/// `count` gaps. Returns `None`, possibly after some calls, if it is not, or if a position is not below `elements`.
 pub(super) fn positions(
     stored: &[u8],
     parameter: u8,
@@ -83,7 +83,7 @@ pub(super) fn positions(
     let (remainders, quotients) = stored.split_at_checked(remainder_bytes(count, parameter))?;
     let used = count * usize::from(parameter) % 8;
     let padded = used > 0 && remainders.last().is_some_and(|last| last >> used != 0);
-    // The last byte of the quotients has the bit that ends the last of them.
+    // The last byte of the quotients contains the final bit of the last one.
     if padded || quotients.last().is_none_or(|&last| last == 0) {
         return None;
     }
@@ -98,7 +98,7 @@ pub(super) fn positions(
         while word != 0 {
             let bit = at * 64 + word.trailing_zeros() as usize;
             word &= word - 1;
-            // Quotients so far are the zeros before this bit.
+            // The quotients so far are the zeros before this bit.
             let remainder = (remainder_word(remainders, first / 8) >> (first % 8)) & mask;
             first += usize::from(parameter);
             sum += u64::from(remainder);
@@ -113,7 +113,7 @@ pub(super) fn positions(
     Some(())
 }
 
-/// Up to 8 bytes, little-endian.
+/// Reads up to 8 bytes, little-endian.
 #[inline(always)]
 fn word(bytes: &[u8]) -> u64 {
     if let Ok(eight) = bytes.try_into() {
@@ -123,7 +123,7 @@ fn word(bytes: &[u8]) -> u64 {
     rest.fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
-/// 4 bytes, little-endian; behind the end are zeros. They hold 7 bits of a remainder before and one of 20 bits.
+/// Reads 4 bytes, little-endian, zero-padded at the end: room for 7 bits of the previous remainder and one of 20 bits.
 #[inline(always)]
 fn remainder_word(bytes: &[u8], at: usize) -> u32 {
     match bytes.get(at..at + 4) {

@@ -1,11 +1,10 @@
-//! Elements to byte planes and back, with the sign bit rotated to the bottom on the way when asked.
+//! Splits elements into byte planes and merges them, optionally rotating the sign bit to the bottom.
 //!
-//! The loops are plain Rust that LLVM turns into vector code. They are compiled a second time for AVX2, chosen when
-//! the processor has it.
+//! The loops are plain Rust that LLVM vectorises. They are compiled a second time for AVX2, used if the processor has
+//! it.
 #![allow(unsafe_code)]
 
-/// Splits whole elements of `width` bytes into `width` planes that lie one after the other in `planes`, which has
-/// the length of `raw`.
+/// Splits whole elements of `width` bytes into `width` consecutive planes in `planes`, which has the length of `raw`.
 pub(super) fn split(width: u8, rotated: bool, raw: &[u8], planes: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -15,7 +14,7 @@ pub(super) fn split(width: u8, rotated: bool, raw: &[u8], planes: &mut [u8]) {
     split_any(width, rotated, raw, planes);
 }
 
-/// Puts planes together to whole elements of `planes.len()` bytes. Each plane has `out.len() / planes.len()` bytes.
+/// Merges planes into whole elements of `planes.len()` bytes. Each plane has `out.len() / planes.len()` bytes.
 pub(super) fn merge(rotated: bool, planes: &[&[u8]], out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -66,7 +65,7 @@ fn split_any(width: u8, rotated: bool, raw: &[u8], planes: &mut [u8]) {
         }
         8 => {
             let turn = u32::from(rotated);
-            // One pass for each plane: eight outputs at once are more than the vectoriser checks for overlap.
+            // One pass per plane: eight outputs at once are more than the vectoriser checks for overlap.
             for (p, plane) in planes.chunks_exact_mut(n.max(1)).enumerate() {
                 for (e, byte) in raw.as_chunks::<8>().0.iter().zip(plane) {
                     *byte = (u64::from_le_bytes(*e).rotate_left(turn) >> (8 * p)) as u8;

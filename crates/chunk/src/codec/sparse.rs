@@ -1,4 +1,4 @@
-//! A block of a delta in which few elements differ from those of the base: where they are, then their XOR.
+//! A block of a delta in which few elements differ from the base: their positions, then their XOR.
 //!
 //! | byte | what |
 //! | --- | --- |
@@ -18,15 +18,15 @@ use crate::{Error, Result};
 
 /// Bytes before the entries of the planes.
 const FIXED: usize = 8;
-/// One element out of this many is looked at for a guess. A prime, as changes often repeat with the rows.
+/// One element in this many is sampled. A prime, as changes often repeat with the rows.
 const SAMPLE_STEP: usize = 17;
-/// Log2 of the raw bytes for which one guess is made.
+/// Log2 of the raw bytes per estimate.
 const REGION_LOG2: u8 = 16;
-/// Changed elements that a block should have, so that what it has once (entries, Huffman tables) weighs little.
+/// Changed elements that a block should have, so that its fixed costs (entries, Huffman tables) matter little.
 const CHANGES_A_BLOCK: usize = 3000;
 
-/// Log2 of the block with which the delta `xor` of elements of `width` bytes is best stored sparse: the more there is
-/// to decode, the smaller. `None` when most elements have changed everywhere.
+/// Returns log2 of the best size of sparse blocks for the delta `xor` of elements of `width` bytes: the more there is
+/// to decode, the smaller. `None` if most elements have changed everywhere.
 pub(super) fn block_log2(width: u8, xor: &[u8]) -> Option<u8> {
     let (mut changed, mut looked_at) = (0, 0);
     let mut limit = MAX_BLOCK_LOG2;
@@ -37,13 +37,13 @@ pub(super) fn block_log2(width: u8, xor: &[u8]) -> Option<u8> {
             8 => sample::<8>(region),
             _ => sample::<1>(region),
         };
-        // A short rest at the end says little.
+        // A short rest at the end is not representative.
         let rest = region.len() < xor.len().min(1 << REGION_LOG2);
         if rest || some * 2 <= of {
             changed += some;
             looked_at += of;
         } else {
-            // Where most has changed is not to share a block with where little has.
+            // Do not put regions with many and with few changes into the same block.
             limit = REGION_LOG2;
         }
     }
@@ -54,7 +54,7 @@ pub(super) fn block_log2(width: u8, xor: &[u8]) -> Option<u8> {
         let elements = (1usize << log2) / usize::from(width);
         elements * changed / looked_at >= CHANGES_A_BLOCK
     };
-    // The blocks of a chunk that fits into one need not be larger than it.
+    // Blocks need not be larger than the chunk.
     let whole = xor.len().next_power_of_two().ilog2() as u8;
     let largest = whole.clamp(MIN_BLOCK_LOG2, limit);
     Some(
@@ -64,7 +64,7 @@ pub(super) fn block_log2(width: u8, xor: &[u8]) -> Option<u8> {
     )
 }
 
-/// Changed elements among those looked at, and how many these are.
+/// Returns the number of changed elements in the sample, and the size of the sample.
 fn sample<const WIDTH: usize>(xor: &[u8]) -> (usize, usize) {
     let looked_at = xor.as_chunks::<WIDTH>().0.iter().step_by(SAMPLE_STEP);
     let of = looked_at.len();
@@ -85,8 +85,8 @@ pub(super) struct SparseEncoder {
 
 impl SparseEncoder {
     /// Appends a block of a delta. `methods` are those of the planes of changed elements, decided by the first block
-    /// that has some. `None`, and nothing appended, where planes of all elements will do as well: nothing or most of
-    /// it has changed.
+    /// that has some. Returns `None` and appends nothing if planes of all elements are as good, because nothing or most
+    /// of it has changed.
     pub fn append(
         &mut self,
         planes: &mut PlaneEncoder,
@@ -143,7 +143,7 @@ impl SparseEncoder {
     }
 }
 
-/// Collects positions and bytes of the elements that are not zero; returns how many.
+/// Collects positions and bytes of the nonzero elements; returns their number.
 fn gather<const WIDTH: usize>(xor: &[u8], positions: &mut [u32], values: &mut [u8]) -> usize {
     const GROUP: usize = 32;
     let values = values.as_chunks_mut::<WIDTH>().0;
@@ -153,7 +153,7 @@ fn gather<const WIDTH: usize>(xor: &[u8], positions: &mut [u32], values: &mut [u
             continue;
         }
         let first = group * (GROUP / WIDTH);
-        // Without a branch on the element, which no processor could predict.
+        // Branchless, as the processor could not predict the branch.
         for (at, element) in bytes.as_chunks::<WIDTH>().0.iter().enumerate() {
             positions[changed] = (first + at) as u32;
             values[changed] = *element;
@@ -211,7 +211,7 @@ impl SparseDecoder {
             .bytes
             .split_at_checked(end)
             .ok_or_else(|| crate::header::truncated(end, block.bytes))?;
-        // Not more than the block has, which the header of the chunk has bounded.
+        // At most as large as the block, which the header of the chunk has bounded.
         if self.values.len() < changed * width {
             self.values.resize(changed * width, 0);
         }
@@ -235,8 +235,8 @@ impl SparseDecoder {
     }
 }
 
-/// Puts the changed elements to their places, as far as these are `wanted`; all positions are checked all the same,
-/// so that a part of a block is refused when the whole is.
+/// Writes the changed elements that are `wanted` to their places. Checks all positions, so that a part of a block is
+/// refused if the whole is.
 fn scatter<const WIDTH: usize>(
     gaps: &[u8],
     parameter: u8,
@@ -253,7 +253,7 @@ fn scatter<const WIDTH: usize>(
         values.len(),
         elements,
         |number, position| {
-            // What lies before is larger than any place after the subtraction.
+            // Positions before the range wrap around to values beyond its end.
             if let Some(place) = out.get_mut(position.wrapping_sub(wanted.start)) {
                 *place = values[number];
             }

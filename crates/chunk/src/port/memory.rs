@@ -1,4 +1,4 @@
-//! A store in memory, for tests: it keeps to the ports' rules, and can be damaged and raced.
+//! A store in memory, for tests: it follows the rules of the ports, and can be damaged and raced.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,10 +11,10 @@ use crate::port::{
 use crate::verify::RecordedPiece;
 use crate::{ChunkHash, ChunkHead, Error, PieceInfo};
 
-/// A chunk with the columns beside it.
+/// A chunk with its columns.
 type Row = (Recorded, Vec<u8>);
 
-/// Where a [`MemoryStore`] lets others in.
+/// Where another session may intervene in a [`MemoryStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Before chunks are inserted.
@@ -29,13 +29,13 @@ type Other = Box<dyn FnMut(Call, &mut MemoryStore)>;
 /// A store in memory.
 #[derive(Default)]
 pub struct MemoryStore {
-    /// Chunks by their hashes.
+    /// Chunks by hash.
     pub chunks: BTreeMap<ChunkHash, Row>,
-    /// Tensors with their pieces by their identities.
+    /// Tensors with their pieces, by identity.
     pub tensors: BTreeMap<Identity, (Uuid, Vec<PieceInfo>)>,
-    /// Hashes of chunks that were replaced.
+    /// Hashes of replaced chunks.
     pub replaced: Vec<ChunkHash>,
-    /// Hashes given to [`ChunkStore::add`], in the order they came.
+    /// Hashes passed to [`ChunkStore::add`], in that order.
     pub added: Vec<ChunkHash>,
     /// Another session.
     pub other: Option<Other>,
@@ -43,12 +43,12 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> MemoryStore {
         MemoryStore::default()
     }
 
-    /// Puts a chunk in as it is, with the columns that belong to it.
+    /// Inserts a chunk unchecked, with its columns.
     pub fn put(&mut self, hash: ChunkHash, encoded: Vec<u8>, raw_bytes: u32, delta_depth: i16) {
         let len = encoded.len() as i32;
         let recorded = Recorded {

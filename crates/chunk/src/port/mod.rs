@@ -1,4 +1,4 @@
-//! The ports: what the algorithms of this crate need of a store, of a source of bytes, and of the session they run in.
+//! The ports: what the algorithms of this crate need from a store, a source of bytes, and their session.
 //!
 //! A database implements them with statements; [`MemoryStore`] and [`Memory`] implement them in memory, for tests.
 
@@ -14,30 +14,30 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::{ChunkHash, Error, Pipeline, Workers};
 
-/// The most deltas between a chunk and bytes that need no base.
+/// The longest chain of deltas on a chunk without a base.
 pub const MAX_DELTA_DEPTH: usize = 4;
 
-/// Encoded chunks up to this size are read and inserted many at a time.
+/// Encoded chunks up to this size are read and inserted in batches.
 pub const SMALL_CHUNK: usize = 32 << 10;
 
 /// A store of encoded chunks, each named by the hash of its raw bytes.
 ///
-/// A writer locks what it is about to refer to, then adds the rest in the order of the hashes. One order for all writers
-/// keeps them from waiting for each other in a circle.
+/// A writer locks the chunks that it reuses, then adds the others in the order of their hashes. The same order for all
+/// writers prevents deadlocks.
 pub trait ChunkStore {
-    /// What the store itself fails with.
+    /// Errors of the store.
     type Error: From<Error>;
 
-    /// What is recorded of those of the chunks that exist. They are kept from the collector until the transaction ends.
-    /// `hashes` is sorted and has no duplicates.
+    /// Returns the records of those chunks that exist, and protects them from gc until the transaction ends. `hashes`
+    /// is sorted, without duplicates.
     fn lock(&mut self, hashes: &[ChunkHash]) -> Result<BTreeMap<ChunkHash, Recorded>, Self::Error>;
 
-    /// Inserts chunks unless they exist, and keeps all of them from the collector until the transaction ends. Returns for
-    /// each whether it was inserted. Chunks are given in the order of the hashes, from one call to the next as well.
+    /// Inserts chunks that do not exist, and protects all of them from gc until the transaction ends. Returns for each
+    /// whether it was inserted. Chunks are passed in the order of hashes, also across calls.
     fn add(&mut self, chunks: &[NewChunk]) -> Result<Vec<bool>, Self::Error>;
 
-    /// Replaces the bytes of a chunk that exists but does not decode to its hash by a chunk without a base, and tells the
-    /// user. Deltas on it stay as they are: the raw bytes of their base have not changed.
+    /// Replaces a chunk that exists but does not decode to its hash by one without a base, and tells the user. Deltas
+    /// on it stay valid: the raw bytes of their base do not change.
     fn replace(
         &mut self,
         hash: &ChunkHash,
@@ -45,16 +45,16 @@ pub trait ChunkStore {
         raw_bytes: u32,
     ) -> Result<(), Self::Error>;
 
-    /// Replaces the content of `out` by an encoded chunk. Returns false when it does not exist.
+    /// Replaces the content of `out` by an encoded chunk. Returns false if it does not exist.
     fn read(&mut self, hash: &ChunkHash, out: &mut Vec<u8>) -> Result<bool, Self::Error>;
 
-    /// The encoded bytes of those of the chunks that exist, in one go: for chunks of at most [`SMALL_CHUNK`].
+    /// Returns the encoded bytes of those chunks that exist, in one call: for chunks of at most [`SMALL_CHUNK`].
     fn read_small(
         &mut self,
         hashes: &[ChunkHash],
     ) -> Result<HashMap<ChunkHash, Vec<u8>>, Self::Error>;
 
-    /// Hands over a chunk where it is stored. Returns false when it does not exist.
+    /// Calls `visit` with a chunk where it is stored. Returns false if it does not exist.
     fn visit(
         &mut self,
         hash: &ChunkHash,
@@ -102,9 +102,9 @@ impl<S: ChunkStore> ChunkStore for &mut S {
     }
 }
 
-/// An encoded chunk where it is stored, of which parts can be read without the rest.
+/// An encoded chunk in the store, of which parts can be read.
 pub trait EncodedChunk {
-    /// Hands over `len` bytes from `offset`, cut at the end of the chunk.
+    /// Calls `read` with `len` bytes from `offset`, clamped to the end of the chunk.
     fn slice(&self, offset: usize, len: usize, read: &mut dyn FnMut(&[u8]));
 }
 
@@ -115,40 +115,40 @@ impl EncodedChunk for Vec<u8> {
     }
 }
 
-/// The columns beside a chunk. They may have been changed by hand, and then disagree with the chunk.
+/// The columns of a chunk. They may have been changed by hand, and then contradict the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// Raw bytes.
     pub raw_bytes: i32,
     /// Encoded bytes.
     pub stored_bytes: i32,
-    /// The chunk it is a difference to.
+    /// The base of a delta.
     pub base: Option<ChunkHash>,
-    /// Deltas below it, at most.
+    /// Upper bound of the number of deltas below it.
     pub delta_depth: i16,
-    /// Encoded bytes there are, whatever is recorded.
+    /// Actual number of encoded bytes, whatever is recorded.
     pub actual_bytes: i32,
 }
 
-/// A chunk to be inserted.
+/// A chunk to insert.
 #[derive(Clone, Debug)]
 pub struct NewChunk {
     /// Its key.
     pub hash: ChunkHash,
-    /// As it is stored.
+    /// Its encoded bytes.
     pub encoded: Vec<u8>,
-    /// Bytes it decodes to.
+    /// Its raw length.
     pub raw_bytes: u32,
-    /// Deltas below it: one more than its base has.
+    /// The number of deltas below it: one more than that of its base.
     pub delta_depth: i16,
 }
 
-/// What an algorithm runs in: its threads, its cancel, its progress.
+/// The environment of an algorithm: its threads, cancellation, progress.
 pub trait Session {
-    /// What it fails with.
+    /// Errors of the session.
     type Error: From<Error>;
 
-    /// A pipeline whose jobs share states such as encoders.
+    /// Creates a pipeline whose jobs share states such as encoders.
     fn pipeline<S, J, R>(
         &self,
         make: impl Fn() -> S + Send + Sync + 'static,
@@ -159,10 +159,10 @@ pub trait Session {
         J: Send + 'static,
         R: Send + 'static;
 
-    /// An error when the work shall stop. Called at least every 20 ms.
+    /// Returns an error if the work should stop. Called at least every 20 ms.
     fn check(&self) -> Result<(), Self::Error>;
 
-    /// Counts raw bytes that are done.
+    /// Counts processed raw bytes.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
@@ -176,7 +176,7 @@ pub trait Session {
         pipeline.next(&mut || self.check())
     }
 
-    /// Waits until something that threads bring about is so.
+    /// Waits for a condition that other threads fulfil.
     fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result<(), Self::Error> {
         while !condition() {
             self.check()?;
@@ -211,7 +211,7 @@ impl<C: Session> Session for &C {
     }
 }
 
-/// Worker threads as a session that nobody cancels.
+/// Worker threads as a session that is never cancelled.
 impl Session for &'static Workers {
     type Error = Error;
 

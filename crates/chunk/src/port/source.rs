@@ -1,21 +1,21 @@
-//! Where raw bytes come from.
+//! Sources of raw bytes.
 
 use crate::Error;
 
-/// Bytes at rest somewhere, which can be read twice, in any order, in pieces. Only the owner's thread reads them.
+/// Stored bytes that can be read twice, in any order, in pieces. Only the owner's thread reads them.
 pub trait Source<E> {
-    /// How many there are.
+    /// Returns their number.
     fn len(&self) -> u64;
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Fills `out` with exactly `len` bytes from `offset`; the caller stays within [`Source::len`].
+    /// Fills `out` with exactly `len` bytes from `offset`; the caller does not exceed [`Source::len`].
     fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), E>;
 
-    /// An error when there are more or fewer bytes by now, of sources that others can change meanwhile.
+    /// Returns an error if the length has changed, for sources that others can change meanwhile.
     fn check_len(&mut self) -> Result<(), E> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The port for the tensors of a store, and what they consist of.
+//! The port for the tensors of a store, and their parts.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::port::ChunkStore;
 use crate::verify::RecordedPiece;
 use crate::{ChunkHash, Error, PieceInfo, Result};
 
-/// A tensor as a store records it.
+/// The record of a tensor in a store.
 #[derive(Clone, Debug)]
 pub struct StoredTensor {
     /// Its key.
@@ -27,7 +27,7 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// An error when shape, dtype and size do not agree: somebody changed the row.
+    /// Returns an error if shape, dtype and size contradict each other because the row was changed.
     pub fn check(self) -> Result<StoredTensor> {
         if self.shape.byte_len(self.dtype).ok() == Some(self.raw_bytes) {
             return Ok(self);
@@ -44,7 +44,7 @@ impl StoredTensor {
 /// A piece of a stored tensor, without its zone map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredPiece {
-    /// The chunk that holds it.
+    /// The chunk that contains it.
     pub hash: ChunkHash,
     /// Row-major index of its first element.
     pub first_element: u64,
@@ -53,12 +53,12 @@ pub struct StoredPiece {
 }
 
 impl StoredPiece {
-    /// One past its last element.
+    /// Returns one past its last element.
     pub fn end(&self) -> u64 {
         self.first_element.saturating_add(self.element_count)
     }
 
-    /// Where elements of its tensor, which lie in it, are in its raw bytes.
+    /// Returns the range of its raw bytes that contains `elements`, given as indices in the tensor.
     pub fn raw_range(&self, tensor: &StoredTensor, elements: Range<u64>) -> Result<Range<u32>> {
         let byte = |element: u64| {
             let element = element.checked_sub(self.first_element);
@@ -72,7 +72,7 @@ impl StoredPiece {
     }
 }
 
-/// The identity of a stored tensor; the order is that in which tensors are inserted.
+/// The identity of a stored tensor. Tensors are inserted in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// BLAKE3-256 of its raw bytes.
@@ -83,12 +83,12 @@ pub struct Identity {
     pub dims: Vec<u64>,
 }
 
-/// A tensor to be inserted.
+/// A tensor to insert.
 #[derive(Clone, Copy, Debug)]
 pub struct NewTensor<'a> {
-    /// What it is.
+    /// Its identity.
     pub identity: &'a Identity,
-    /// Its dimensions once more, with what follows from them.
+    /// Its dimensions, as a shape.
     pub shape: &'a Shape,
     /// Its pieces, in order. Their chunks exist.
     pub pieces: &'a [PieceInfo],
@@ -96,27 +96,27 @@ pub struct NewTensor<'a> {
 
 /// A store of tensors, which consist of chunks.
 pub trait TensorStore: ChunkStore {
-    /// Those of the tensors that exist, kept from the collector until the transaction ends. `identities` is sorted and has
-    /// no duplicates.
+    /// Returns those tensors that exist, and protects them from gc until the transaction ends. `identities` is sorted,
+    /// without duplicates.
     fn lock_tensors(
         &mut self,
         identities: &[&Identity],
     ) -> Result<Vec<(Identity, Uuid)>, Self::Error>;
 
-    /// The pieces of tensors, tensor after tensor and in order, each with the place of its tensor in the list. A tensor that
-    /// does not have the dtype and the shape given has none. Not checked to cover it.
+    /// Returns the pieces of tensors, tensor after tensor and in order, each with the index of its tensor in the list.
+    /// None for a tensor that does not have the given dtype and shape. Does not check that they cover the tensor.
     fn pieces(
         &mut self,
         tensors: &[(Uuid, DType, &Shape)],
     ) -> Result<Vec<(usize, StoredPiece)>, Self::Error>;
 
-    /// The same with everything that is recorded of the pieces, whatever dtype and shape their tensors have.
+    /// Returns the full records of the pieces, whatever dtype and shape their tensors have.
     fn recorded_pieces(&mut self, tensors: &[Uuid]) -> Result<Vec<RecordedPiece>, Self::Error>;
 
-    /// Inserts tensors with their pieces unless they exist; returns the new keys. Tensors are given in the order of their
-    /// identities, from one call to the next as well.
+    /// Inserts tensors that do not exist, with their pieces; returns the new keys. Tensors are passed in the order of
+    /// identities, also across calls.
     fn add_tensors(&mut self, tensors: &[NewTensor<'_>]) -> Result<Vec<Option<Uuid>>, Self::Error>;
 
-    /// The error for a tensor that can be neither inserted nor found, by its name.
+    /// Returns the error for a tensor, given by name, that can be neither inserted nor found.
     fn not_stored(&self, name: &str) -> Self::Error;
 }

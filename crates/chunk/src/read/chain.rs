@@ -1,4 +1,4 @@
-//! Following a chunk through the chunks it is a difference to.
+//! Follows a chunk through its chain of bases.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use crate::port::{ChunkStore, EncodedChunk, MAX_DELTA_DEPTH};
 use crate::read::ReadError;
 use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Error, block_index_len, plan_range};
 
-/// Calls `visit` for a chunk, then for its base, and so on to the chunk that has none. `visit` returns the base. The one
-/// place that bounds a chain: also where somebody has made a circle of it.
+/// Calls `visit` for a chunk, then for its base, and so on to a chunk without a base. `visit` returns the base. The
+/// only place that bounds a chain, including a cycle: at most [`MAX_DELTA_DEPTH`] + 1 chunks.
 fn walk<E>(
     start: &ChunkHash,
     mut visit: impl FnMut(&ChunkHash) -> Result<Option<ChunkHash>, ReadError<E>>,
@@ -27,14 +27,14 @@ fn walk<E>(
     }
 }
 
-/// A chunk as stored with the chunks it stands on, outermost first.
+/// A stored chunk with the chunks of its chain, outermost first.
 pub struct Chain {
     hash: ChunkHash,
     encoded: Vec<Vec<u8>>,
 }
 
 impl Chain {
-    /// Of a chunk without a base that has been read already.
+    /// Wraps a chunk without a base that has already been read.
     pub fn single(hash: ChunkHash, encoded: Vec<u8>) -> Chain {
         Chain {
             hash,
@@ -42,7 +42,7 @@ impl Chain {
         }
     }
 
-    /// Reads the chunk and what it stands on. Buffers come from `buffers`.
+    /// Reads the chunk and its chain. Buffers come from `buffers`.
     pub fn fetch<S: ChunkStore>(
         store: &mut S,
         hash: &ChunkHash,
@@ -64,13 +64,13 @@ impl Chain {
         })
     }
 
-    /// The chunk itself, encoded.
+    /// Returns the chunk itself, encoded.
     pub fn outermost(&self) -> &[u8] {
         self.encoded.first().map_or(&[], Vec::as_slice)
     }
 
-    /// Decodes from the chunk that has no base outwards, and compares the result with the hash. Buffers come from `raw`;
-    /// those of the chain go to `encoded`.
+    /// Decodes from the chunk without a base outwards, and checks the result against the hash. Buffers come from `raw`;
+    /// those of the chain are returned to `encoded`.
     pub fn decode(
         self,
         decoder: &mut Decoder,
@@ -100,19 +100,19 @@ impl Chain {
     }
 }
 
-/// Reads ranges of chunks, and of each only the blocks that hold the range. Hashes cannot be checked that way.
+/// Reads ranges of chunks, decoding only the blocks that contain the range. Cannot check hashes.
 #[derive(Default)]
 pub struct ChainReader {
     decoder: Decoder,
 }
 
 impl ChainReader {
-    /// A reader.
+    /// Creates a reader.
     pub fn new() -> ChainReader {
         ChainReader::default()
     }
 
-    /// Bytes `range` of the raw bytes of a chunk.
+    /// Returns bytes `range` of the raw bytes of a chunk.
     pub fn read<S: ChunkStore>(
         &mut self,
         store: &mut S,
@@ -124,7 +124,7 @@ impl ChainReader {
         Ok(sum.unwrap_or_default())
     }
 
-    /// The same for a chunk that is at hand; the store is asked for its bases.
+    /// Reads a range of a chunk that the caller has; only its bases are read from the store.
     pub fn read_at_hand<S: ChunkStore>(
         &mut self,
         store: &mut S,
@@ -159,14 +159,14 @@ impl ChainReader {
         }
     }
 
-    /// Decodes a range and XORs it onto what the chunks above have of it. Returns the base.
+    /// Decodes a range and XORs it onto that of the chunks above. Returns the base.
     fn add(
         &mut self,
         chunk: &dyn EncodedChunk,
         range: &Range<u32>,
         sum: &mut Option<Vec<u8>>,
     ) -> Result<Option<ChunkHash>, Error> {
-        /// One piece of PostgreSQL's TOAST. It holds header and index of a chunk of the usual size.
+        /// One TOAST piece of PostgreSQL. It contains header and index of a chunk of the usual size.
         const FIRST_READ: usize = 1900;
         let plan = slice(chunk, 0, FIRST_READ, |prefix| {
             let head = ChunkHead::parse(prefix)?;
@@ -193,7 +193,7 @@ impl ChainReader {
     }
 }
 
-/// What `read` makes of a part of a chunk.
+/// Returns what `read` makes of a part of a chunk.
 fn slice<T>(
     chunk: &dyn EncodedChunk,
     offset: usize,

@@ -1,11 +1,11 @@
-//! Whether pieces cover what is wanted of a tensor.
+//! Checks that pieces cover a range of a tensor.
 
 use std::ops::Range;
 
 use crate::port::StoredPiece;
 use crate::{Error, Result};
 
-/// Checks, piece by piece, that a range of elements is covered without a hole.
+/// Checks, piece by piece, that a range of elements is covered without gaps.
 pub struct Coverage<'a> {
     label: &'a str,
     wanted: Range<u64>,
@@ -13,7 +13,7 @@ pub struct Coverage<'a> {
 }
 
 impl<'a> Coverage<'a> {
-    /// Of elements `wanted` of a tensor called `label`, before the first piece.
+    /// Starts before the first piece, for elements `wanted` of a tensor called `label`.
     pub fn new(label: &'a str, wanted: Range<u64>) -> Coverage<'a> {
         Coverage {
             label,
@@ -22,7 +22,7 @@ impl<'a> Coverage<'a> {
         }
     }
 
-    /// An error unless the piece begins where the one before it ends, or covers the first element.
+    /// Returns an error unless the piece begins where the previous one ends, or contains the first element.
     pub fn add(&mut self, piece: &StoredPiece) -> Result<()> {
         let follows = match self.at {
             Some(at) => piece.first_element == at,
@@ -35,7 +35,7 @@ impl<'a> Coverage<'a> {
         Ok(())
     }
 
-    /// An error unless the last element is covered.
+    /// Returns an error unless the last element is covered.
     pub fn finish(&self) -> Result<()> {
         if self.wanted.is_empty() || self.at.is_some_and(|at| at >= self.wanted.end) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Scattered elements of a tensor, read piece by piece.
+//! Reads scattered elements of a tensor, piece by piece.
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use modelstore_tensor::DType;
 use crate::Error;
 use crate::port::StoredPiece;
 
-/// Elements to copy.
+/// A run of elements to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Row-major index of the first.
     pub start: u64,
-    /// How many.
+    /// Their number.
     pub count: u64,
-    /// Byte of the output that the first goes to.
+    /// Byte offset of the first in the output.
     pub to: usize,
 }
 
@@ -25,19 +25,19 @@ impl Run {
     }
 }
 
-/// Runs that lie closer than this are read in one go: a second read costs more than the bytes in between.
+/// Runs closer than this are read together: a second read costs more than the bytes in between.
 const GAP_BYTES: u64 = 64 << 10;
 
-/// Copies runs of elements out of the pieces that hold them.
+/// Copies runs of elements out of the pieces that contain them.
 pub struct Gather<I: Iterator<Item = Run>> {
     dtype: DType,
     runs: Peekable<I>,
-    /// The rest of runs that go on in the next piece.
+    /// The rest of runs that continue in the next piece.
     carried: Vec<Run>,
 }
 
 impl<I: Iterator<Item = Run>> Gather<I> {
-    /// Of runs in the order of their starts; they may overlap.
+    /// Takes runs in the order of their starts; they may overlap.
     pub fn new(dtype: DType, runs: I) -> Gather<I> {
         Gather {
             dtype,
@@ -46,7 +46,7 @@ impl<I: Iterator<Item = Run>> Gather<I> {
         }
     }
 
-    /// Copies to `out` what a piece holds; pieces come in order. `read` returns the bytes of elements that lie in it.
+    /// Copies what a piece contains to `out`; pieces come in order. `read` returns the bytes of elements in the piece.
     pub fn piece<E: From<Error>>(
         &mut self,
         piece: &StoredPiece,
@@ -87,7 +87,7 @@ impl<I: Iterator<Item = Run>> Gather<I> {
         self.copy(&group, group_end, out, &mut read)
     }
 
-    /// Whether every run was copied to its end.
+    /// Returns whether every run was copied completely.
     pub fn is_complete(&mut self) -> bool {
         self.carried.is_empty() && self.runs.peek().is_none()
     }

@@ -1,4 +1,4 @@
-//! Reading stored tensors through the port: whole, in ranges, or scattered elements.
+//! Reads stored tensors through the port: whole, in ranges, or scattered elements.
 
 mod chain;
 mod coverage;
@@ -26,7 +26,7 @@ pub enum ReadError<E> {
 }
 
 impl<E> ReadError<E> {
-    /// What is wrong with the chunk, in the words of a message about a tensor; the store's own failure otherwise.
+    /// Returns the message for a tensor whose chunk is unreadable; the store's own error otherwise.
     pub fn about(self, label: &str) -> Result<String, E> {
         match self {
             ReadError::Store(e) => Err(e),
@@ -41,7 +41,7 @@ impl<E> ReadError<E> {
 }
 
 impl<E: From<Error>> ReadError<E> {
-    /// The error to report for a chunk of a tensor.
+    /// Returns the error to report for a chunk of a tensor.
     pub fn of(self, label: &str) -> E {
         match self.about(label) {
             Ok(message) => Error::DamagedChunk(message).into(),

@@ -1,25 +1,24 @@
-//! The raw bytes of a stored tensor, read anywhere.
+//! Random access to the raw bytes of a stored tensor.
 
 use crate::port::{ChunkStore, Session, StoredPiece, StoredTensor};
 use crate::read::Chain;
 use crate::{Buffers, ChunkHash, Decoder, Error, ReadError};
 
-/// Reads ranges of bytes of one tensor, and keeps the chunk it decoded last: ranges that follow each other decode each
-/// chunk once.
+/// Reads ranges of bytes of one tensor, and caches the last decoded chunk: sequential reads decode each chunk once.
 pub struct RawBytes<S, C> {
     store: S,
     session: C,
     tensor: StoredTensor,
-    /// Each piece with where it ends.
+    /// Each piece with its end.
     pieces: Vec<(u64, ChunkHash)>,
     decoder: Decoder,
     buffers: Buffers,
-    /// The piece that is decoded.
+    /// The decoded piece.
     current: Option<(usize, Vec<u8>)>,
 }
 
 impl<S: ChunkStore, C: Session<Error = S::Error>> RawBytes<S, C> {
-    /// Of a tensor and all its pieces.
+    /// Opens a tensor with all its pieces.
     pub fn new(
         store: S,
         session: C,

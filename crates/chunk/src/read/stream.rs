@@ -1,4 +1,4 @@
-//! Chunks in order, decoded on threads and checked against their hashes.
+//! Streams chunks in order, decoded on threads and checked against their hashes.
 
 use std::collections::VecDeque;
 
@@ -14,41 +14,41 @@ use crate::{Buffers, ChunkHash, Decoder, Error, Pipeline, ReadError};
 pub struct Wanted<T> {
     /// Its hash.
     pub hash: ChunkHash,
-    /// What it is read for: the caller's.
+    /// What it is read for; any value of the caller.
     pub of: T,
-    /// Type of the elements whose figures are wanted as well.
+    /// Type of the elements, if their statistics are wanted.
     pub figures_of: Option<DType>,
 }
 
-/// A chunk that was read.
+/// The result of reading a chunk.
 pub struct Outcome<T, E> {
     /// Its hash.
     pub hash: ChunkHash,
     /// What it was read for.
     pub of: T,
-    /// Its raw bytes, with the figures of their elements where these were wanted; or what is wrong with it.
+    /// Its raw bytes, with the statistics of their elements if wanted; or the error.
     pub raw: Result<(Vec<u8>, Option<Stats>), ReadError<E>>,
 }
 
 type Job = (Chain, Option<DType>);
 type Done = Result<(Vec<u8>, Option<Stats>), Error>;
-/// What is on the threads: a chunk, what it is for, and the failure of fetching it, which waits for its turn.
+/// A job on the threads: a chunk, what it is for, and the error of fetching it, which is returned in order.
 type Submitted<T, E> = (ChunkHash, T, Option<ReadError<E>>);
 
-/// A stream of raw bytes. Memory is a few chunks, whatever the tensor's size.
+/// A stream of raw bytes. Memory: a few chunks per thread, whatever the tensor's size.
 pub struct ChunkStream<S: ChunkStore, C, T> {
     store: S,
     session: C,
     wanted: VecDeque<Wanted<T>>,
     submitted: VecDeque<Submitted<T, S::Error>>,
     pipeline: Pipeline<'static, Job, Done>,
-    /// Encoded and raw bytes differ in length: apart, a buffer that comes back needs no zeroes at its end.
+    /// Encoded and raw bytes differ in length: with separate lists, a reused buffer needs no zeroing at its end.
     encoded: Buffers,
     raw: Buffers,
 }
 
 impl<S: ChunkStore, C: Session<Error = S::Error>, T> ChunkStream<S, C, T> {
-    /// Chunks in the order given.
+    /// Streams chunks in the given order.
     pub fn new(
         store: S,
         session: C,
@@ -75,7 +75,7 @@ impl<S: ChunkStore, C: Session<Error = S::Error>, T> ChunkStream<S, C, T> {
         })
     }
 
-    /// The next chunk; `None` at the end. A bad chunk does not end the stream, a failure of the store does.
+    /// Returns the next chunk; `None` at the end. A bad chunk does not end the stream, an error of the store does.
     pub fn next_chunk(&mut self) -> Result<Option<Outcome<T, S::Error>>, S::Error> {
         self.fill();
         let Some((hash, of, failure)) = self.submitted.pop_front() else {
@@ -88,12 +88,12 @@ impl<S: ChunkStore, C: Session<Error = S::Error>, T> ChunkStream<S, C, T> {
                 None => Err(ReadError::Missing(hash)),
             },
         };
-        // The next read overlaps with whatever the caller does with this chunk.
+        // Read ahead while the caller processes this chunk.
         self.fill();
         Ok(Some(Outcome { hash, of, raw }))
     }
 
-    /// Gives the memory of a chunk back for the next one.
+    /// Reuses the memory of a chunk for a later one.
     pub fn recycle(&self, raw: Vec<u8>) {
         self.raw.give(raw);
     }
@@ -107,7 +107,7 @@ impl<S: ChunkStore, C: Session<Error = S::Error>, T> ChunkStream<S, C, T> {
             }) = self.wanted.pop_front()
         {
             let failure = match Chain::fetch(&mut self.store, &hash, &self.encoded) {
-                // There is room, as was seen above.
+                // There is room, as checked above.
                 Ok(chain) => self
                     .pipeline
                     .submit((chain, figures_of))

@@ -1,4 +1,4 @@
-//! Decoding everything and comparing it with its hashes.
+//! Decodes everything and compares it with its hashes.
 
 mod zone;
 
@@ -12,10 +12,10 @@ use crate::read::{ChunkStream, Wanted};
 use crate::write::FileHashes;
 use crate::{ChunkHash, ContentHasher};
 
-/// Something wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The name of the tensor or of the file, or what else it is about.
+    /// The name of the tensor or of the file, or another object.
     pub object: String,
     /// The tensor.
     pub tensor: Option<Uuid>,
@@ -25,12 +25,12 @@ pub struct Problem {
     pub text: String,
 }
 
-/// What is recorded of a file that tensors lie in, without a hole, behind its header.
+/// The record of a file whose tensors follow its header, without gaps.
 #[derive(Clone, Debug)]
 pub struct RecordedFile {
     /// Its name.
     pub name: String,
-    /// All in front of the tensors.
+    /// All bytes before the tensors.
     pub header: Vec<u8>,
     /// Bytes of the file.
     pub bytes: u64,
@@ -42,8 +42,8 @@ pub struct RecordedFile {
     pub manifest_hash: Vec<u8>,
 }
 
-/// BLAKE3-256 of a header and of the hashes of the chunks behind it, in order. With the chunks' own hashes it says as much
-/// as a hash of the whole file, and is checked without reading a chunk.
+/// Computes BLAKE3-256 of a header and of the hashes of the following chunks, in order. With the chunks' own hashes it
+/// proves as much as a hash of the whole file, and is checked without reading a chunk.
 pub fn manifest_hash<'a>(header: &[u8], chunks: impl Iterator<Item = &'a ChunkHash>) -> ChunkHash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(header);
@@ -53,25 +53,25 @@ pub fn manifest_hash<'a>(header: &[u8], chunks: impl Iterator<Item = &'a ChunkHa
     ChunkHash(*hasher.finalize().as_bytes())
 }
 
-/// What is done with a chunk: what it was read for, its raw bytes and their figures.
+/// Called with each decoded chunk: what it was read for, its raw bytes and their statistics.
 type Decoded<'a, T> = dyn FnMut(T, &[u8], Option<&Stats>) + 'a;
 
-/// What was looked at, and what was found.
+/// Counts of what was verified, and the problems.
 pub struct Verifier<'a, S, C> {
     store: &'a mut S,
     session: &'a C,
-    /// In the order they were found.
+    /// In the order in which they were found.
     pub problems: Vec<Problem>,
-    /// Tensors that were decoded.
+    /// Number of decoded tensors.
     pub tensors: u64,
-    /// Chunks that were decoded.
+    /// Number of decoded chunks.
     pub chunks: u64,
-    /// Raw bytes of those.
+    /// Number of their raw bytes.
     pub bytes: u64,
 }
 
 impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
-    /// Nothing looked at yet.
+    /// Creates a verifier.
     pub fn new(store: &'a mut S, session: &'a C) -> Verifier<'a, S, C> {
         Verifier {
             store,
@@ -99,8 +99,9 @@ impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
         });
     }
 
-    /// Checks a file: its chunks and, over all of it, its hashes, which cover the tensors as well. Only when these do not
-    /// match is each tensor looked at by itself, to name the one.
+    /// Checks a file: its chunks, and the hashes over the whole file, which also cover the tensors. Only if these do
+    /// not match, checks each tensor separately to name the wrong one. Matching pieces to tensors takes O(tensors ·
+    /// pieces).
     pub fn file(&mut self, file: &RecordedFile, tensors: &[StoredTensor]) -> Result<(), S::Error> {
         let before = self.problems.len();
         let ids: Vec<Uuid> = tensors.iter().map(|t| t.id).collect();
@@ -158,7 +159,7 @@ impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
         }
         let (mut hasher, before) = (ContentHasher::new(), self.problems.len());
         let mut bytes = 0;
-        // The hash of a tensor of one chunk is the chunk's, which is checked already.
+        // The hash of a tensor of one chunk is the chunk's, which has been checked.
         let single = match pieces.as_slice() {
             [only] => Some(only.hash),
             _ => None,
@@ -190,7 +191,7 @@ impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
         Ok(())
     }
 
-    /// Checks chunks that no tensor uses. A delta may need them.
+    /// Checks chunks that no tensor uses: a delta may need them.
     pub fn unused(&mut self, chunks: Vec<ChunkHash>) -> Result<(), S::Error> {
         let wanted = chunks.into_iter().map(|hash| Wanted {
             hash,
@@ -200,7 +201,7 @@ impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
         self.decode(wanted.collect(), &mut |_: Option<usize>, _, _| ())
     }
 
-    /// Decodes the pieces of tensors and hands over the raw bytes; returns what is wrong with zone maps.
+    /// Decodes the pieces of tensors and passes the raw bytes on; returns the problems of zone maps.
     fn pieces(
         &mut self,
         tensors: &[StoredTensor],

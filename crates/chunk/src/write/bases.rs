@@ -1,20 +1,20 @@
-//! Which chunks new ones are stored as differences to.
+//! Chooses the bases of deltas.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::ChunkHash;
 use crate::port::{ChunkStore, MAX_DELTA_DEPTH};
 
-/// For each chunk that something may be a difference to, the one that it shall be: itself or, when it carries no further
-/// delta, the chunk at the root of its chain, from which the next chain begins; with the deltas below that. They are kept
-/// from the collector as well; one that is gone by now is not a base.
+/// Returns, for each possible base of a delta, the base to use, with the number of deltas below it: the chunk itself
+/// or, if its chain is full, the root of its chain, where the next chain begins. Also protects them from gc; one that
+/// no longer exists is not used. At most [`MAX_DELTA_DEPTH`] + 1 calls of the store.
 pub fn bases<S: ChunkStore>(
     store: &mut S,
     wanted: impl Iterator<Item = ChunkHash>,
 ) -> Result<HashMap<ChunkHash, (ChunkHash, i16)>, S::Error> {
     let wanted: BTreeSet<ChunkHash> = wanted.collect();
     let mut found = HashMap::new();
-    // Each with the chunk of its chain that has been reached.
+    // Each with the chunk of its chain reached so far.
     let mut rest: Vec<(ChunkHash, ChunkHash)> =
         wanted.into_iter().map(|base| (base, base)).collect();
     for step in 0..=MAX_DELTA_DEPTH {

@@ -13,17 +13,17 @@ pub struct FileHashes {
 }
 
 impl FileHashes {
-    /// Of no bytes yet.
+    /// Creates hashers of an empty file.
     pub fn new() -> FileHashes {
         FileHashes::default()
     }
 
-    /// The two hashes, SHA-256 first.
+    /// Returns the two hashes, SHA-256 first.
     pub fn finish(self) -> ([u8; 32], [u8; 32]) {
         (self.sha256.finalize().into(), self.blake3.finish())
     }
 
-    /// Takes the next bytes of the file.
+    /// Feeds the next bytes of the file.
     pub fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         self.blake3.update(bytes);

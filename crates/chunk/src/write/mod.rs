@@ -1,9 +1,9 @@
-//! Bytes become stored tensors.
+//! Stores bytes as tensors.
 //!
-//! Two passes over the sources. The first hashes every piece and makes its zone map, on threads; the second encodes and
-//! inserts what the store does not have, in the order of the hashes, and checks what it has. That order is what keeps two
-//! transactions that add overlapping models from deadlocking on each other's uncommitted chunks: all chunks first,
-//! ordered, then all tensors, ordered.
+//! Two passes over the sources. The first hashes every piece and computes its zone map, on threads. The second encodes
+//! and inserts new chunks, in the order of hashes, and checks existing ones. All chunks are inserted first, then all
+//! tensors, each in order: so two transactions that add overlapping models cannot deadlock on each other's uncommitted
+//! rows.
 
 mod bases;
 mod chunks;
@@ -31,18 +31,18 @@ use pieces::{new_pieces, pieces_of_stored};
 use scan::{Scan, scan};
 use tensors::{insert_tensors, lock_tensors};
 
-/// A file that tensors come from.
+/// A file that contains tensors.
 pub struct InFile<'a, E> {
     /// Its bytes.
     pub source: &'a mut dyn Source<E>,
-    /// Its hashes, which have seen the bytes before the tensors.
+    /// Its hashes, which have been fed the bytes before the tensors.
     pub hashes: FileHashes,
 }
 
-/// A tensor that lies somewhere in a file.
+/// A tensor in a file.
 #[derive(Clone, Debug)]
 pub struct Incoming<'a> {
-    /// Which of the files.
+    /// Index of its file.
     pub file: usize,
     /// Its name in messages.
     pub name: &'a str,
@@ -50,55 +50,56 @@ pub struct Incoming<'a> {
     pub dtype: DType,
     /// Dimensions.
     pub shape: &'a Shape,
-    /// Where its elements begin in the file.
+    /// Offset of its elements in the file.
     pub offset: u64,
-    /// A stored tensor that it may be stored as a difference to, if it has the same dtype and shape.
+    /// A stored tensor against which it may be stored as a delta, if dtype and shape are the same.
     pub base: Option<Uuid>,
 }
 
-/// A tensor that is stored now.
+/// A tensor that has been stored.
 #[derive(Clone, Debug)]
 pub struct WrittenTensor {
     /// Its key.
     pub id: Uuid,
     /// BLAKE3-256 of its raw bytes.
     pub content_hash: ChunkHash,
-    /// Its chunks in order, as the store has them.
+    /// Its chunks in order, as stored.
     pub chunks: Vec<ChunkHash>,
-    /// Whether all its elements are equal; also when it has none, or none that are numbers.
+    /// Whether all its elements are equal; also true if it has none, or no numeric ones.
     pub is_constant: bool,
 }
 
-/// What was stored.
+/// The result of a write.
 pub struct Written {
     /// The stored tensor of each incoming one, in the same order.
     pub tensors: Vec<WrittenTensor>,
-    /// Chunks the store did not have.
+    /// Number of chunks that are new in the store.
     pub new_chunks: u64,
-    /// What those take, encoded.
+    /// Their encoded bytes.
     pub new_bytes: u64,
-    /// Raw bytes that the store had already, or that came twice.
+    /// Raw bytes that the store already had, or that occurred twice.
     pub reused_bytes: u64,
-    /// The hashes of the files, which have seen the tensors' bytes.
+    /// The hashes of the files, fed with the tensors' bytes.
     pub files: Vec<FileHashes>,
 }
 
-/// A distinct tensor: where it comes from, and what the first pass found out.
+/// A distinct tensor: its source, and the result of the first pass.
 type Row<'a> = (&'a Incoming<'a>, &'a Scanned);
-/// Distinct tensors in the order in which they are inserted.
+/// Distinct tensors in the order of insertion.
 type Rows<'a> = BTreeMap<&'a Identity, Row<'a>>;
 
-/// Tensors of a call to the store.
+/// Tensors per call of the store.
 const BATCH_TENSORS: usize = 1000;
 
-/// Raw bytes of tensors. Each counts twice in [`Session::advance`], once for each pass.
+/// Returns the raw bytes of tensors. [`Session::advance`] counts each twice, once per pass.
 pub fn raw_bytes(tensors: &[Incoming<'_>]) -> Result<u64, Error> {
     let sizes = tensors.iter().map(|t| t.shape.byte_len(t.dtype));
     Ok(sizes.sum::<Result<u64, modelstore_tensor::Error>>()?)
 }
 
-/// Stores tensors, those of each file in its order, cut into chunks of about `chunk_bytes`. Files that are stored in one
-/// transaction are given together, so that their chunks are inserted in one order.
+/// Stores the tensors of each file in its order, split into chunks of about `chunk_bytes`. Files of one transaction
+/// must be passed together, so that their chunks are inserted in one order. O(chunks · log chunks); memory: a record
+/// per chunk, a few chunks per thread, and the small chunks kept by the first pass.
 pub fn write_tensors<S: TensorStore, C: Session<Error = S::Error>>(
     store: &mut S,
     session: &C,
@@ -215,7 +216,7 @@ fn add_rows<S: TensorStore, C: Session<Error = S::Error>>(
     scanned: &[Scanned],
 ) -> Result<Vec<WrittenTensor>, S::Error> {
     let found_late = insert_tensors(store, session, &rows, &mut stored)?;
-    // Somebody else has added these meanwhile, perhaps cut in another way.
+    // Another session has added these meanwhile, perhaps split differently.
     let late: Rows<'_> = rows
         .into_iter()
         .filter(|(identity, _)| found_late.contains(identity))

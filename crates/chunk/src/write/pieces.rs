@@ -1,4 +1,4 @@
-//! Where the bytes of the chunks of tensors are.
+//! Locates the bytes of the chunks of tensors.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use crate::write::chunks::Origin;
 use crate::write::{BATCH_TENSORS, Row, Rows};
 use crate::{ChunkHash, Error, MAX_CHUNK_BYTES};
 
-/// The pieces of tensors that the store does not have, by their hashes.
+/// Returns the pieces of tensors that the store does not have, by hash.
 pub fn new_pieces<'a, S: TensorStore>(
     store: &mut S,
     rows: &Rows<'a>,
@@ -54,9 +54,8 @@ pub fn new_pieces<'a, S: TensorStore>(
     Ok(origins)
 }
 
-/// Adds the pieces of tensors that the store has, as it has them: it may have been another size of chunks that they were
-/// cut with. Their chunks are checked as well, because what was stored once may be damaged by now. Returns the chunks of
-/// each tensor.
+/// Adds the pieces of stored tensors, as recorded: they may have been split with another chunk size. Their chunks are
+/// checked, too, because they may have been damaged since. Returns the chunks of each tensor.
 pub fn pieces_of_stored<'a, S: TensorStore>(
     store: &mut S,
     rows: &Rows<'a>,
@@ -95,7 +94,7 @@ pub fn pieces_of_stored<'a, S: TensorStore>(
     Ok(chunks)
 }
 
-/// Where the bytes of a recorded piece are, of which all before have `covered` elements.
+/// Returns where the bytes of a recorded piece are; the pieces before it have `covered` elements.
 fn stored_piece<'a>(
     (tensor, scan): &Row<'a>,
     piece: &StoredPiece,
@@ -105,7 +104,7 @@ fn stored_piece<'a>(
     if piece.first_element != covered || piece.end() > tensor.shape.elements() {
         return Err(damaged());
     }
-    // Cut the same way it must have the same chunks.
+    // Split the same way, it must have the same chunk.
     if let Ok(at) = scan
         .pieces
         .binary_search_by_key(&piece.first_element, |i| i.piece.first_element)

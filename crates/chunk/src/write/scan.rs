@@ -1,4 +1,4 @@
-//! The first pass over incoming tensors: everything that can be known without writing.
+//! The first pass over incoming tensors: computes everything that does not require writing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,43 +9,43 @@ use crate::port::{Session, Source};
 use crate::write::{FileHashes, Incoming};
 use crate::{Buffers, ChunkHash, ContentHasher, Error, Grid, InOrder, Piece, PieceInfo, grid};
 
-/// What the first pass finds out about a tensor.
+/// The result of the first pass for a tensor.
 pub struct Scanned {
-    /// Of all its bytes.
+    /// Hash of all its bytes.
     pub content_hash: ChunkHash,
     /// Its pieces, in order.
     pub pieces: Vec<PieceInfo>,
 }
 
-/// What the first pass finds out.
+/// The result of the first pass.
 pub struct Scan {
-    /// Of each tensor, in the order given.
+    /// For each tensor, in order.
     pub tensors: Vec<Scanned>,
-    /// Of each file.
+    /// For each file.
     pub files: Vec<FileHashes>,
-    /// Small pieces, as many as are kept, so that the second pass need not ask the source for each.
+    /// Small pieces, up to a limit, so that the second pass does not read each from the source.
     pub small: HashMap<ChunkHash, Box<[u8]>>,
 }
 
-/// Pieces that are short and follow each other are read and hashed together, up to this size.
+/// Short consecutive pieces are read and hashed together, up to this size.
 const RUN_BYTES: u64 = 256 << 10;
-/// Largest piece that is kept for the second pass, and the size of all that are.
+/// Largest piece that is kept for the second pass, and the total size of those.
 const SMALL_BYTES: usize = 16 << 10;
 const KEPT_BYTES: usize = 16 << 20;
 
-/// Pieces that follow each other in a file.
+/// Consecutive pieces in a file.
 struct Run {
     file: usize,
     offset: u64,
     len: u64,
-    /// Each with its tensor and the element type.
+    /// Each with its tensor and element type.
     pieces: Vec<(usize, DType, Piece)>,
 }
 
-/// What a thread finds out about a piece, and the piece itself if it is small.
+/// A thread's result for a piece, and the piece itself if it is small.
 type Found = (usize, PieceInfo, Option<Box<[u8]>>);
 
-/// The hash and the zone map of every piece, the hash of every tensor, and those of the files.
+/// Computes the hash and the zone map of every piece, the hash of every tensor, and those of the files.
 pub fn scan<C: Session>(
     session: &C,
     sources: &mut [&mut dyn Source<C::Error>],
@@ -55,7 +55,7 @@ pub fn scan<C: Session>(
     files: Vec<FileHashes>,
 ) -> Result<Scan, C::Error> {
     type Job = (usize, Run, Vec<u8>);
-    /// Runs that may wait for the hashes of the file: bounds memory where reading is faster than SHA-256.
+    /// Runs that may wait for the hashes of the file: bounds memory if reading is faster than SHA-256.
     const BACKLOG: usize = 8;
 
     let grids = tensors
@@ -128,7 +128,7 @@ pub fn scan<C: Session>(
         session.wait_until(|| submitted < in_order.done() + BACKLOG)?;
         let mut raw = buffers.take();
         sources[run.file].read_at(run.offset, run.len as usize, &mut raw)?;
-        // Room was made above, so the job is taken.
+        // There is room, as ensured above.
         drop(pipeline.submit((submitted, run, raw)));
         submitted += 1;
     }
@@ -162,7 +162,7 @@ pub fn scan<C: Session>(
     })
 }
 
-/// All pieces in order, those that are short and follow each other together.
+/// Returns all pieces in order, short consecutive ones together.
 fn runs<'a>(tensors: &'a [Incoming<'_>], grids: &'a [Grid]) -> impl Iterator<Item = Run> + 'a {
     let mut pieces = tensors
         .iter()
@@ -195,7 +195,7 @@ fn runs<'a>(tensors: &'a [Incoming<'_>], grids: &'a [Grid]) -> impl Iterator<Ite
 }
 
 impl Run {
-    /// Each piece with its bytes, of the bytes of the run.
+    /// Returns each piece with its bytes, given the bytes of the run.
     fn slices<'a>(
         &'a self,
         mut raw: &'a [u8],
@@ -211,6 +211,6 @@ impl Run {
 /// Hashes that need all bytes in order.
 struct WholeHashes {
     files: Vec<FileHashes>,
-    /// Of tensors of several pieces.
+    /// For tensors of several pieces.
     tensors: HashMap<usize, ContentHasher>,
 }

@@ -1,4 +1,4 @@
-//! The work on chunks that threads do in the second pass: encode and check.
+//! The work that threads do on chunks in the second pass: encode and check.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::port::NewChunk;
 use crate::read::Chain;
 use crate::{Buffers, ChunkHash, Decoder, Encoder, Error, SMALL_CHUNK};
 
-/// A base: its hash, how many deltas are below it, and its encoded bytes with those of the chunks it stands on.
+/// A base: its hash, the number of deltas below it, and its encoded chain.
 pub type Base = (ChunkHash, i16, Chain);
 
 /// The bytes of a chunk.
@@ -63,14 +63,14 @@ pub enum Task {
         raw: Raw,
         base: Option<Base>,
     },
-    /// Decode, from the outermost chunk inwards; `None` when what is stored cannot be read.
+    /// Decode, from the outermost chunk inwards; `None` if the stored chunk cannot be read.
     Check(Option<Chain>),
 }
 
 /// The outcome of a task.
 pub enum Done {
     Encoded(NewChunk),
-    /// The bytes are not those that were hashed.
+    /// The bytes differ from those hashed before.
     Changed,
     Good(u64),
     Damaged,
@@ -114,7 +114,7 @@ fn encode(
     if matches!(&raw, Raw::Unchecked(bytes) if ChunkHash::of(bytes) != hash) {
         return Ok(Done::Changed);
     }
-    // A base that does not decode to its hash would make a difference to bytes that nobody has once it is mended.
+    // A delta on a base that does not decode to its hash would be unreadable once the base is repaired.
     let base = base.and_then(|(base, depth, chain)| {
         let decoded = chain.decode(decoder, free, free).ok()?;
         Some((decoded, base, depth))
@@ -129,7 +129,7 @@ fn encode(
         free.give(raw);
     }
     if encoded.len() <= SMALL_CHUNK {
-        // Many of these wait together: none of them keeps the room of a large one.
+        // Many of these wait together: do not keep the capacity of a large buffer for each.
         let small = encoded.as_slice().to_vec();
         free.give(std::mem::replace(&mut encoded, small));
     }

@@ -1,4 +1,4 @@
-//! Adding the rows of tensors, which others may be adding too.
+//! Inserts the rows of tensors, which others may be inserting too.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use crate::port::{Identity, NewTensor, Session, TensorStore};
 use crate::write::{BATCH_TENSORS, Row, Rows};
 
-/// How often an insert is tried again. Each time somebody else must have committed the row and the collector removed it
-/// in between.
+/// How often an insert is retried. Each retry means that another session committed the row and gc removed it in
+/// between.
 const TRIES: usize = 100;
 
-/// Finds tensors that the store has, and keeps them from the collector until the transaction ends.
+/// Finds stored tensors, and protects them from gc until the transaction ends.
 pub fn lock_tensors<'a, S: TensorStore>(
     store: &mut S,
     identities: impl Iterator<Item = &'a Identity>,
@@ -24,8 +24,8 @@ pub fn lock_tensors<'a, S: TensorStore>(
     Ok(())
 }
 
-/// Adds tensors and their pieces in the order of their identities, or finds those that somebody else has added meanwhile;
-/// returns these.
+/// Inserts tensors and their pieces in the order of identities, or finds those that another session has inserted
+/// meanwhile, and returns these.
 pub fn insert_tensors<'a, S: TensorStore, C: Session<Error = S::Error>>(
     store: &mut S,
     session: &C,
