@@ -63,7 +63,7 @@ pub fn grid(dtype: DType, shape: &Shape, target_bytes: u64) -> Result<Grid> {
     })
 }
 
-/// Returns the largest product of trailing dimensions, excluding the first, that fits, or one group.
+/// Returns the largest product of trailing dimensions, excluding the first, that is whole groups and fits; else a group.
 fn unit_elements(dtype: DType, shape: &Shape, target_bytes: u64) -> u64 {
     let group = dtype.block_elements();
     let dims = shape.dims();
