@@ -1,4 +1,4 @@
-//! What can be wrong with a model file.
+//! Errors of a model file.
 
 use modelstore_chunk::MAX_CHUNK_BYTES;
 use modelstore_tensor::DType;
@@ -9,7 +9,7 @@ use crate::safetensors::{MAX_HEADER_BYTES, MAX_NAME_BYTES, dtype};
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What an [`Error`] was found in.
+/// The document that contains an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Document {
@@ -40,8 +40,8 @@ impl std::fmt::Display for Document {
 macro_rules! errors {
     ($( $(#[doc = $doc:literal])+ $message:literal
         $variant:ident $({ $( $(#[doc = $field_doc:literal])+ $field:ident : $type:ty ),+ $(,)? })? ; )*) => {
-        /// One variant for each way a file can be wrong. `Display` is a PostgreSQL primary message: lower case, no
-        /// full stop, the offending value named and cut to 64 characters. [`Error::detail`] adds what was expected.
+        /// One variant for each defect of a file. `Display` is a PostgreSQL primary message: lower case, no full stop,
+        /// the offending value named and truncated to 64 characters. [`Error::detail`] adds what was expected.
         #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
         #[non_exhaustive]
         pub enum Error {
@@ -62,7 +62,7 @@ macro_rules! errors {
         }
 
         impl Error {
-            /// Which way the file is wrong.
+            /// Returns the kind of defect.
             pub fn kind(&self) -> ErrorKind {
                 match self { $( Error::$variant { .. } => ErrorKind::$variant, )* }
             }
@@ -71,23 +71,23 @@ macro_rules! errors {
 }
 
 errors! {
-    /// The file, or the part of it that was given, ends too early.
+    /// The file, or the given part of it, ends too early.
     "{document} of {actual} bytes is truncated"
     Truncated {
         /// Which file.
         document: Document,
         /// Bytes the file needs at least.
         needed: u64,
-        /// Bytes there are.
+        /// Bytes found.
         actual: u64,
     };
 
-    /// The file is one of another format.
+    /// The file has another format.
     "file is {format}, not safetensors"
     OtherFormat {
-        /// What it is, with an article.
+        /// Its format, with an article.
         format: &'static str,
-        /// What to do with it, a sentence.
+        /// What to do with it, as a sentence.
         advice: &'static str,
     };
 
@@ -121,18 +121,18 @@ errors! {
     InvalidJson {
         /// Where.
         document: Document,
-        /// What the parser says, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     };
 
-    /// A value of another JSON type than the format has there.
+    /// A value of another JSON type than the format requires.
     "invalid value of key \"{key}\" in {document}"
     WrongType {
         /// Where.
         document: Document,
-        /// The outermost key the value stands under.
+        /// The outermost key that contains the value.
         key: String,
-        /// What the parser says, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     };
 
@@ -154,7 +154,7 @@ errors! {
         field: String,
     };
 
-    /// A field of a tensor that is not there.
+    /// A missing field of a tensor.
     "missing field \"{field}\" of tensor \"{tensor}\" in safetensors header"
     MissingField {
         /// The tensor.
@@ -163,7 +163,7 @@ errors! {
         field: &'static str,
     };
 
-    /// A key of the document that is not there.
+    /// A missing key of the document.
     "missing key \"{key}\" in {document}"
     MissingKey {
         /// Where.
@@ -206,7 +206,7 @@ errors! {
     InvalidShape {
         /// The tensor.
         tensor: String,
-        /// What is wrong with it.
+        /// The problem of the shape.
         source: modelstore_tensor::Error,
     };
 
@@ -246,7 +246,7 @@ errors! {
         tensor: String,
     };
 
-    /// Offsets that enclose another number of bytes than shape and dtype ask for.
+    /// Offsets that enclose another number of bytes than shape and dtype require.
     "tensor \"{tensor}\" of shape {shape} and dtype {dtype} needs {expected} bytes, not {actual}"
     WrongLength {
         /// The tensor.
@@ -261,25 +261,25 @@ errors! {
         actual: u64,
     };
 
-    /// Bytes before a tensor that belong to none.
+    /// Bytes before a tensor that belong to no tensor.
     "tensor \"{tensor}\" starts at byte {start} and leaves a gap after byte {expected}"
     Hole {
-        /// The tensor after the hole.
+        /// The tensor after the gap.
         tensor: String,
         /// Its start.
         start: u64,
-        /// The end of the tensor before.
+        /// The end of the previous tensor.
         expected: u64,
     };
 
-    /// A tensor that shares bytes with the one before.
+    /// A tensor that overlaps the previous one.
     "tensor \"{tensor}\" starts at byte {start} and overlaps the one that ends at byte {expected}"
     Overlap {
         /// The second of the two.
         tensor: String,
         /// Its start.
         start: u64,
-        /// The end of the tensor before.
+        /// The end of the previous tensor.
         expected: u64,
     };
 
@@ -317,7 +317,7 @@ errors! {
         length: u64,
     };
 
-    /// A tensor to be written under the name that safetensors keeps for metadata.
+    /// A tensor to be written under the name that safetensors reserves for metadata.
     "tensor name \"{name}\" is reserved"
     ReservedName {
         /// The name.
@@ -379,7 +379,7 @@ errors! {
         tensor: String,
         /// The file it is in.
         file: String,
-        /// The file of the index.
+        /// The file according to the index.
         expected: String,
     };
 
@@ -394,7 +394,7 @@ errors! {
         version: u8,
     };
 
-    /// A key that the document does not have.
+    /// A key that the format does not define.
     "unknown key \"{key}\" in {document}"
     UnknownKey {
         /// Where.
@@ -403,7 +403,7 @@ errors! {
         key: String,
     };
 
-    /// A text that must say something and is empty.
+    /// An empty text where the format requires content.
     "empty key \"{key}\" in {document}"
     EmptyText {
         /// Where.
@@ -432,7 +432,7 @@ errors! {
         file: String,
     };
 
-    /// Another weight in a model delta than its safetensors header has in this place.
+    /// A weight in a model delta that differs from the tensor at this position of its safetensors header.
     "model delta has weight \"{weight}\" in the place of tensor \"{tensor}\""
     WeightMismatch {
         /// The weight.
@@ -457,14 +457,14 @@ errors! {
         weight: String,
     };
 
-    /// A chunk that decodes to nothing, or to more than chunks have.
+    /// A chunk that decodes to nothing, or to more than a chunk may have.
     "chunk {chunk} of weight \"{weight}\" has {raw_bytes} raw bytes"
     RawBytes {
         /// The weight.
         weight: String,
-        /// Which of its chunks, from 0.
+        /// Its index in the weight, from 0.
         chunk: u64,
-        /// Bytes it is said to decode to.
+        /// Its recorded raw length.
         raw_bytes: u32,
     };
 
@@ -473,7 +473,7 @@ errors! {
     StoredBytes {
         /// The weight.
         weight: String,
-        /// Which of its chunks, from 0.
+        /// Its index in the weight, from 0.
         chunk: u64,
         /// Bytes it decodes to.
         raw_bytes: u32,
@@ -483,7 +483,7 @@ errors! {
 }
 
 impl Error {
-    /// What was expected instead, as a sentence; `None` when the message says it all.
+    /// Returns what was expected, as a sentence; `None` if the message is enough.
     pub fn detail(&self) -> Option<String> {
         Some(match self {
             Error::Truncated { needed, .. } => {
@@ -575,7 +575,7 @@ impl Error {
     }
 }
 
-/// Text for a message: at most 64 characters, none of them a control character.
+/// Prepares text for a message: at most 64 characters, no control characters.
 pub(crate) fn shown(text: &str) -> String {
     shorten(text, 64)
 }

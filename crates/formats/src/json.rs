@@ -1,4 +1,4 @@
-//! Strict JSON: typed errors out of serde visitors, no duplicate keys, no zero characters.
+//! Strict JSON: typed errors from serde visitors, no duplicate keys, no zero characters.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde_json::error::Category;
 use crate::error::{Document, Error, Result, shown, shown_reason};
 use crate::safetensors::MAX_HEADER_BYTES;
 
-/// What a visitor knows when it fails. Serde carries a string only, so the typed error waits here.
+/// State of the visitors. Serde errors only carry a string, so the typed error is kept here.
 pub(crate) struct Context {
     pub(crate) document: Document,
     error: RefCell<Option<Error>>,
@@ -20,13 +20,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Keeps `error` and returns the serde error that stops the parser.
+    /// Stores `error` and returns the serde error that stops the parser.
     pub(crate) fn fail<E: serde::de::Error>(&self, error: Error) -> E {
         self.error.borrow_mut().get_or_insert(error);
         E::custom("refused")
     }
 
-    /// Remembers under which key a value was refused.
+    /// Stores the key whose value was refused.
     pub(crate) fn under<T, E>(&self, key: &str, value: Result<T, E>) -> Result<T, E> {
         if value.is_err() {
             *self.key.borrow_mut() = Some(shown(key));
@@ -34,7 +34,7 @@ impl Context {
         value
     }
 
-    /// Refuses what a PostgreSQL text cannot hold.
+    /// Refuses text that PostgreSQL cannot store.
     pub(crate) fn text<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
         if text.contains('\0') {
             return Err(self.fail(Error::NulCharacter {
@@ -45,7 +45,7 @@ impl Context {
         Ok(())
     }
 
-    /// The error for a key that was there before.
+    /// Returns the error for a repeated key.
     pub(crate) fn duplicate<E: serde::de::Error>(&self, key: &str) -> E {
         self.fail(Error::DuplicateKey {
             document: self.document,
@@ -54,7 +54,7 @@ impl Context {
     }
 }
 
-/// Parses a whole document that is one JSON object; `read` visits it.
+/// Parses a document that is one JSON object; `read` visits it.
 pub(crate) fn parse_object<'de, T>(
     json: &'de [u8],
     document: Document,
@@ -64,8 +64,8 @@ pub(crate) fn parse_object<'de, T>(
     if length > MAX_HEADER_BYTES {
         return Err(Error::HeaderTooLong { document, length });
     }
-    // White space in front is JSON's. Other readers of safetensors take it, against the words of the format; a delta is
-    // of our own making.
+    // JSON allows leading white space, and other readers of safetensors accept it although the format forbids it; a
+    // delta is our own format.
     let space = |byte: &u8| {
         document != Document::DeltaManifest && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
     };

@@ -1,8 +1,8 @@
-//! Model file formats, read and written without PostgreSQL and without holding a model in memory.
+//! Model file formats, read and written without PostgreSQL and without loading a model into memory.
 //!
-//! [`safetensors`] reads and writes headers and shard indexes; the tensor bytes themselves are streamed by the
-//! caller. [`model_delta`] is the file in which a model travels as a difference to another. [`architecture`] tells from
-//! names, shapes and a configuration what each tensor is for.
+//! [`safetensors`] reads and writes headers and shard indexes; the caller streams the tensors' bytes. [`model_delta`]
+//! is the file that contains a model as a difference to another. [`architecture`] derives the role of each tensor from
+//! names, shapes and a configuration.
 
 pub mod architecture;
 pub mod error;

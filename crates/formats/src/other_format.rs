@@ -1,14 +1,14 @@
-//! What a file is that was taken for safetensors, by its first bytes.
+//! Recognises other formats that were passed as safetensors, by their first bytes.
 //!
-//! Asked only of a file that does not read as safetensors: the length in front could be any eight bytes.
+//! Called only for a file that is not valid safetensors: its first eight bytes can have any value.
 
 use crate::error::Error;
 use crate::model_delta::MAGIC;
 
-/// Bytes that are enough to tell.
+/// Bytes that suffice to recognise a format.
 pub const IDENTIFYING_BYTES: u64 = 512;
 
-/// Starts that no other format has, what they are, and what to do.
+/// Prefixes that no other format has, the format's name, and what to do.
 const SIGNATURES: [(&[u8], &str, &str); 12] = [
     (
         b"version https://git-lfs.github.com/spec/",
@@ -53,8 +53,8 @@ const SAVE_NUMPY: &str = "Load it with numpy and write it with safetensors.numpy
 const SAVE_TORCH: &str = "Load it where its code is trusted, with torch.load(…, weights_only=True), and write it with safetensors.torch.save_file.";
 const DOWNLOAD: &str = "A download often leaves such a page in place of a model that needs a login: download it again.";
 
-/// The error for a file that is of another format, from its first [`IDENTIFYING_BYTES`] bytes; `None` when it looks like
-/// none that is known.
+/// Returns the error for a file of another format, from its first [`IDENTIFYING_BYTES`] bytes; `None` if the format is
+/// unknown.
 pub fn other_format(first: &[u8], file_len: u64) -> Option<Error> {
     let (format, advice) = identify(first, file_len)?;
     Some(Error::OtherFormat { format, advice })
@@ -76,7 +76,7 @@ fn identify(first: &[u8], file_len: u64) -> Option<(&'static str, &'static str)>
     text(first, file_len)
 }
 
-/// A ZIP archive, by the name of its first entry.
+/// Describes a ZIP archive by the name of its first entry.
 fn zip(first: &[u8]) -> (&'static str, &'static str) {
     let length = first
         .get(26..28)
@@ -91,12 +91,12 @@ fn zip(first: &[u8]) -> (&'static str, &'static str) {
     }
 }
 
-/// Protocols 2 to 5 begin with their number. A length of 640 to 1408 bytes does as well, but then has zeros behind it.
+/// Protocols 2 to 5 begin with their number. A header length of 640 to 1408 bytes does too, but is followed by zeros.
 fn is_pickle(first: &[u8]) -> bool {
     matches!(first, [0x80, 2..=5, rest @ ..] if rest.iter().take(6).any(|b| *b != 0))
 }
 
-/// Text in place of a model: a page, or JSON.
+/// Recognises text in place of a model: a web page, or JSON.
 fn text(first: &[u8], file_len: u64) -> Option<(&'static str, &'static str)> {
     let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
     let text = first.trim_ascii_start();
@@ -118,7 +118,7 @@ fn text(first: &[u8], file_len: u64) -> Option<(&'static str, &'static str)> {
         b'[' => next.is_some_and(|b| matches!(b, b'{' | b'[' | b'"' | b']' | b'-' | b'0'..=b'9')),
         _ => false,
     };
-    // A header without its length, or one of the JSON files beside a model.
+    // A header without its length, or a JSON file that accompanies a model.
     (json && !first.iter().take(8.min(file_len as usize)).any(|b| *b == 0)).then_some((
         "JSON",
         "A safetensors file begins with the length of its header. An index of shards is given under its own name, which has .index. in it and ends in .json.",

@@ -1,4 +1,4 @@
-//! Recognising models: one real header, two by hand, and models that nobody means well with.
+//! Recognising models: one real header, two written by hand, and hostile models.
 #![allow(clippy::unwrap_used)]
 
 use modelstore_formats::architecture::{
@@ -47,7 +47,7 @@ fn minilm_config() -> Value {
     serde_json::from_str(include_str!("data/minilm_config.json")).unwrap()
 }
 
-/// GPT-2 (124M) as its file has it, with the masks that are no parameters.
+/// GPT-2 (124M) as in its file, with the masks that are not parameters.
 fn gpt2(prefix: &str) -> Weights {
     let mut w = Weights::new();
     for i in 0..12 {
@@ -74,7 +74,7 @@ fn gpt2(prefix: &str) -> Weights {
     w
 }
 
-/// Mistral 7B: 32 query heads of 128 that share 8 key heads. The layers stand as text sorts them: 0, 1, 10, …
+/// Mistral 7B: 32 query heads of 128 that share 8 key heads. The layers are sorted as text: 0, 1, 10, …
 fn mistral() -> Weights {
     let mut w = Weights::new();
     add(&mut w, "lm_head.weight", &[32000, 4096]);
@@ -230,7 +230,7 @@ fn gpt2_stores_matrices_the_other_way_round() {
             (12, 144, 2)
         );
         assert_eq!(found.layers[11].name, format!("{prefix}h.11"));
-        // 124 439 808 in all, of which embeddings and the last norm are in no layer.
+        // 124 439 808 in all; embeddings and the last norm belong to no layer.
         let outside = (50257 + 1024) * 768 + 2 * 768;
         let inside: u64 = found.layers.iter().map(|l| l.parameters).sum();
         assert_eq!(inside + outside, 124_439_808);
@@ -380,7 +380,7 @@ fn a_second_stack_goes_on_counting_and_keeps_its_own_parts() {
 fn layers_that_predict_further_tokens_are_kept_apart() {
     let kinds =
         |found: &Architecture, kind: &str| found.layers.iter().filter(|l| l.kind == kind).count();
-    // As DeepSeek-V3 and GLM-4.5 have them: behind the model's own, in the same list.
+    // As in DeepSeek-V3 and GLM-4.5: after the model's own, in the same list.
     let config = json!({"num_hidden_layers": 30, "num_nextn_predict_layers": 2});
     let found = recognise_all(&mistral(), Some(&config));
     assert_eq!(
@@ -392,7 +392,7 @@ fn layers_that_predict_further_tokens_are_kept_apart() {
         ("transformer", "mtp")
     );
     assert_eq!(found.layers[31].index, 31);
-    // As Qwen3-Next, MiMo and others have them: in a list of their own, which sorts in front here.
+    // As in Qwen3-Next, MiMo and others: in a separate list, which sorts first here.
     for stack in ["mtp.layers", "a.mtp_layers", "mtp"] {
         let mut weights = mistral();
         for part in ["self_attn.q_proj", "input_layernorm"] {
@@ -411,7 +411,7 @@ fn layers_that_predict_further_tokens_are_kept_apart() {
             assert_eq!(found.weight_roles.last().map(|r| r.layer), Some(Some(32)));
         }
     }
-    // A family that is not known, but one list: it is the one that the configuration counts.
+    // An unknown family, but only one list: the configuration counts that one.
     let unknown: Weights = (0..5)
         .map(|i| (format!("blocks.{i}.attn.w"), vec![4, 4]))
         .collect();

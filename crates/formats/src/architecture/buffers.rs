@@ -1,19 +1,19 @@
-//! Buffers: tensors that a file has beside the parameters and that no optimizer changes.
+//! Buffers: tensors of a file that are not parameters and that no optimizer changes.
 //!
-//! PyTorch keeps both in one state dict, and a safetensors file does not say which is which: the name does. The names
-//! here are those that the sources below give to `register_buffer`. A name that is a parameter in another library
-//! (`weight_v`, `pe`, `scale`) is not taken for a buffer.
+//! PyTorch keeps both in one state dict, and a safetensors file does not distinguish them: only the name does. The
+//! names here are those that the sources below pass to `register_buffer`. A name that is a parameter in another library
+//! (`weight_v`, `pe`, `scale`) does not count as a buffer.
 
 use modelstore_tensor::DType;
 use modelstore_tensor::dtype::Kind;
 
-/// Last parts of names that are buffers wherever they occur.
+/// Last parts of names that are always buffers.
 const LEAVES: &[&str] = &[
-    // torch.nn.modules.batchnorm._NormBase, of which BatchNorm, SyncBatchNorm and InstanceNorm are made.
+    // torch.nn.modules.batchnorm._NormBase, the base of BatchNorm, SyncBatchNorm and InstanceNorm.
     "running_mean",
     "running_var",
     "num_batches_tracked",
-    // torch.nn.utils.prune: the weight itself is `weight_orig` then.
+    // torch.nn.utils.prune: the weight itself is then `weight_orig`.
     "weight_mask",
     "bias_mask",
     // torch.ao.quantization: observers and fake quantisation.
@@ -32,7 +32,7 @@ const LEAVES: &[&str] = &[
     "original_inv_freq",
     "cos_cached",
     "sin_cached",
-    // LLaMA as Meta publishes it, and EVA.
+    // LLaMA as published by Meta, and EVA.
     "freqs_cis",
     "freqs_cos",
     "freqs_sin",
@@ -47,7 +47,7 @@ const LEAVES: &[&str] = &[
     "pixel_mean",
     "pixel_std",
     "positional_encoding_gaussian_matrix",
-    // transformers: DeepSeek-V3 and GLM-4.5 move it by the load of the experts, not by a gradient.
+    // transformers: DeepSeek-V3 and GLM-4.5 update it by the load of the experts, not by a gradient.
     "e_score_correction_bias",
     // Latent diffusion: `DDPM.register_schedule`.
     "betas",
@@ -69,7 +69,7 @@ const LEAVES: &[&str] = &[
     "embed_avg",
 ];
 
-/// Whether a tensor is a buffer: a running statistic, a mask, a table that the program computes.
+/// Returns whether a tensor is a buffer: a running statistic, a mask, a computed table.
 pub fn is_buffer(name: &str, dtype: DType, dims: &[u64]) -> bool {
     let (module, leaf) = name.rsplit_once('.').unwrap_or(("", name));
     if LEAVES.contains(&leaf) {
@@ -77,27 +77,27 @@ pub fn is_buffer(name: &str, dtype: DType, dims: &[u64]) -> bool {
     }
     let parent = module.rsplit('.').next().unwrap_or_default();
     match leaf {
-        // The causal mask of GPT-2, GPT-NeoX and nanoGPT: (1, 1, n, n), where a bias that is learnt has one dimension.
+        // The causal mask of GPT-2, GPT-NeoX and nanoGPT: (1, 1, n, n), whereas a trained bias has one dimension.
         "bias" | "mask" => is_attention(parent) && is_square(dims),
-        // `rope.freqs` of LLaMA as Meta publishes it.
+        // `rope.freqs` of LLaMA as published by Meta.
         "freqs" => parent == "rope" && dims.len() == 1,
         // fairseq: `decoder.version`.
         "version" => dims.iter().all(|&d| d == 1) && matches!(parent, "encoder" | "decoder"),
         // torch.nn.utils.parametrizations.spectral_norm.
         "_u" | "_v" => name.contains("parametrizations.") && dims.len() == 1,
-        // torch.ao.quantization: what an observer has seen.
+        // torch.ao.quantization: statistics of an observer.
         "scale" | "zero_point" | "min_val" | "max_val" | "eps" => {
             matches!(
                 parent,
                 "activation_post_process" | "weight_fake_quant" | "observer"
             )
         }
-        // Masks without a name that tells.
+        // Masks under other names.
         _ => dtype == DType::Bool && leaf.ends_with("mask"),
     }
 }
 
-/// Whether training changes a tensor unless somebody froze it: floating point, and no buffer.
+/// Returns whether training changes a tensor by default: floating point, and not a buffer.
 pub fn is_trainable(name: &str, dtype: DType, dims: &[u64]) -> bool {
     dtype.kind() == Kind::Float && !is_buffer(name, dtype, dims)
 }
@@ -109,7 +109,7 @@ fn is_attention(part: &str) -> bool {
     )
 }
 
-/// Two dimensions of one size, and before them only ones.
+/// Returns whether the last two dimensions are equal and all others are 1.
 fn is_square(dims: &[u64]) -> bool {
     match dims {
         [ones @ .., rows, columns] => rows == columns && ones.iter().all(|&d| d == 1),

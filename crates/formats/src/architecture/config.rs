@@ -1,16 +1,16 @@
-//! The fields of a `config.json` that matter here.
+//! The fields of a `config.json` that are used here.
 
 use serde_json::Value;
 
-/// How many layers a configuration says that a model has.
+/// Returns the number of layers according to a configuration.
 pub fn layer_count(config: &Value) -> Option<u64> {
     Config::new(Some(config)).num_layers()
 }
 
-/// A configuration whose fields are absent unless they are of the right type and above zero.
+/// A configuration; fields of a wrong type or not above zero count as absent.
 #[derive(Clone, Copy)]
 pub(super) struct Config<'a> {
-    /// The object itself, and the one that models of several parts keep for text.
+    /// The object itself, and the one for text of a multimodal model.
     objects: [Option<&'a Value>; 2],
 }
 
@@ -37,7 +37,7 @@ impl<'a> Config<'a> {
         self.get(&["model_type"], Value::as_str)
     }
 
-    /// The type of the text part, which is more telling than the whole's.
+    /// Returns the type of the text part, which is more specific than that of the whole.
     pub(super) fn text_model_type(&self) -> Option<&'a str> {
         self.objects[1]?.get("model_type")?.as_str()
     }
@@ -62,7 +62,7 @@ impl<'a> Config<'a> {
         self.size(&["num_attention_heads", "n_head", "num_heads", "n_heads"])
     }
 
-    /// Heads for keys and values: one where the configuration says that all queries share it.
+    /// Returns the number of key and value heads: one if, by the configuration, all queries share it.
     pub(super) fn num_kv_heads(&self) -> Option<u64> {
         let shared = self.get(&["multi_query"], Value::as_bool) == Some(true);
         self.size(&["num_key_value_heads", "n_head_kv"])
@@ -73,7 +73,7 @@ impl<'a> Config<'a> {
         self.size(&["num_hidden_layers", "n_layer", "num_layers", "n_layers"])
     }
 
-    /// Segments that an embedding tells apart.
+    /// Returns the number of segments of the segment embedding.
     pub(super) fn num_segments(&self) -> Option<u64> {
         self.size(&["type_vocab_size"])
     }

@@ -1,10 +1,10 @@
-//! The naming families: how each names the parts of its layers.
+//! Naming families: how each names the parts of its layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::path::Path;
 
-/// A way of naming tensors that several model types share.
+/// A naming scheme shared by several model types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Bert,
@@ -34,7 +34,7 @@ const GPT2_LAYER: Table = &[
     ("ln_2", "norm"),
 ];
 
-/// By the last part of the module, as mixtures of experts put the same names deeper.
+/// By the last part of the module, as mixtures of experts nest the same names deeper.
 const LLAMA_LAYER: Table = &[
     ("q_proj", "attention.query"),
     ("k_proj", "attention.key"),
@@ -95,9 +95,9 @@ const LLAMA_MODEL: Table = &[
 ];
 
 impl Family {
-    /// The family of a model, and the stacks of layers that it names.
+    /// Detects the family of a model, and its stacks of layers.
     ///
-    /// A stack has to show the names that no other family combines: names such as `q_proj` alone are in many.
+    /// A stack must have the names that no other family combines: names such as `q_proj` alone occur in many.
     pub(super) fn detect<'a>(paths: &[Path<'a>]) -> Option<(Family, BTreeSet<&'a str>)> {
         let mut signs: BTreeMap<&str, [u8; 3]> = BTreeMap::new();
         for path in paths {
@@ -123,7 +123,7 @@ impl Family {
             .find(|(_, stacks): &(Family, BTreeSet<&str>)| !stacks.is_empty())
     }
 
-    /// The name to give, from the model type of a configuration where it is one of this family.
+    /// Returns the family's name, or the model type of a configuration if it belongs to this family.
     pub(super) fn name(self, model_type: Option<&str>) -> &'static str {
         let members: &[&'static str] = match self {
             Family::Bert => &["bert", "camembert", "electra", "roberta", "xlm-roberta"],
@@ -151,7 +151,7 @@ impl Family {
         named.unwrap_or(&members[0])
     }
 
-    /// What a tensor that is no buffer is for; `in_stack` when it is in one of the family's stacks.
+    /// Returns the component of a tensor that is not a buffer; `in_stack` if it is in one of the family's stacks.
     pub(super) fn component(self, path: &Path<'_>, in_stack: bool) -> Option<&'static str> {
         let exact = |table: Table, module: &str| {
             let found = table.iter().find(|(name, _)| *name == module);
@@ -176,7 +176,7 @@ impl Family {
         found.map(|(_, component)| *component)
     }
 
-    /// The module of a layer whose weight has the hidden size as its only dimension.
+    /// Returns the module of a layer whose weight has the hidden size as its only dimension.
     pub(super) fn hidden_norm(self) -> &'static str {
         match self {
             Family::Bert => "attention.output.LayerNorm",
@@ -185,7 +185,7 @@ impl Family {
         }
     }
 
-    /// The module of a layer whose weight goes from the hidden size to the intermediate size.
+    /// Returns the module of a layer whose weight maps the hidden size to the intermediate size.
     pub(super) fn up_projection(self) -> &'static str {
         match self {
             Family::Bert => "intermediate.dense",

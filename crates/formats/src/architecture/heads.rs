@@ -1,4 +1,4 @@
-//! How a layer's attention divides into heads.
+//! Divides a layer's attention into heads.
 
 use super::config::Config;
 use super::family::Family;
@@ -14,8 +14,8 @@ pub(super) struct HeadCounts {
 }
 
 impl HeadCounts {
-    /// The counts, where the configuration gives them or one that the shapes complete. Counts that do not fit the
-    /// shapes are dropped.
+    /// Computes the counts from the configuration, completed by the shapes. Counts that contradict the shapes are
+    /// dropped.
     pub(super) fn new(
         family: Option<Family>,
         parts: &Parts<'_>,
@@ -40,7 +40,7 @@ impl HeadCounts {
         let from_shape = key_width.filter(|w| w.is_multiple_of(dim)).map(|w| w / dim);
         let key_value = from_shape
             .or(config.num_kv_heads())
-            // Without a word on it, every query head has a key head.
+            // By default, every query head has a key head.
             .unwrap_or(query);
         HeadCounts {
             query: Some(query),
@@ -60,12 +60,12 @@ impl HeadCounts {
     }
 }
 
-/// Whether the queries of `n` heads of `d` stand beside a gate of the same size.
+/// Returns whether the queries of `n` heads of `d` are stored together with a gate of the same size.
 fn is_gated(n: u64, d: u64, width: u64) -> bool {
     n.checked_mul(d).and_then(|w| w.checked_mul(2)) == Some(width)
 }
 
-/// `parts` and the size of each, when `whole` divides so.
+/// Returns `parts` and the size of each, if they divide `whole`.
 fn split(whole: u64, parts: u64) -> (Option<u64>, Option<u64>) {
     match whole.checked_rem(parts) {
         Some(0) if whole > 0 => (Some(parts), Some(whole / parts)),
@@ -73,7 +73,7 @@ fn split(whole: u64, parts: u64) -> (Option<u64>, Option<u64>) {
     }
 }
 
-/// The widths of all queries and of all keys of a layer, where shapes tell.
+/// Returns the widths of all queries and of all keys of a layer, if the shapes show them.
 fn widths(
     family: Option<Family>,
     parts: &Parts<'_>,

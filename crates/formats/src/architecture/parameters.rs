@@ -1,18 +1,17 @@
-//! How many parameters a model has, from its configuration alone.
+//! Counts the parameters of a model from its configuration alone.
 
 use serde_json::Value;
 
 use super::config::Config;
 
-/// Counts the parameters of the model that a `config.json` of Hugging Face describes; shared ones, such as an output
-/// layer that is the token embedding, once.
+/// Counts the parameters of the model described by a `config.json` of Hugging Face; shared ones, such as an output
+/// layer that is the token embedding, count once.
 ///
-/// A number that the configuration gives itself (`num_parameters` or `parameter_count`) comes first. Else the model is
-/// what its base class builds: BERT and RoBERTa with pooler and without a head for a task, GPT-2, LLaMA, Mistral, Qwen2
-/// and Qwen3 as language models. `None` for other types, for models of several parts, where a size is missing, and where
-/// the number does not fit.
+/// A number in the configuration (`num_parameters` or `parameter_count`) takes precedence. Else the model is what its
+/// base class builds: BERT and RoBERTa with pooler and without a task head; GPT-2, LLaMA, Mistral, Qwen2 and Qwen3 as
+/// language models. Returns `None` for other types, for multimodal models, if a size is missing, and on overflow.
 pub fn parameter_count(config: &Value) -> Option<u64> {
-    // Of the whole, not of a part: so not by `Config`, which looks into the text part as well.
+    // Only of the whole model: so not by `Config`, which also reads the text part.
     let given = ["num_parameters", "parameter_count"];
     let mut counts = given.iter().filter_map(|name| config.get(*name)?.as_u64());
     if let Some(count) = counts.find(|&count| count > 0) {
@@ -79,7 +78,7 @@ fn llama(config: &Config<'_>, model_type: &str) -> Option<u64> {
     let hidden = config.hidden_size()?;
     let inner = config.intermediate_size()?;
     let heads = config.num_heads()?;
-    // Only of LLaMA does a configuration without it mean a key head for each query head.
+    // Only for LLaMA does a missing count mean one key head per query head.
     let key_heads = match model_type {
         "llama" => config.num_kv_heads().unwrap_or(heads),
         _ => config.num_kv_heads()?,
@@ -123,7 +122,7 @@ fn llama(config: &Config<'_>, model_type: &str) -> Option<u64> {
     ])
 }
 
-/// A matrix, and a bias on what comes out.
+/// A matrix, and a bias on its output.
 fn linear(input: u64, output: u64, has_bias: bool) -> Option<u64> {
     let bias = if has_bias { output } else { 0 };
     input.checked_mul(output)?.checked_add(bias)

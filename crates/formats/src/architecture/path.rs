@@ -2,12 +2,12 @@
 
 use super::MAX_LAYERS;
 
-/// A name taken apart: `encoder.layer.0.output.dense.weight`.
+/// The parts of a name such as `encoder.layer.0.output.dense.weight`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Path<'a> {
-    /// The layer it is in, if names number layers.
+    /// Its layer, if names number layers.
     pub(super) layer: Option<LayerPath<'a>>,
-    /// The part after the layer, or all of it, up to the last dot: `output.dense`.
+    /// The part between the layer, or the start, and the last dot: `output.dense`.
     pub(super) module: &'a str,
     /// The part after the last dot: `weight`.
     pub(super) leaf: &'a str,
@@ -16,7 +16,7 @@ pub(super) struct Path<'a> {
 /// The layer of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LayerPath<'a> {
-    /// The list it is in: `encoder.layer`.
+    /// The list that contains it: `encoder.layer`.
     pub(super) stack: &'a str,
     /// The list and the number: `encoder.layer.0`.
     pub(super) name: &'a str,
@@ -25,8 +25,8 @@ pub(super) struct LayerPath<'a> {
 }
 
 impl LayerPath<'_> {
-    /// Whether the list is one of layers that predict further tokens: `mtp.layers` of Qwen3-Next, `model.mtp_layers` of
-    /// MiMo.
+    /// Returns whether the list contains layers that predict further tokens: `mtp.layers` of Qwen3-Next,
+    /// `model.mtp_layers` of MiMo.
     pub(super) fn is_mtp(&self) -> bool {
         let mut parts = self.stack.split('.');
         parts.any(|part| part == "mtp" || part == "mtp_layers")
@@ -47,7 +47,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Whether the module is `end`, or ends with it after a dot.
+    /// Returns whether the module is `end`, or ends with it after a dot.
     pub(super) fn module_ends(&self, end: &str) -> bool {
         self.module
             .strip_suffix(end)
@@ -77,7 +77,7 @@ fn split_layer(name: &str) -> Option<(LayerPath<'_>, &str)> {
     None
 }
 
-/// A number as programs print it: `007` would be a second name of layer 7.
+/// Parses a number in canonical form: `007` would be a second name of layer 7.
 fn layer_number(part: &str) -> Option<u32> {
     let canonical = part == "0" || !part.starts_with('0');
     if !canonical || part.len() > 5 || !part.bytes().all(|b| b.is_ascii_digit()) {

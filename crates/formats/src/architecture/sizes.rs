@@ -1,22 +1,22 @@
-//! Sizes of a model: what shapes say, else what the configuration says.
+//! Sizes of a model, from shapes if possible, else from the configuration.
 
 use super::WeightInfo;
 use super::config::Config;
 use super::family::Family;
 use super::path::Path;
 
-/// The weights of a model with their names taken apart and their parts known.
+/// The weights of a model with their parsed names and their components.
 pub(super) struct Parts<'a> {
     pub(super) weights: &'a [WeightInfo<'a>],
     pub(super) paths: &'a [Path<'a>],
-    /// `None` too for what is outside the family's stacks and not of the model as a whole.
+    /// `None` also for weights outside the family's stacks that do not belong to the model as a whole.
     pub(super) components: &'a [Option<&'static str>],
     /// Whether the weight is in one of the family's stacks.
     pub(super) in_stack: &'a [bool],
 }
 
 impl<'a> Parts<'a> {
-    /// The dimensions of the first weight of a stack with this module.
+    /// Returns the dimensions of the first weight of a stack with this module.
     fn of_module(&self, module: &str) -> Option<&'a [u64]> {
         let found = (0..self.weights.len()).find(|&i| {
             let path = &self.paths[i];
@@ -25,7 +25,7 @@ impl<'a> Parts<'a> {
         Some(self.weights[found].dims)
     }
 
-    /// The dimensions of the first matrix of a component.
+    /// Returns the dimensions of the first matrix of a component.
     fn of_component(&self, component: &str) -> Option<&'a [u64]> {
         let found = (0..self.weights.len()).find(|&i| {
             self.components[i] == Some(component)
@@ -35,7 +35,7 @@ impl<'a> Parts<'a> {
         Some(self.weights[found].dims)
     }
 
-    /// The size that a matrix of a component maps the hidden size to.
+    /// Returns the size to which a matrix of a component maps the hidden size.
     pub(super) fn width(&self, component: &str, hidden: Option<u64>) -> Option<u64> {
         other_dim(self.of_component(component)?, hidden?)
     }
@@ -54,7 +54,7 @@ impl Sizes {
     pub(super) fn new(family: Option<Family>, parts: &Parts<'_>, config: &Config<'_>) -> Sizes {
         let token = parts.of_component("embedding.token");
         let position = parts.of_component("embedding.position");
-        // The norm first: an embedding can be narrower than the layers, and a packed one looks so.
+        // Prefer the norm: an embedding can be narrower than the layers, and a packed one seems narrower.
         let norm = family.and_then(|f| match parts.of_module(f.hidden_norm()) {
             Some(&[length]) => Some(length),
             _ => None,
@@ -77,8 +77,8 @@ impl Sizes {
     }
 }
 
-/// The dimension of a matrix that is not `known`. Most programs store `[out, in]`, GPT-2's `[in, out]`.
-/// `None` for packed weights, which have neither.
+/// Returns the dimension of a matrix that is not `known`. Most programs store `[out, in]`, GPT-2 `[in, out]`. `None`
+/// for packed weights, which have neither.
 fn other_dim(dims: &[u64], known: u64) -> Option<u64> {
     match *dims {
         [out, input] if input == known => Some(out),

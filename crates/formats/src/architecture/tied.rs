@@ -1,7 +1,8 @@
-//! Which weights are one parameter, and which are none: what equal content alone does not tell.
+//! Finds weights that are the same parameter, which equal content alone does not prove.
 //!
-//! Two weights with equal content are one parameter only where names or the configuration say so. A copy that training
-//! keeps beside the weights (an average, a target network) is equal to them at its start and a parameter of its own.
+//! Two weights with equal content are one parameter only if names or the configuration say so. A copy that training
+//! keeps besides the weights (an average, a target network) is equal to them at its start, and yet a separate
+//! parameter.
 
 use std::collections::HashMap;
 
@@ -9,26 +10,28 @@ use serde_json::Value;
 
 use super::config::Config;
 
-/// A weight as far as sharing is concerned.
+/// The properties of a weight that matter for sharing.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedWeight<'a> {
     /// The name.
     pub name: &'a str,
     /// Equal for weights of equal dtype, shape and content.
     pub content: [u8; 16],
-    /// How many dimensions it has; only matrices are shared.
+    /// The number of its dimensions; only matrices are shared.
     pub rank: usize,
-    /// Whether all its elements are equal: two such weights are equal without being one.
+    /// Whether all its elements are equal: two such weights can be equal without being the same parameter.
     pub constant: bool,
 }
 
-/// For each weight the place of the earlier one that it is one parameter with.
+/// Returns, for each weight, the index of an earlier one that is the same parameter.
 ///
-/// These are: the token embedding and the output projection that reads it backwards, or two of either, known by their
-/// names (`embed_tokens`, `wte`, `word_embeddings`, `shared`; `lm_head`, `embed_out`, `cls.predictions.decoder`), unless
-/// the configuration says `"tie_word_embeddings": false`; and the names that its `"tied_weights"` lists, as in
+/// These are: the token embedding and the output projection that is its transpose, or two of either, known by their
+/// names (`embed_tokens`, `wte`, `word_embeddings`, `shared`; `lm_head`, `embed_out`, `cls.predictions.decoder`),
+/// unless the configuration says `"tie_word_embeddings": false`; and the names listed in its `"tied_weights"`, as in
 /// `[["encoder.weight", "decoder.weight"]]`. Their content is equal and, unless the configuration says that they are
 /// tied, not constant.
+///
+/// Compares each weight with all distinct ones of equal content: quadratic if many equal weights are not tied.
 pub fn tied(weights: &[SharedWeight<'_>], config: Option<&Value>) -> Vec<Option<usize>> {
     let rules = Rules::new(config);
     let mut groups: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
@@ -47,8 +50,8 @@ pub fn tied(weights: &[SharedWeight<'_>], config: Option<&Value>) -> Vec<Option<
     tied
 }
 
-/// Whether a tensor is by its name an attention mask that is saved with the weights: it may hold -inf, and is not
-/// learnt. The last part of the name ends with `mask`, or is `masked_bias`.
+/// Returns whether a tensor is, by its name, an attention mask saved with the weights: it may contain -inf and is not
+/// trained. The last part of the name ends with `mask`, or is `masked_bias`.
 pub fn is_mask(name: &str) -> bool {
     let leaf = name.rsplit('.').next().unwrap_or(name);
     let leaf = leaf.to_ascii_lowercase();
@@ -57,7 +60,7 @@ pub fn is_mask(name: &str) -> bool {
 
 struct Rules<'a> {
     says: Option<bool>,
-    /// The group that the configuration puts a name in.
+    /// The configuration's group of a name.
     groups: HashMap<&'a str, usize>,
 }
 
@@ -94,7 +97,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// The two ends of a language model.
+/// The input and the output of a language model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Token,
@@ -123,14 +126,15 @@ fn module(name: &str) -> &str {
     name.strip_suffix(".weight").unwrap_or(name)
 }
 
-/// Whether a token embedding is one that an encoder and a decoder share.
+/// Returns whether a token embedding is shared by an encoder and a decoder.
 fn is_of_both(module: &str) -> bool {
     module
         .split('.')
         .any(|part| matches!(part, "shared" | "encoder" | "decoder"))
 }
 
-/// The parts of a name that tell a copy of a network from the network, and numbers, which tell networks of a list apart.
+/// Returns the parts of a name that distinguish a copy of a network from the network, and the numbers that distinguish
+/// networks in a list.
 fn copies(name: &str) -> impl Iterator<Item = &str> {
     name.split(['.', '_']).filter(|part| {
         let is_number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! Whether manifest, safetensors header and both files' lengths agree, before a chunk is read.
+//! Checks that manifest, safetensors header and the lengths of both files agree, before a chunk is read.
 
 use modelstore_chunk::MAX_CHUNK_BYTES;
 
@@ -8,19 +8,19 @@ use super::{MAX_OVERHEAD_BYTES, Manifest};
 use crate::error::{Document, Error, Result, shown};
 use crate::safetensors::{Header, LENGTH_BYTES, TensorEntry, header_len};
 
-/// Where the encoded chunks lie.
+/// The positions of the encoded chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// For each weight of the manifest the place of its first chunk in the model delta. The others follow without gaps;
-    /// a weight without chunks has the place of the next one's.
+    /// For each weight of the manifest, the offset of its first chunk in the model delta. The others follow without
+    /// gaps; a weight without chunks has the offset of the next one's.
     pub first_chunks: Vec<u64>,
 }
 
 impl Manifest {
-    /// The length of the safetensors header's JSON, from the [`LENGTH_BYTES`] bytes at `header_offset`, which is
-    /// where the manifest ends, of a model delta of `delta_file_bytes` bytes.
+    /// Returns the length of the safetensors header's JSON, from the [`LENGTH_BYTES`] bytes at `header_offset`, the end
+    /// of the manifest, in a model delta of `delta_file_bytes` bytes.
     ///
-    /// The JSON may be read and allocated afterwards: it is in this file, and would be in the target's.
+    /// It is safe to allocate and read the JSON afterwards: its length is within this file, and within the target's.
     pub fn header_len(
         &self,
         prefix: &[u8],
@@ -39,8 +39,8 @@ impl Manifest {
         Ok(length)
     }
 
-    /// Checks that the manifest describes the safetensors file of `header`, and that a model delta of
-    /// `delta_file_bytes` bytes, in which that header stands at `header_offset`, ends with the last chunk.
+    /// Checks that the manifest describes the safetensors file of `header`, which is at `header_offset` in the model
+    /// delta, and that the model delta, of `delta_file_bytes` bytes, ends with the last chunk.
     ///
     /// 1. The weights are the tensors of the header, in the order of their data.
     /// 2. The chunks of a weight decode to as many bytes as its tensor has; a weight without chunks has a base.
@@ -56,7 +56,7 @@ impl Manifest {
         self.check_names(header)?;
         self.check_file_bytes(header)?;
         let mut first_chunks = Vec::with_capacity(self.weights.len());
-        // Saturated is beyond any file, and is refused below.
+        // A saturated value is beyond any file, and refused below.
         let mut end = header_offset.saturating_add(header.data_offset);
         for (weight, tensor) in self.weights.iter().zip(&header.tensors) {
             first_chunks.push(end);
@@ -103,7 +103,7 @@ fn check_end(document: Document, end: u64, file_bytes: u64) -> Result<()> {
     }
 }
 
-/// Bytes that a weight has in the model delta.
+/// Returns the bytes that a weight takes in the model delta.
 fn check_weight(weight: &WeightDelta, tensor: &TensorEntry) -> Result<u64> {
     let Some(chunks) = &weight.chunks else {
         return match weight.base {
@@ -116,7 +116,7 @@ fn check_weight(weight: &WeightDelta, tensor: &TensorEntry) -> Result<u64> {
     let (mut raw, mut stored) = (0u64, 0u64);
     for (index, chunk) in chunks.iter().enumerate() {
         check_chunk(weight, index as u64, *chunk)?;
-        // Sums of so many numbers of 32 bits as memory holds have less than 64.
+        // Does not overflow: fewer than 2^32 32-bit numbers fit into memory.
         raw += u64::from(chunk.raw_bytes);
         stored += u64::from(chunk.stored_bytes);
     }

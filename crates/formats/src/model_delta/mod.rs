@@ -19,8 +19,8 @@
 //! # Ok::<(), modelstore_formats::Error>(())
 //! ```
 //!
-//! What passes says truly where everything lies. Whether the chunks decode to what the hashes promise is for the caller
-//! to see.
+//! The result gives correct positions of everything. The caller has to check whether the chunks decode to what the
+//! hashes promise.
 
 mod check;
 mod parse;
@@ -32,7 +32,7 @@ pub use parse::parse_manifest;
 pub use prefix::{build_prefix, manifest_len};
 pub use weight::{ChunkDelta, WeightDelta};
 
-/// What a file starts with; the version follows.
+/// The magic at the start of a file; the version follows.
 pub const MAGIC: &[u8; 7] = b"MSDELTA";
 
 /// The version that is read and written.
@@ -41,10 +41,10 @@ pub const VERSION: u8 = 1;
 /// Bytes before the manifest: magic, version and the manifest's length.
 pub const PREFIX_BYTES: u64 = 16;
 
-/// What an encoded chunk may have more than it decodes to. The encoder needs less.
+/// The most by which an encoded chunk may exceed its raw length. The encoder needs less.
 pub const MAX_OVERHEAD_BYTES: u64 = 64;
 
-/// What a model delta says of itself.
+/// The manifest of a model delta.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// Content hash of the weights of the base model.

@@ -1,6 +1,6 @@
 //! Reading the manifest.
 //!
-//! What [`parse_manifest`] accepts fulfils:
+//! A manifest that [`parse_manifest`] accepts fulfils:
 //!
 //! 1. every key is there once and no other is, but that a weight may do without `chunks`;
 //! 2. names of weights are those of a safetensors header: distinct, not empty, not reserved, free of zero characters,
@@ -21,7 +21,7 @@ use crate::safetensors::{check_distinct, is_plain_file_name};
 
 pub(super) const DOCUMENT: Document = Document::DeltaManifest;
 
-/// The manifest, from its JSON.
+/// Parses the manifest from its JSON.
 pub fn parse_manifest(json: &[u8]) -> Result<Manifest> {
     let manifest = parse_object(json, DOCUMENT, |context, parser| {
         ManifestSeed(context).deserialize(parser)
@@ -31,7 +31,7 @@ pub fn parse_manifest(json: &[u8]) -> Result<Manifest> {
 }
 
 impl Manifest {
-    /// Rules 2 to 4, but those on single names of weights.
+    /// Checks rules 2 to 4, except those on single names of weights.
     pub(super) fn check_texts(&self) -> Result<()> {
         check_text("model_name", &self.model_name)?;
         check_text("version", &self.version)?;
@@ -62,7 +62,7 @@ fn check_text(key: &'static str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The 32 bytes that 64 hexadecimal digits say; in lower case, so that a hash has one spelling.
+/// Parses 64 hexadecimal digits as 32 bytes; lower case only, so that a hash has one spelling.
 pub(super) fn hash<E: serde::de::Error>(
     context: &Context,
     key: &'static str,
@@ -87,7 +87,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(out)
 }
 
-/// The value of a key that has to be there.
+/// Returns the value of a required key.
 pub(super) fn needed<T, E: serde::de::Error>(
     context: &Context,
     key: &'static str,
@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for ManifestSeed<'_> {
     }
 }
 
-/// What has been read so far.
+/// The fields read so far.
 #[derive(Default)]
 struct Fields {
     from: Option<[u8; 32]>,
@@ -144,7 +144,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Reads the value of a key; true when it had one already.
+    /// Reads the value of a key; returns true if the key is repeated.
     fn read<'de, A: MapAccess<'de>>(
         &mut self,
         context: &Context,

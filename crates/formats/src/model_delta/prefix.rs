@@ -1,4 +1,4 @@
-//! What stands before the safetensors header: magic, version, length and manifest. The same manifest always gives the
+//! Everything before the safetensors header: magic, version, length and manifest. The same manifest always gives the
 //! same bytes.
 
 use modelstore_chunk::ChunkHash;
@@ -11,9 +11,10 @@ use super::{MAGIC, Manifest, PREFIX_BYTES, VERSION};
 use crate::error::{Document, Error, Result};
 use crate::safetensors::MAX_HEADER_BYTES;
 
-/// The length of the manifest, from the first [`PREFIX_BYTES`] bytes of a file of `file_len` bytes.
+/// Returns the length of the manifest, from the first [`PREFIX_BYTES`] bytes of a file of `file_len` bytes.
 ///
-/// The manifest may be read and allocated afterwards: its length is at most [`MAX_HEADER_BYTES`] and within the file.
+/// It is safe to allocate and read the manifest afterwards: its length is at most [`MAX_HEADER_BYTES`] and within the
+/// file.
 pub fn manifest_len(prefix: &[u8], file_len: u64) -> Result<u64> {
     let available = file_len.min(prefix.len() as u64);
     let parts = prefix
@@ -58,8 +59,8 @@ fn check_length(length: u64) -> Result<()> {
     Ok(())
 }
 
-/// The start of a model delta: magic, version, length and JSON. Refuses what would not be read back. The header of the
-/// safetensors file follows, then the chunks; [`Manifest::check`] tells whether they will fit.
+/// Builds the start of a model delta: magic, version, length and JSON. Refuses a manifest that could not be read back.
+/// The header of the safetensors file follows, then the chunks; [`Manifest::check`] checks that they fit.
 pub fn build_prefix(manifest: &Manifest) -> Result<Vec<u8>> {
     for weight in &manifest.weights {
         check_weight_name(&weight.name)?;

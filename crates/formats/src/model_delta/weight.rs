@@ -11,15 +11,15 @@ use crate::safetensors::{METADATA_KEY, check_name};
 
 /// One weight of the target model.
 ///
-/// Without chunks it is equal to the base model's weight of the same name. With chunks its bytes are theirs, one chunk
-/// after the other; the base of one that is a delta is the same range of bytes of the base model's weight.
+/// Without chunks it equals the base model's weight of the same name. With chunks, its bytes are those of the chunks in
+/// order; the base of a delta is the same range of bytes of the base model's weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightDelta {
-    /// The name, distinct in the model.
+    /// The name, unique in the model.
     pub name: String,
     /// BLAKE3-256 of the bytes of the base model's weight of that name, if it is used.
     pub base: Option<[u8; 32]>,
-    /// The chunks in the file, or `None` when there is nothing to change.
+    /// The chunks in the file, or `None` if the weight is unchanged.
     pub chunks: Option<Vec<ChunkDelta>>,
 }
 
@@ -51,7 +51,7 @@ impl<'de> Visitor<'de> for Weights<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        // Grows with what is there: JSON does not announce a length that could be believed.
+        // Grows with the input: JSON does not announce a length.
         let mut out = Vec::new();
         while let Some(weight) = seq.next_element_seed(Weight(self.0))? {
             out.push(weight);
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Weight<'_> {
     }
 }
 
-/// Refuses what is no name of a tensor in a safetensors file.
+/// Refuses names that a safetensors file cannot have.
 pub(super) fn check_weight_name(name: &str) -> crate::Result<()> {
     check_name(DOCUMENT, name)?;
     if name == METADATA_KEY {
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for Pair {
         let refused = |n: usize| serde::de::Error::invalid_length(n, &Pair);
         let raw_bytes = seq.next_element()?.ok_or_else(|| refused(0))?;
         let stored_bytes = seq.next_element()?.ok_or_else(|| refused(1))?;
-        // Without this the parser would call the third one broken JSON.
+        // Without this, the parser would report the third one as invalid JSON.
         if seq.next_element::<IgnoredAny>()?.is_some() {
             return Err(refused(3));
         }

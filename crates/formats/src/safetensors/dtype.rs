@@ -1,8 +1,8 @@
-//! The names of element types in safetensors, and the order in which their tensors are written.
+//! The names of element types in safetensors, and the order in which tensors are written.
 
 use modelstore_tensor::DType;
 
-/// All of safetensors' element types by ascending alignment; within one alignment the order other writers use, so
+/// All of safetensors' element types by ascending alignment; within one alignment in the order of other writers, so
 /// that the same tensors give the same file.
 const NAMES: [(&str, DType); 22] = [
     ("BOOL", DType::Bool),
@@ -29,22 +29,22 @@ const NAMES: [(&str, DType); 22] = [
     ("U64", DType::U64),
 ];
 
-/// The element type of a name, which is upper case; `None` for names of other formats.
+/// Returns the element type of a name, which is upper case; `None` for names of other formats.
 pub fn from_name(name: &str) -> Option<DType> {
     NAMES.iter().find(|(n, _)| *n == name).map(|(_, d)| *d)
 }
 
-/// The name of an element type; `None` for the block types, which safetensors does not have.
+/// Returns the name of an element type; `None` for the block types, which safetensors lacks.
 pub fn name(dtype: DType) -> Option<&'static str> {
     NAMES.iter().find(|(_, d)| *d == dtype).map(|(n, _)| *n)
 }
 
-/// The place of an element type in the writing order, lowest alignment first.
+/// Returns the position of an element type in the writing order, lowest alignment first.
 pub(crate) fn rank(dtype: DType) -> Option<usize> {
     NAMES.iter().position(|(_, d)| *d == dtype)
 }
 
-/// All names, for a message.
+/// Returns all names, for a message.
 pub(crate) fn names() -> String {
     NAMES.map(|(n, _)| n).join(", ")
 }

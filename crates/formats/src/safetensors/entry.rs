@@ -21,7 +21,7 @@ pub(super) struct Entry {
     pub(super) end: u64,
 }
 
-/// Refuses names that the database cannot keep.
+/// Refuses names that the database cannot store.
 pub(crate) fn check_name(document: Document, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::EmptyName { document });
@@ -41,7 +41,7 @@ pub(crate) fn check_name(document: Document, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a name that is there twice: readers disagree on which one counts.
+/// Refuses a repeated name: readers disagree on which one counts.
 pub(crate) fn check_distinct<'a>(
     document: Document,
     names: impl Iterator<Item = &'a str>,
@@ -57,7 +57,7 @@ pub(crate) fn check_distinct<'a>(
     }
 }
 
-/// Bytes of a tensor, or the error that names it.
+/// Returns the bytes of a tensor, or an error that names it.
 pub(super) fn byte_len(tensor: &str, dtype: DType, shape: &Shape) -> Result<u64> {
     shape.byte_len(dtype).map_err(|source| match source {
         modelstore_tensor::Error::PartialBlock { shape, dtype } => Error::PartialByte {
@@ -73,7 +73,7 @@ pub(super) fn byte_len(tensor: &str, dtype: DType, shape: &Shape) -> Result<u64>
 }
 
 impl Entry {
-    /// Checks what can be checked without the other tensors.
+    /// Checks everything that does not depend on other tensors.
     fn new(tensor: &str, dtype: DType, dims: &[u64], (start, end): (u64, u64)) -> Result<Entry> {
         let shape = Shape::new(dims).map_err(|source| Error::InvalidShape {
             tensor: shown(tensor),
@@ -236,7 +236,7 @@ impl<'de> Visitor<'de> for Numbers<'_> {
         let mut out = Vec::new();
         while let Some(number) = seq.next_element_seed(Number(self))? {
             out.push(number);
-            // Enough to be refused later; a list as long as the header is not kept.
+            // Enough to refuse it later, without keeping a list as long as the header.
             if out.len() > Shape::MAX_RANK {
                 let error = if self.field == OFFSETS {
                     Error::OffsetCount {
@@ -291,7 +291,7 @@ impl Visitor<'_> for Number<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<u64, E> {
-        // Scientific, as 1e300 is 301 digits otherwise.
+        // In scientific notation: 1e300 would take 301 digits.
         self.refuse(format_args!("{v:e}"))
     }
 }

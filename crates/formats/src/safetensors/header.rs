@@ -1,6 +1,6 @@
-//! Reading a header without the data.
+//! Parses a header without the data.
 //!
-//! What [`parse_header`] accepts fulfils:
+//! A header that [`parse_header`] accepts fulfils:
 //!
 //! 1. names are distinct, not empty and free of zero characters, and have at most
 //!    [`MAX_NAME_BYTES`](super::MAX_NAME_BYTES) bytes;
@@ -21,14 +21,14 @@ use crate::json::{Context, Nullable, StringMap, parse_object};
 
 const DOCUMENT: Document = Document::SafetensorsHeader;
 
-/// What a safetensors file holds.
+/// The header of a safetensors file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The tensors by their place in the data; empty ones in one place as they are listed.
+    /// The tensors by position in the data; empty ones at the same position in the order of the header.
     pub tensors: Vec<TensorEntry>,
-    /// The free text of the file, if it has any.
+    /// The free-form metadata of the file, if any.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// Where the data starts in the file.
+    /// Offset of the data in the file.
     pub data_offset: u64,
 }
 
@@ -42,21 +42,21 @@ impl Header {
 /// One tensor of a [`Header`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
-    /// The name, distinct in the file.
+    /// The name, unique in the file.
     pub name: String,
     /// The element type.
     pub dtype: DType,
     /// The dimensions.
     pub shape: Shape,
-    /// The first byte, from [`Header::data_offset`].
+    /// First byte, relative to [`Header::data_offset`].
     pub start: u64,
-    /// One past the last byte, from [`Header::data_offset`].
+    /// One past the last byte, relative to [`Header::data_offset`].
     pub end: u64,
 }
 
-/// The length of the JSON, from the first [`LENGTH_BYTES`] bytes of a file of `file_len` bytes.
+/// Returns the length of the JSON, from the first [`LENGTH_BYTES`] bytes of a file of `file_len` bytes.
 ///
-/// The JSON may be read and allocated afterwards: its length is below [`MAX_HEADER_BYTES`] and within the file.
+/// It is safe to allocate and read the JSON afterwards: its length is at most [`MAX_HEADER_BYTES`] and within the file.
 pub fn header_len(prefix: &[u8], file_len: u64) -> Result<u64> {
     let available = file_len.min(prefix.len() as u64);
     let Some(bytes) = prefix
@@ -74,7 +74,7 @@ pub fn header_len(prefix: &[u8], file_len: u64) -> Result<u64> {
     Ok(length)
 }
 
-/// The header of a file of `file_len` bytes, from its JSON.
+/// Parses the header of a file of `file_len` bytes from its JSON. O(tensors · log tensors).
 pub fn parse_header(json: &[u8], file_len: u64) -> Result<Header> {
     parse(json, Some(file_len))
 }
@@ -92,7 +92,7 @@ fn parse(json: &[u8], file_len: Option<u64>) -> Result<Header> {
         HeaderSeed(context).deserialize(parser)
     })?;
     check_distinct(DOCUMENT, tensors.iter().map(|t| t.name.as_str()))?;
-    // Empty tensors share their start with the next one, so the end counts as well; the sort is stable.
+    // Empty tensors have the start of the next one, so sort by the end as well; the sort is stable.
     tensors.sort_by_key(|t| (t.start, t.end));
     check_layout(&tensors, data_offset, file_len)?;
     Ok(Header {

@@ -1,4 +1,4 @@
-//! The index of a model in several safetensors files: which tensor is in which file.
+//! The index of a sharded model: which tensor is in which file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,27 +12,27 @@ use crate::json::{Context, StrictValue, StringMap, parse_object};
 
 const DOCUMENT: Document = Document::SafetensorsIndex;
 
-/// The longest file name, as most file systems have it.
+/// The longest file name in most file systems.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
 
-/// What a `model.safetensors.index.json` says.
+/// The content of a `model.safetensors.index.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardIndex {
     /// The file of each tensor. Files are plain names without a directory.
     pub weight_map: BTreeMap<String, String>,
-    /// Whatever else is said of the model, mostly its size; null when there is nothing.
+    /// Other metadata of the model, usually its size; null if there is none.
     pub metadata: Value,
 }
 
 impl ShardIndex {
-    /// The files, sorted, each once.
+    /// Returns the files, sorted, without duplicates.
     pub fn files(&self) -> Vec<&str> {
         let files: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
         files.into_iter().collect()
     }
 
-    /// Checks that `shards`, file names and the names of the tensors in them, are the files of this index: every
-    /// tensor is in its file, and there is no other file and no other tensor.
+    /// Checks that `shards`, file names with the names of the tensors in them, are exactly the files of this index:
+    /// every tensor is in its file, and there are no other files and tensors. O(tensors · log tensors).
     pub fn check(&self, shards: &[(String, Vec<String>)]) -> Result<()> {
         let files: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
         let mut given = BTreeSet::new();
@@ -82,7 +82,7 @@ impl ShardIndex {
     }
 }
 
-/// Reads an index. Keys beside `weight_map` and `metadata` are ignored, as other readers do.
+/// Parses an index. Ignores keys other than `weight_map` and `metadata`, as other readers do.
 pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
     let index = parse_object(json, DOCUMENT, |context, parser| {
         IndexSeed(context).deserialize(parser)
@@ -99,14 +99,14 @@ pub fn parse_index(json: &[u8]) -> Result<ShardIndex> {
     Ok(index)
 }
 
-/// Whether a file of this name is an index rather than a shard: `model.safetensors.index.json`, and with the variant of
-/// the weights in it `model.safetensors.index.fp16.json` or `model.fp16.index.json`.
+/// Returns whether a file name is that of an index rather than a shard: `model.safetensors.index.json`, or with the
+/// variant of the weights `model.safetensors.index.fp16.json` or `model.fp16.index.json`.
 pub fn is_index_name(name: &str) -> bool {
     name.strip_suffix(".json")
         .is_some_and(|name| name.split('.').skip(1).any(|part| part == "index"))
 }
 
-/// Whether a file's name stays in its directory wherever it is joined to one, and is of at most 255 bytes.
+/// Returns whether a file name stays in a directory that it is joined to, and has at most 255 bytes.
 pub fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_FILE_NAME_BYTES

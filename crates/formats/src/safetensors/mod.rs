@@ -14,9 +14,9 @@
 //! # Ok::<(), modelstore_formats::Error>(())
 //! ```
 //!
-//! Stricter than other readers where they differ among themselves: duplicate keys and unknown fields are refused, and so
-//! are names that a PostgreSQL text or index key cannot hold. As they do, it takes white space before the opening brace
-//! and a `__metadata__` of null.
+//! Stricter than other readers where these disagree: refuses duplicate keys, unknown fields, and names that a
+//! PostgreSQL text or index key cannot store. Like them, it accepts white space before the opening brace and a
+//! `__metadata__` of null.
 
 pub mod dtype;
 mod entry;
@@ -30,14 +30,14 @@ pub use header::{Header, TensorEntry, header_len, parse_header, parse_header_of_
 pub use index::{MAX_FILE_NAME_BYTES, ShardIndex, is_index_name, is_plain_file_name, parse_index};
 pub use writer::build_header;
 
-/// Bytes before the JSON, which hold its length.
+/// Bytes of the length before the JSON.
 pub const LENGTH_BYTES: u64 = 8;
 
-/// The longest JSON that is read, the same as in other readers.
+/// The longest JSON accepted, the same as in other readers.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// The longest tensor name. A PostgreSQL index key has less than 2704 bytes, and a name stands there beside others.
+/// The longest tensor name. A PostgreSQL index key has less than 2704 bytes, and contains a name and other columns.
 pub const MAX_NAME_BYTES: usize = 1024;
 
-/// The key of the header that is no tensor.
+/// The key of the header that is not a tensor.
 pub const METADATA_KEY: &str = "__metadata__";

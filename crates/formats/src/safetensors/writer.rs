@@ -1,4 +1,4 @@
-//! Writing a header. The same tensors and metadata always give the same bytes.
+//! Writes a header. The same tensors and metadata always give the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ struct Entry<'a> {
     data_offsets: [u64; 2],
 }
 
-/// The start of a safetensors file that holds `tensors`: length and JSON, padded so that the data starts at a multiple
-/// of 8. Also the order in which the tensors' bytes follow, as indexes into `tensors`.
+/// Builds the start of a safetensors file that contains `tensors`: length and JSON, padded so that the data starts at a
+/// multiple of 8. Also returns the order of the tensors' bytes, as indexes into `tensors`.
 ///
-/// As other writers do, tensors with larger elements come first and then names count, so that every tensor is aligned.
+/// As other writers do, sorts by descending element size, then by name, so that every tensor is aligned.
 pub fn build_header(
     tensors: &[(String, DType, Shape)],
     metadata: Option<&BTreeMap<String, String>>,
@@ -86,7 +86,7 @@ pub fn build_header(
     Ok((header, order))
 }
 
-/// The JSON, padded, after room for its length.
+/// Returns the padded JSON, after room for its length.
 fn serialise(
     metadata: Option<&BTreeMap<String, String>>,
     entries: &[(&str, Entry<'_>)],
