@@ -1,4 +1,4 @@
-//! What can be wrong with the input of this crate.
+//! Errors of the input of this crate.
 
 use crate::hilbert::{MAX_AXES, MAX_BITS, MAX_RANGES, max_order};
 use crate::key::Key;
@@ -7,18 +7,18 @@ use crate::modality::Modality;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One variant for each way the input can be wrong. `Display` is a PostgreSQL primary message: lower case, no
-/// full stop, the offending value named. [`Error::detail`] adds what was expected.
+/// One variant for each defect of the input. `Display` is a PostgreSQL primary message: lower case, no full stop, the
+/// offending value named. [`Error::detail`] adds what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A number of axes without a Hilbert curve here.
+    /// A number of axes for which there is no curve here.
     #[error("hilbert curve of {0} axes is out of range")]
     Axes(usize),
-    /// An order whose codes would be empty or too long.
+    /// An order outside the range for these axes.
     #[error("order {order} of a hilbert curve is out of range")]
     Order {
-        /// The order asked for.
+        /// The requested order.
         order: i32,
         /// The axes of the curve.
         axes: usize,
@@ -33,7 +33,7 @@ pub enum Error {
         /// The order of the curve.
         order: u32,
     },
-    /// A code past the end of the curve.
+    /// A code beyond the end of the curve.
     #[error("hilbert code {value} is out of range")]
     Code {
         /// The code.
@@ -41,15 +41,15 @@ pub enum Error {
         /// Bits of the largest code.
         bits: u32,
     },
-    /// One element of an array is wrong.
+    /// An invalid element of an array.
     #[error("element {index}: {source}")]
     Element {
-        /// Its place in the array, from 0.
+        /// Its index in the array, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The error of the element.
         source: Box<Error>,
     },
-    /// Arrays that belong together and are not equally long.
+    /// Arrays that must have the same length and do not.
     #[error("arrays of {0} and {1} coordinates differ in length")]
     Lengths(usize, usize),
     /// A box whose lower corner is above its upper one.
@@ -62,25 +62,25 @@ pub enum Error {
         /// The upper corner's coordinate.
         max: i64,
     },
-    /// A wish for no range at all, or for more than [`MAX_RANGES`].
+    /// A maximum of no ranges, or of more than [`MAX_RANGES`].
     #[error("maximum of {0} ranges is out of range")]
     MaxRanges(usize),
-    /// A box that no list of [`MAX_RANGES`] ranges covers exactly.
+    /// A box that [`MAX_RANGES`] ranges cannot cover exactly.
     #[error("box needs more than {MAX_RANGES} ranges of hilbert codes")]
     TooManyRanges,
-    /// A modality of another name.
+    /// An unknown name of a modality.
     #[error("modality \"{0}\" does not exist")]
     ModalityName(String),
-    /// A modality of another number.
+    /// An unknown number of a modality.
     #[error("modality {0} does not exist")]
     ModalityNumber(i64),
-    /// Three codes that are not the key of any atom.
+    /// Three codes that are not the key of an atom.
     #[error("({}, {}, {}) is not the key of an atom", .0.h_xy, .0.h_yz, .0.h_zm)]
     Key(Key),
 }
 
 impl Error {
-    /// What was expected instead, as a sentence; `None` when the message says it all.
+    /// Returns what was expected, as a sentence; `None` if the message is enough.
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::Axes(_) => Some(format!("A curve has 2 to {MAX_AXES} axes.")),
@@ -114,7 +114,7 @@ impl Error {
     }
 }
 
-/// What an axis is called: x, y, z, m, and numbers after that.
+/// Returns the name of an axis: x, y, z, m, then numbers.
 fn axis_name(axis: usize) -> String {
     match axis {
         0..4 => ["x", "y", "z", "m"][axis].into(),

@@ -1,8 +1,8 @@
-//! Where an atom lies, and the key it is stored under.
+//! The coordinates of an atom, and the key it is stored under.
 //!
-//! An atom has four coordinates of 28 bits. The key holds them as three codes of the Hilbert curve of order 28, each of
-//! a pair: (x, y), (y, z), (z, m). The byte above the first code is the modality. So the order of keys is the order of
-//! the modalities, and within one that of the curve through the plane of x and y.
+//! An atom has four coordinates of 28 bits. The key contains them as three codes of the Hilbert curve of order 28, of
+//! the pairs (x, y), (y, z), (z, m). The byte above the first code is the modality. So keys are ordered by modality,
+//! and within one by the curve through the plane of x and y.
 
 use crate::hilbert::{hilbert_decode, hilbert_encode};
 use crate::{Error, Modality, Result};
@@ -11,26 +11,26 @@ use crate::{Error, Modality, Result};
 pub const AXIS_BITS: u32 = 28;
 /// Bits of the code of a pair of coordinates.
 const CODE_BITS: u32 = 2 * AXIS_BITS;
-/// Equal ranges of the curve for each modality.
+/// Equal ranges of the curve per modality.
 pub const RANGES_PER_MODALITY: u32 = 32;
-/// Those of all modalities.
+/// Ranges of all modalities.
 pub const RANGES: u32 = RANGES_PER_MODALITY * Modality::ALL.len() as u32;
 
-/// A place in the space of atoms. Coordinates are 0 to 2^28 - 1.
+/// A point in the space of atoms. Coordinates are 0 to 2^28 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Point {
-    /// What the modality's first property says.
+    /// The first property of the modality.
     pub x: u32,
-    /// What its second says.
+    /// The second property.
     pub y: u32,
-    /// What its third says.
+    /// The third property.
     pub z: u32,
     /// Bits of the content's hash.
     pub m: u32,
 }
 
 impl Point {
-    /// A point, if its coordinates are in range.
+    /// Creates a point, if the coordinates are in range.
     pub fn new(coordinates: [i64; 4]) -> Result<Point> {
         for (axis, value) in coordinates.into_iter().enumerate() {
             if value >> AXIS_BITS != 0 {
@@ -45,19 +45,19 @@ impl Point {
         Ok(Point { x, y, z, m })
     }
 
-    /// The coordinates in the order x, y, z, m.
+    /// Returns the coordinates in the order x, y, z, m.
     pub fn coordinates(&self) -> [u32; 4] {
         [self.x, self.y, self.z, self.m]
     }
 
-    /// Square of the Euclidean distance to another point, exact: below 2^58.
+    /// Returns the square of the Euclidean distance to another point, exact: below 2^58.
     pub fn distance_squared(&self, other: &Point) -> u64 {
         let (a, b) = (self.coordinates(), other.coordinates());
         (0..4).map(|i| u64::from(a[i].abs_diff(b[i])).pow(2)).sum()
     }
 }
 
-/// The key of an atom. Not every triple of numbers is one: the codes share coordinates and must agree on them.
+/// The key of an atom. Not every three numbers are one: the codes share coordinates and must agree on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Modality and the code of (x, y).
@@ -69,7 +69,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a place, for a modality.
+    /// Returns the key of a point, for a modality.
     pub fn new(modality: Modality, point: Point) -> Result<Key> {
         let code = |a: u32, b: u32| {
             hilbert_encode(i64::from(a), i64::from(b), AXIS_BITS as i32).map(|code| code as i64)
@@ -81,12 +81,12 @@ impl Key {
         })
     }
 
-    /// The key of these codes, in the order of the columns; whether they agree is not looked at.
+    /// Returns the key of these codes, in the order of the columns; does not check whether they agree.
     pub fn from_codes([h_xy, h_yz, h_zm]: [i64; 3]) -> Key {
         Key { h_xy, h_yz, h_zm }
     }
 
-    /// The modality, and the place if the codes agree.
+    /// Returns the modality, and the point if the codes agree.
     pub fn parts(&self) -> Result<(Modality, Point)> {
         let wrong = |_| Error::Key(*self);
         let modality = Modality::from_number(self.h_xy >> CODE_BITS).map_err(wrong)?;
@@ -102,28 +102,28 @@ impl Key {
     }
 }
 
-/// The codes of a modality: its first, and the first of the next.
+/// Returns the codes of a modality: its first, and the first of the next.
 pub fn modality_codes(modality: Modality) -> (i64, i64) {
     let number = i64::from(modality as u8);
     (number << CODE_BITS, (number + 1) << CODE_BITS)
 }
 
-/// The range of a code, 0 to 255: the modality's thirty-two, in the order of the curve.
+/// Returns the range of a code, 0 to 255: thirty-two per modality, in the order of the curve.
 pub fn range(h_xy: i64) -> Option<u32> {
     u32::try_from(h_xy >> (CODE_BITS - RANGES_PER_MODALITY.ilog2()))
         .ok()
         .filter(|range| *range < RANGES)
 }
 
-/// The codes of a range: the first, and the first of the next.
+/// Returns the codes of a range: the first, and the first of the next.
 pub fn range_bounds(range: u32) -> (i64, i64) {
     let shift = CODE_BITS - RANGES_PER_MODALITY.ilog2();
     (i64::from(range) << shift, (i64::from(range) + 1) << shift)
 }
 
-/// The fourth coordinate of a content: 28 bits of its hash, and when that place is taken by another content, in turn
-/// those a step further. The step is odd, so that in the end every one of the 2^28 places is tried once; it is taken from
-/// other bits of the hash, so that contents that meet once part ways.
+/// Returns the fourth coordinate of a content: 28 bits of its hash and, if that place is taken by another content,
+/// those a step further, in turn. The step is odd, so that each of the 2^28 places is eventually tried once; it comes
+/// from other bits of the hash, so that contents that collide once take different sequences.
 pub fn m_of(content_hash: &[u8; 32], probe: u32) -> u32 {
     let word = |at: usize| {
         let mut bytes = [0; 4];
@@ -134,8 +134,8 @@ pub fn m_of(content_hash: &[u8; 32], probe: u32) -> u32 {
     start.wrapping_add(step.wrapping_mul(probe)) & ((1 << AXIS_BITS) - 1)
 }
 
-/// What takes the place of a content's hash in [`m_of`] where roles are kept apart. Who does not know the salt can neither
-/// tell where a role's contents lie, nor put others in their way.
+/// Replaces a content's hash in [`m_of`] under row-level security. Without the salt, nobody can tell where a role's
+/// contents are, nor put others in their way.
 pub fn salted(content_hash: &[u8; 32], salt: &[u8; 16]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(salt);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_step_never_comes_back_to_a_place() {
-        // With an even step, half of the places or fewer would be tried, again and again.
+        // With an even step, at most half of the places would be tried, repeatedly.
         for word in [0u32, 2, 1 << 27, 1 << 20, 0xFFFF_FFFE] {
             let mut hash = [7u8; 32];
             hash[4..8].copy_from_slice(&word.to_le_bytes());

@@ -1,9 +1,8 @@
-//! What the atom store stands on, without a server: data is taken apart into atoms, which are named by their content
-//! and ordered along Hilbert curves.
+//! The atom store without a server: splits data into content-addressed atoms, ordered along Hilbert curves.
 //!
-//! [`hilbert`] puts the cells of a grid into an order that keeps neighbours together. A [`Modality`] says what kind of
-//! data an atom holds; its [`Key`] says where it lies. [`cut`] takes data apart into leaves, [`tree`] puts those together
-//! to composites, [`coordinates`] looks at the bytes of either. [`spatial`] finds what lies near, [`path`] the way from
+//! [`hilbert`] orders the cells of a grid so that neighbours stay together. A [`Modality`] is the kind of data of an
+//! atom; its [`Key`] is its place. [`cut`] splits data into leaves, [`tree`] combines those into composites,
+//! [`coordinates`] computes coordinates from the bytes of either. [`spatial`] finds nearby atoms, [`path`] a path from
 //! one atom to another.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]

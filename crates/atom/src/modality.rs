@@ -1,8 +1,8 @@
-//! What kind of data an atom holds: it decides how data is cut and what its coordinates mean.
+//! The kind of data of an atom: determines how data is split and what its coordinates mean.
 
 use crate::{Error, Result};
 
-/// The kinds, in the order of their numbers. They are stored: numbers never change.
+/// The modalities, in the order of their numbers. These are stored and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Modality {
@@ -25,7 +25,7 @@ pub enum Modality {
 }
 
 impl Modality {
-    /// All of them, each at the place of its number.
+    /// All modalities, each at the index of its number.
     pub const ALL: [Modality; 8] = [
         Modality::Text,
         Modality::Audio,
@@ -37,7 +37,7 @@ impl Modality {
         Modality::Other,
     ];
 
-    /// Its name in SQL.
+    /// Returns its name in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Modality::Text => "text",
@@ -51,7 +51,7 @@ impl Modality {
         }
     }
 
-    /// The modality of that name, in lower case.
+    /// Returns the modality of that name, in lower case.
     pub fn from_name(name: &str) -> Result<Modality> {
         Modality::ALL
             .into_iter()
@@ -59,7 +59,7 @@ impl Modality {
             .ok_or_else(|| Error::ModalityName(name.into()))
     }
 
-    /// The modality of that number.
+    /// Returns the modality of that number.
     pub fn from_number(number: i64) -> Result<Modality> {
         usize::try_from(number)
             .ok()

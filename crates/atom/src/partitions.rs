@@ -1,7 +1,7 @@
-//! How the atoms of a store are spread over tables.
+//! Distributes the atoms of a store over partitions.
 //!
-//! The keys of a modality are 32 equal ranges of the curve through x and y, 256 ranges in all. A partition holds one range, or 4,
-//! 8 or 32 that follow one another. A range is two cells of order 3, neighbours on the curve; the ranges of any of these
+//! The keys of a modality are 32 equal ranges of the curve through x and y, 256 ranges in all. A partition contains 1,
+//! 4, 8 or 32 consecutive ranges. A range is two cells of order 3, neighbours on the curve; the ranges of any of these
 //! partitions fill a rectangle.
 
 use std::ops::{Range, RangeInclusive};
@@ -10,31 +10,32 @@ use crate::hilbert::hilbert_decode;
 use crate::key::{RANGES, RANGES_PER_MODALITY, range_bounds};
 use crate::{AXIS_BITS, Modality, Point};
 
-/// Order of the curve through the cells, of which a range has two.
+/// Order of the curve through the cells; a range has two of them.
 const ORDER: u32 = 3;
 
 /// A number of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partitions {
-    /// Ranges of each.
+    /// Ranges per partition.
     ranges: u32,
 }
 
 impl Partitions {
-    /// One for each range.
+    /// One partition per range.
     pub const FINEST: Partitions = Partitions { ranges: 1 };
 
-    /// The numbers of partitions there can be.
+    /// The possible numbers of partitions.
     pub const CHOICES: &'static [i32] = &[8, 32, 64, 256];
 
-    /// So many; `None` when it is none of the choices.
+    /// Returns this number of partitions; `None` if it is not one of the choices.
     pub fn new(count: i32) -> Option<Partitions> {
         Self::CHOICES.contains(&count).then(|| Partitions {
             ranges: RANGES / count as u32,
         })
     }
 
-    /// The partitions between these codes, each of which ends where the next begins; `None` when no choice has these bounds.
+    /// Returns the partitions with these bounds, each of which ends where the next begins; `None` if no choice has
+    /// them.
     pub fn between(bounds: &[i64]) -> Option<Partitions> {
         let partitions = Partitions::new(i32::try_from(bounds.len()).ok()? - 1)?;
         let ends = partitions
@@ -46,12 +47,12 @@ impl Partitions {
             .then_some(partitions)
     }
 
-    /// How many there are.
+    /// Returns their number.
     pub fn count(self) -> u32 {
         RANGES / self.ranges
     }
 
-    /// The numbers of those of a modality, or of all.
+    /// Returns the numbers of those of a modality, or of all.
     pub fn of(self, modality: Option<Modality>) -> Range<u32> {
         match modality {
             None => 0..self.count(),
@@ -62,12 +63,12 @@ impl Partitions {
         }
     }
 
-    /// The modality of a partition.
+    /// Returns the modality of a partition.
     pub fn modality(self, number: u32) -> Option<Modality> {
         Modality::from_number(i64::from(number * self.ranges / RANGES_PER_MODALITY)).ok()
     }
 
-    /// The codes of a partition: the first, and the first of the next.
+    /// Returns the codes of a partition: the first, and the first of the next.
     pub fn bounds(self, number: u32) -> (i64, i64) {
         let first = number * self.ranges;
         (
@@ -76,10 +77,10 @@ impl Partitions {
         )
     }
 
-    /// The rectangle that the atoms of a partition are in. The modality makes no difference.
+    /// Returns the rectangle that contains the atoms of a partition. It does not depend on the modality.
     pub fn rectangle(self, number: u32) -> Rect {
         let first = number * self.ranges % RANGES_PER_MODALITY * 2;
-        // All codes of six bits are on a curve of order 3, so there is no error to hand on.
+        // All codes of six bits are on a curve of order 3, so there is no error to return.
         let cells = (first..first + 2 * self.ranges)
             .map(|code| hilbert_decode(code, ORDER as i32).unwrap_or_default());
         let (xs, ys): (Vec<u64>, Vec<u64>) = cells.unzip();
@@ -99,15 +100,16 @@ impl Partitions {
 /// A rectangle of x and y, in units of the grid of order 28.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rect {
-    /// From the smallest to the largest x, both in it.
+    /// From the smallest to the largest x, inclusive.
     pub x: RangeInclusive<u32>,
-    /// From the smallest to the largest y, both in it.
+    /// From the smallest to the largest y, inclusive.
     pub y: RangeInclusive<u32>,
 }
 
 impl Rect {
-    /// The smallest squared distance, along x and y, from a point to the rectangle: 0 inside, below 2^57. No atom of a partition
-    /// is nearer than its rectangle, so a search that takes partitions by this distance can stop at the distance it has found.
+    /// Returns the smallest squared distance, along x and y, from a point to the rectangle: 0 inside, below 2^57. It
+    /// bounds the distance of every atom of a partition, so a search that visits partitions by this distance can stop
+    /// at the distance it has found.
     pub fn distance_squared(&self, point: &Point) -> u64 {
         let along = |range: &RangeInclusive<u32>, c: u32| {
             u64::from(c.abs_diff(c.clamp(*range.start(), *range.end()))).pow(2)

@@ -1,42 +1,41 @@
-//! Leaves are grouped into composites, these into larger ones, up to one root.
+//! Groups leaves into composites, these into larger ones, up to one root.
 //!
-//! A group ends where the hash of its last child says so, at [`MAX_CHILDREN`], or, among leaves, where the cutter found
-//! a natural end. So the shape of the tree depends on the content alone, and an edit changes the groups around it and
-//! those above them. Each level is built by its one open group: memory does not grow with the source but by a
-//! group for each level.
+//! A group ends where the hash of its last child decides, at [`MAX_CHILDREN`], or, among leaves, where the cutter found
+//! a natural end. So the shape of the tree depends on the content alone, and an edit changes only the groups around it
+//! and those above them. Each level is built from its one open group: memory grows only by a group per level.
 //!
-//! The hash of an atom is that of the bytes it stands for, whether it is a leaf or a composite. Each open group has seen
-//! all bytes from where it began: nothing is read again.
+//! The hash of an atom is that of its bytes, whether it is a leaf or a composite. Each open group hashes all bytes from
+//! its start: nothing is read again.
 
-/// The most children of a composite.
+/// Maximum number of children of a composite.
 pub const MAX_CHILDREN: usize = 128;
 
-/// BLAKE3-256 of the bytes an atom stands for.
+/// BLAKE3-256 of the bytes of an atom.
 pub type ContentHash = [u8; 32];
 
 /// Bits of a child's hash that decide whether its group ends: one in 32 does.
 const BOUNDARY_BITS: u32 = 5;
 /// Levels until the same bits of a hash decide again.
 const BOUNDARY_WORDS: usize = (u64::BITS / BOUNDARY_BITS) as usize;
-/// Bytes of leaves that wait to be hashed for the groups above: many short leaves at once are hashed faster.
+/// Bytes of leaves buffered before they are hashed for the groups above: many short leaves at once are hashed faster.
 const PENDING_BYTES: usize = 64 << 10;
 
-/// What is found out about an atom while its bytes go by.
+/// Computes properties of an atom while its bytes pass.
 pub trait Features: Clone {
-    /// What has been found out in the end.
+    /// The result.
     type Output;
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     fn update(&mut self, bytes: &[u8]);
-    /// Gives what has been found out.
+    /// Returns the result.
     fn finish(self) -> Self::Output;
 }
 
-/// What an atom is made of.
+/// The content of an atom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
     /// The bytes themselves.
     Leaf(&'a [u8]),
-    /// Other atoms, one after the other: 2 to [`MAX_CHILDREN`].
+    /// Other atoms, in order: 2 to [`MAX_CHILDREN`].
     Composite(&'a [ContentHash]),
 }
 
@@ -45,15 +44,15 @@ pub enum Content<'a> {
 pub struct Node<'a, P> {
     /// Hash of its bytes.
     pub hash: ContentHash,
-    /// What its bytes look like.
+    /// The properties of its bytes.
     pub features: P,
-    /// How many bytes it stands for.
+    /// The number of its bytes.
     pub byte_length: u64,
-    /// What it is made of.
+    /// Its content.
     pub content: Content<'a>,
 }
 
-/// What has gone by of a run of bytes.
+/// State for a run of bytes.
 #[derive(Clone)]
 struct Seen<F> {
     hasher: blake3::Hasher,
@@ -77,7 +76,7 @@ impl<F: Features> Seen<F> {
     }
 }
 
-/// A group that has children already.
+/// A group that has children.
 struct Group<F> {
     seen: Seen<F>,
     children: Vec<ContentHash>,
@@ -85,18 +84,18 @@ struct Group<F> {
 
 /// Builds the tree of one source from its leaves.
 ///
-/// Every atom goes to a sink: children before their parents, and again each time they occur.
-/// The tree of a source that is one leaf is that leaf.
+/// Every atom is passed to a sink: children before their parents, and again each time they occur. The tree of a source
+/// that is one leaf is that leaf.
 pub struct TreeBuilder<F: Features> {
     make: F,
     /// The open group of each level, the lowest first.
     levels: Vec<Option<Group<F>>>,
-    /// Bytes that the open groups have not seen yet.
+    /// Bytes that the open groups have not hashed yet.
     pending: Vec<u8>,
 }
 
 impl<F: Features> TreeBuilder<F> {
-    /// A builder without leaves. `make` is cloned for every atom; it has seen no bytes.
+    /// Creates an empty builder. `make` is cloned for every atom; it has seen no bytes.
     pub fn new(make: F) -> Self {
         TreeBuilder {
             make,
@@ -105,8 +104,8 @@ impl<F: Features> TreeBuilder<F> {
         }
     }
 
-    /// Takes the next leaf, and whether its group ends with it. The leaf and all composites that are complete with it
-    /// go to `sink`, whose error is handed back; the builder is of no use after one. A leaf of no bytes is passed over.
+    /// Adds the next leaf; `ends_group` tells whether its group ends with it. The leaf and all composites that it completes
+    /// are passed to `sink`, whose error is returned; the builder is unusable after one. An empty leaf is skipped.
     pub fn leaf<E>(
         &mut self,
         bytes: &[u8],
@@ -130,7 +129,7 @@ impl<F: Features> TreeBuilder<F> {
         }
     }
 
-    /// Closes what is open, and gives the hash of the root. A source without leaves is one leaf of no bytes.
+    /// Closes all open groups and returns the hash of the root. A source without leaves is one empty leaf.
     pub fn finish<E>(
         mut self,
         sink: &mut impl FnMut(Node<'_, F::Output>) -> Result<(), E>,
@@ -142,7 +141,7 @@ impl<F: Features> TreeBuilder<F> {
                 if let ([root], true) = (group.children.as_slice(), is_last) {
                     return Ok(*root);
                 }
-                // Ends in a higher level with one child at most, so the last level is reached.
+                // This ends with at most one child in a higher level, so the last level is reached.
                 self.close(level, sink)?;
             }
             level += 1;
@@ -167,7 +166,7 @@ impl<F: Features> TreeBuilder<F> {
         Ok(hash)
     }
 
-    /// Shows bytes to all open groups, in time.
+    /// Passes bytes to all open groups, before any of them ends.
     fn see(&mut self, bytes: &[u8]) {
         if self.pending.len() + bytes.len() > PENDING_BYTES {
             self.flush();
@@ -182,14 +181,14 @@ impl<F: Features> TreeBuilder<F> {
         self.pending.clear();
     }
 
-    /// Makes a composite of the open group of a level, and hands it to the level above, as long as that is complete
-    /// with it.
+    /// Makes a composite of the open group of a level and adds it to the level above, repeating while that completes a
+    /// group.
     fn close<E>(
         &mut self,
         mut level: usize,
         sink: &mut impl FnMut(Node<'_, F::Output>) -> Result<(), E>,
     ) -> Result<(), E> {
-        // Every level must have seen the group's bytes, and none that come after.
+        // Every level must have hashed the group's bytes, and none that follow.
         self.flush();
         while let Some(Group { seen, children }) = self.levels[level].take() {
             let hash = match children.as_slice() {
@@ -210,7 +209,7 @@ impl<F: Features> TreeBuilder<F> {
             if level == self.levels.len() {
                 self.levels.push(None);
             }
-            // A group above that begins here has seen what this one has.
+            // A group above that begins here has the same state as this one.
             let above = self.levels[level].get_or_insert_with(|| Group {
                 seen,
                 children: Vec::new(),
@@ -224,7 +223,7 @@ impl<F: Features> TreeBuilder<F> {
     }
 }
 
-/// Whether a group ends with the child it has last. By its hash only if it is not the only one: otherwise a child that
+/// Returns whether a group ends with its last child. By its hash only if it is not the only one: otherwise a child that
 /// ends the groups of many levels would rise through all of them.
 fn is_complete(children: &[ContentHash], level: usize) -> bool {
     match children {
@@ -233,7 +232,8 @@ fn is_complete(children: &[ContentHash], level: usize) -> bool {
     }
 }
 
-/// Whether a child ends the group at a level, from 0. Each level asks other bits, none of which say where an atom lies.
+/// Returns whether a child ends the group at a level, from 0. Each level uses other bits, none of which determine the
+/// place of an atom.
 fn is_boundary(hash: &ContentHash, level: usize) -> bool {
     let mut word = [0; 8];
     word.copy_from_slice(&hash[8..16]);

@@ -1,4 +1,5 @@
-//! What fuzzing starts from, and what it found, through what is fuzzed: a change that breaks one of those inputs is told here.
+//! Runs the fuzz targets' functions on the seed corpus and on past findings, so that a change that breaks one fails
+//! here.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

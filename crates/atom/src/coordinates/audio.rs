@@ -1,4 +1,4 @@
-//! Sound: how loud it is, how fast it goes up and down, and its loudest moment.
+//! Sound: its loudness, its frequency, and its peak.
 
 use super::scale::{log2, mul_div, saturating};
 use super::words::Words;
@@ -8,9 +8,9 @@ use super::words::Words;
 pub(super) struct Audio {
     words: Words<2>,
     samples: u64,
-    /// Each up to 2^30: of 2^40 bytes they need 69 bits.
+    /// Each up to 2^30: sums over 2^40 bytes need 69 bits.
     squares: u128,
-    /// Pairs of neighbours of which just one is negative.
+    /// Pairs of neighbours of which exactly one is negative.
     crossings: u64,
     last: i16,
     /// Largest magnitude, up to 2^15.
@@ -28,7 +28,7 @@ impl Audio {
         }
     }
 
-    /// Takes at most 2^10 samples.
+    /// Adds at most 2^10 samples.
     fn block(&mut self, block: &[[u8; 2]]) {
         let (Some(&first), Some(&last)) = (block.first(), block.last()) else {
             return;
@@ -39,7 +39,7 @@ impl Audio {
             let crossings = crossing(self.last, sample(&first));
             self.crossings = self.crossings.saturating_add(crossings.into());
         }
-        // A loop for each sum, or the compiler makes no vectors of them.
+        // A loop for each sum, or the compiler does not vectorise them.
         let squares: u64 = block
             .iter()
             .map(|bytes| u64::from(i32::from(sample(bytes)).pow(2).cast_unsigned()))
@@ -65,7 +65,7 @@ impl Audio {
         if self.samples == 0 {
             return [0; 3];
         }
-        // 13 bits behind the point: 2^28 is the largest there can be. Squares are at most 2^30 · 2^63.
+        // 13 fractional bits: the maximum is 2^28. Squares are at most 2^30 · 2^63.
         let mean_square = (self.squares << 26) / u128::from(self.samples);
         let root = saturating(mean_square).isqrt();
         let rate = mul_div(self.crossings, 1 << 28, self.samples - 1);

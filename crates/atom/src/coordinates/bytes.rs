@@ -1,10 +1,10 @@
-//! What can be said of any bytes: how large they are, how far apart, and how much each differs from the one before.
+//! Statistics of any bytes: their mean, their deviation, and how much each differs from the previous one.
 
 use super::scale::{clamp, mul_div, share, unit};
 
-/// How many of the bytes are of a kind.
+/// Counts the bytes of a class.
 pub(super) fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> u64 {
-    // A block's count fits a byte: sixteen lanes of it fit the smallest vector there is.
+    // A block's count fits into a byte: sixteen lanes fit the smallest vector registers.
     bytes
         .chunks(240)
         .map(|block| {
@@ -51,7 +51,7 @@ impl Bytes {
         }
     }
 
-    /// Takes a block of at most one byte.
+    /// Adds a block of at most one byte.
     fn one(&mut self, block: &[u8]) {
         for &byte in block {
             self.step(byte);
@@ -62,7 +62,7 @@ impl Bytes {
         }
     }
 
-    /// Takes the difference between the last byte and the next; the very first has none before it.
+    /// Adds the difference between the last byte and the next; the first byte has no predecessor.
     fn step(&mut self, next: u8) {
         if self.length > 0 {
             let difference = self.last.abs_diff(next);

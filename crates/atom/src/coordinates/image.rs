@@ -2,9 +2,9 @@
 
 use super::scale::share;
 
-/// Bytes of a step: whole pixels, whole vectors.
+/// Bytes per step: whole pixels, whole vectors.
 const LANES: usize = 48;
-/// Steps whose sums fit 16 bits.
+/// Steps whose sums fit into 16 bits.
 const STEPS: usize = 256;
 
 /// Running sums of the bytes at 0, 1 and 2 modulo 3.
@@ -32,7 +32,7 @@ impl Image {
         self.length = self.length.saturating_add(bytes.len() as u64);
     }
 
-    /// Adds to the three sums in turn, from that of colour `at` on.
+    /// Adds to the three sums in turn, starting with colour `at`.
     fn add(&mut self, at: usize, values: impl Iterator<Item = u64>) {
         for (i, value) in values.enumerate() {
             let sum = &mut self.sums[(at + i) % 3];
@@ -42,7 +42,7 @@ impl Image {
 
     pub(super) fn finish(&self) -> [u32; 3] {
         [0, 1, 2].map(|colour| {
-            // Bytes of that colour: those of whole pixels, and one of the pixel that has begun.
+            // Bytes of that colour: those of whole pixels, and one of the incomplete pixel.
             let count = self.length / 3 + u64::from(self.length % 3 > colour as u64);
             share(self.sums[colour], count.saturating_mul(255))
         })

@@ -1,9 +1,9 @@
-//! Where an atom lies: three coordinates from its bytes, so that like contents lie together.
+//! The coordinates of an atom: three are computed from its bytes, so that similar contents are close together.
 //!
-//! A coordinate is 0 to 2^28 - 1. The three are a function of the modality and the bytes and of nothing else: they are
-//! stored, so they never change. Whole numbers are used throughout; only [`Modality::Tensor`] and the standard
-//! deviation of bytes need f64, and only its `+ - * /` and `sqrt`, which IEEE 754 rounds in one way, in a fixed order.
-//! The state is a few running sums, so a content is seen once, in pieces cut anywhere.
+//! A coordinate is 0 to 2^28 - 1. The three depend only on the modality and the bytes. They are stored, so their
+//! definition never changes. All arithmetic is on integers; only [`Modality::Tensor`] and the standard deviation of
+//! bytes need f64, and only its `+ - * /` and `sqrt`, which IEEE 754 rounds in one way, in a fixed order. The state is
+//! a few running sums, so a content is read once, in pieces of any size.
 //!
 //! | modality | x | y | z |
 //! | --- | --- | --- | --- |
@@ -15,9 +15,9 @@
 //! | video, other | mean byte | standard deviation of the bytes, 127.5 is the end | mean difference of neighbouring bytes, 128 is the end |
 //! | tensor | mean m: (1 + m / (1/64 + abs m)) · 2^27 | standard deviation s: s / (1/16 + s) · 2^28 | largest magnitude a: a / (1 + a) · 2^28 |
 //!
-//! * Prefix: the first four bytes that are left after leading white space, a digit of 7 bits each, the first one on top.
-//!   Digits follow the order of Unicode's code points, with capital letters of ASCII as small ones; control characters
-//!   and what is missing are 0. So four letters of ASCII count, two of Greek or Cyrillic, one of Chinese.
+//! * Prefix: the first four bytes after leading white space, a digit of 7 bits each, the first one on top. Digits
+//! follow the order of Unicode's code points, with capital letters of ASCII as small ones; control characters and
+//! missing bytes are 0. So four letters of ASCII count, two of Greek or Cyrillic, one of Chinese.
 //! * Mean first byte: a character of ASCII is its code; any other is the first byte of its UTF-8, 194 to 244, which tells
 //!   the script and lets one dash among letters weigh as little as it should. The other bytes, 128 to 191, are left out.
 //! * Length: log2(1 + bytes) · 2^23. It ends at 4 GiB.
@@ -41,7 +41,7 @@ mod written;
 
 use crate::Modality;
 
-/// The coordinates of a content that arrives in pieces. Small, and cheap to clone.
+/// Computes the coordinates of a content that arrives in pieces. Small, and cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Coordinates(State);
 
@@ -58,7 +58,7 @@ enum State {
 }
 
 impl Coordinates {
-    /// Those of an empty content of that modality.
+    /// Starts with an empty content of that modality.
     pub fn new(modality: Modality) -> Coordinates {
         Coordinates(match modality {
             Modality::Text => State::Text(Default::default()),
@@ -71,7 +71,7 @@ impl Coordinates {
         })
     }
 
-    /// Takes the bytes that come next. Where a content is cut into pieces makes no difference.
+    /// Adds the next bytes. How a content is split makes no difference.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Text(state) => state.update(bytes),
@@ -84,7 +84,7 @@ impl Coordinates {
         }
     }
 
-    /// x, y and z of the bytes so far, each 0 to 2^28 - 1.
+    /// Returns x, y and z of the bytes so far, each 0 to 2^28 - 1.
     pub fn finish(self) -> [u32; 3] {
         match &self.0 {
             State::Text(state) => state.finish(),
@@ -98,7 +98,7 @@ impl Coordinates {
     }
 }
 
-/// x, y and z of a content that is there as a whole, each 0 to 2^28 - 1.
+/// Returns x, y and z of a whole content, each 0 to 2^28 - 1.
 pub fn coordinates(modality: Modality, content: &[u8]) -> [u32; 3] {
     let mut coordinates = Coordinates::new(modality);
     coordinates.update(content);

@@ -1,4 +1,4 @@
-//! How a content begins: a coordinate in which words that start alike are neighbours.
+//! The beginning of a content as a coordinate in which words with a common prefix are neighbours.
 
 /// Bytes that count.
 const DIGITS: u32 = 4;
@@ -13,7 +13,7 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Takes the bytes that come next; those at the start for which `skip` holds do not count.
+    /// Adds the next bytes; those at the start for which `skip` holds do not count.
     pub(super) fn update(&mut self, bytes: &[u8], skip: impl Fn(u8) -> bool) {
         if self.count == DIGITS {
             return;
@@ -35,19 +35,19 @@ impl Prefix {
         self.count += 1;
     }
 
-    /// The coordinate: four digits, the first one on top, 0 where there is none.
+    /// Returns the coordinate: four digits, the first one on top, 0 for missing ones.
     pub(super) fn finish(&self) -> u32 {
         self.number << (DIGIT_BITS * (DIGITS - self.count))
     }
 }
 
-/// White space of ASCII, with the vertical tab.
+/// Returns whether it is white space of ASCII, including the vertical tab.
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Byte to digit. UTF-8 is ordered like the code points it stands for, and this keeps that order: bytes that may begin a
-/// character grow with their digits. Those inside characters are only ever compared with each other, and start at 0 again.
+/// Maps a byte to a digit. UTF-8 sorts like its code points, and this keeps that order: bytes that may start a
+/// character grow with their digits. Bytes inside characters are only compared with each other, and start at 0 again.
 fn digit(byte: u8) -> u32 {
     let digit = match byte.to_ascii_lowercase() {
         b'\t'..=b'\r' => 1,

@@ -1,11 +1,11 @@
-//! From counts and sums to the 28 bits of a coordinate.
+//! Scales counts and sums to the 28 bits of a coordinate.
 
 use crate::AXIS_BITS;
 
 /// The last value of a coordinate.
 pub(super) const LAST: u32 = (1 << AXIS_BITS) - 1;
 
-/// a · b / c rounded down, at most `u64::MAX`; 0 if c is 0.
+/// Returns a · b / c rounded down, at most `u64::MAX`; 0 if c is 0.
 pub(super) fn mul_div(a: u64, b: u64, c: u64) -> u64 {
     if c == 0 {
         return 0;
@@ -17,22 +17,22 @@ pub(super) fn mul_div(a: u64, b: u64, c: u64) -> u64 {
     }
 }
 
-/// The number, at most `u64::MAX`.
+/// Returns the number, at most `u64::MAX`.
 pub(super) fn saturating(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// The number, at most [`LAST`].
+/// Returns the number, at most [`LAST`].
 pub(super) fn clamp(number: u64) -> u32 {
     number.min(u64::from(LAST)) as u32
 }
 
-/// part / whole along the axis: the whole is [`LAST`], and so is more than that. Nothing of nothing is 0.
+/// Returns part / whole as a coordinate: the whole or more is [`LAST`]; 0 of 0 is 0.
 pub(super) fn share(part: u64, whole: u64) -> u32 {
     clamp(mul_div(part, LAST.into(), whole))
 }
 
-/// log2(1 + value / 2^unit) · 2^octave, with a straight line between powers of two, at most [`LAST`]. Both exponents are
+/// Returns log2(1 + value / 2^unit) · 2^octave, linear between powers of two, at most [`LAST`]. Both exponents are
 /// below 32.
 pub(super) fn log2(value: u64, unit: u32, octave: u32) -> u32 {
     let number = value.saturating_add(1 << unit);
@@ -46,12 +46,12 @@ pub(super) fn log2(value: u64, unit: u32, octave: u32) -> u32 {
     clamp((u64::from(power - unit) << octave) + fraction)
 }
 
-/// How long a content of so many bytes is: log2(1 + bytes) · 2^23, which ends at 4 GiB.
+/// Returns the coordinate of a length in bytes: log2(1 + bytes) · 2^23, which ends at 4 GiB.
 pub(super) fn length(bytes: u64) -> u32 {
     log2(bytes, 0, 23)
 }
 
-/// A number from 0 to 1 along the axis; 1 is [`LAST`].
+/// Returns a number from 0 to 1 as a coordinate; 1 is [`LAST`].
 pub(super) fn unit(number: f64) -> u32 {
     clamp((number * f64::from(1u32 << AXIS_BITS)) as u64)
 }

@@ -1,13 +1,13 @@
-//! Weights: their mean, their standard deviation and the largest magnitude, on scales made for the weights of models.
+//! Weights: their mean, standard deviation and largest magnitude, on scales made for the weights of models.
 //!
-//! The only sums of f64 that are stored for good, so their order is part of the format: word i of the content, skipped
-//! ones counted, goes to lane i modulo 8, and the lanes are added up from the first to the last. The sums cannot
-//! overflow: a square is below 2^256. A deviation below about 1e-7 of the mean is lost in rounding.
+//! These are the only sums of f64 that are stored permanently, so their order is part of the format: word i of the
+//! content, including skipped ones, is added to lane i modulo 8, and the lanes are added from the first to the last.
+//! The sums cannot overflow: a square is below 2^256. A deviation below about 1e-7 of the mean is lost in rounding.
 
 use super::scale::unit;
 use super::words::Words;
 
-/// Independent sums, so that vectors can hold them.
+/// Independent sums, which fit into vector registers.
 const LANES: usize = 8;
 /// All bits of an f32 but the sign.
 const MAGNITUDE: u32 = 0x7FFF_FFFF;
@@ -18,13 +18,13 @@ const INFINITE: u32 = 0x7F80_0000;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tensor {
     words: Words<4>,
-    /// All words.
+    /// Count of all words.
     count: u64,
-    /// Those that are numbers.
+    /// Count of the finite words.
     finite: u64,
     sums: [f64; LANES],
     squares: [f64; LANES],
-    /// The largest magnitude as bits, which are ordered as the numbers are.
+    /// The largest magnitude as bits, which sort like the numbers.
     largest: u32,
 }
 
@@ -50,7 +50,7 @@ impl Tensor {
         }
     }
 
-    /// Takes a word.
+    /// Adds a word.
     fn one(&mut self, word: [u8; 4]) {
         let lane = (self.count % LANES as u64) as usize;
         let (value, magnitude, finite) = parts(word);
@@ -61,7 +61,7 @@ impl Tensor {
         self.count = self.count.wrapping_add(1);
     }
 
-    /// Takes words in whole steps, the first of which goes to lane 0.
+    /// Adds words in whole steps, the first of which belongs to lane 0.
     fn steps(&mut self, steps: &[[[u8; 4]; LANES]]) {
         let (mut sums, mut squares) = (self.sums, self.squares);
         let (mut largest, mut finite) = ([0; LANES], [0; LANES]);
@@ -90,7 +90,7 @@ impl Tensor {
         let (sum, squares, count) = (total(&self.sums), total(&self.squares), self.finite as f64);
         let mean = sum / count;
         let variance = (squares - sum * mean) / count;
-        // Rounding may leave a little less than nothing.
+        // Rounding may give slightly less than zero.
         let deviation = if variance > 0.0 { variance.sqrt() } else { 0.0 };
         let largest = f64::from(f32::from_bits(self.largest));
         [
@@ -101,7 +101,7 @@ impl Tensor {
     }
 }
 
-/// A word as its value, the bits of its magnitude, and 1; all 0 if it is no number.
+/// Returns the value of a word, the bits of its magnitude, and 1; all 0 if it is not finite.
 fn parts(word: [u8; 4]) -> (f64, u32, u32) {
     let bits = u32::from_le_bytes(word);
     let is_finite = bits & MAGNITUDE < INFINITE;

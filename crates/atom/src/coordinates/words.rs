@@ -1,6 +1,6 @@
-//! A stream of bytes as words of N bytes, wherever the stream is cut.
+//! Splits a stream of bytes into words of N bytes, wherever the stream is split.
 
-/// The bytes of a word that is not complete yet.
+/// The bytes of an incomplete word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words<const N: usize> {
     held: [u8; N],
@@ -17,7 +17,8 @@ impl<const N: usize> Default for Words<N> {
 }
 
 impl<const N: usize> Words<N> {
-    /// The words that the next bytes complete, in order: perhaps one that began before them, then those that lie in them.
+    /// Returns the words that the next bytes complete, in order: perhaps one that began before them, then those inside
+    /// them.
     pub(super) fn take<'a>(&mut self, mut bytes: &'a [u8]) -> (Option<[u8; N]>, &'a [[u8; N]]) {
         let mut first = None;
         if self.count > 0 {

@@ -1,4 +1,4 @@
-//! What people write: text, code and structured data. x is how it begins, z how long it is.
+//! Text, code and structured data. x is the prefix, z the length.
 
 use super::bytes::count;
 use super::prefix::{Prefix, is_space};
@@ -18,7 +18,7 @@ impl Text {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.prefix.update(bytes, is_space);
         self.length = self.length.saturating_add(bytes.len() as u64);
-        // Those inside characters are 128 to 191, the smallest as numbers with a sign.
+        // Those inside characters are 128 to 191, the smallest as signed numbers.
         let is_first = |byte: u8| byte as i8 >= -64;
         self.firsts = self.firsts.saturating_add(count(bytes, is_first));
         for block in bytes.chunks(1 << 12) {
@@ -31,7 +31,7 @@ impl Text {
     }
 
     pub(super) fn finish(&self) -> [u32; 3] {
-        /// Letters of ASCII are in the second quarter of all bytes, which gets half of the axis.
+        /// Letters of ASCII are in the second quarter of all byte values, which gets half of the axis.
         const LETTERS: u64 = 64 << 21;
         const OTHERS: u64 = 128 << 21;
         let mean = mul_div(self.firsts_sum, 1 << 21, self.firsts);
@@ -50,9 +50,9 @@ pub(super) struct Code {
     prefix: Prefix,
     length: u64,
     punctuation: u64,
-    /// Of the line that leading white space is in.
+    /// Of the line that contains the leading white space.
     columns: u64,
-    /// Something else has come.
+    /// Another byte has occurred.
     indented: bool,
 }
 
@@ -78,7 +78,7 @@ impl Code {
     }
 
     pub(super) fn finish(&self) -> [u32; 3] {
-        /// The last place within a step of indentation.
+        /// The last position within a step of indentation.
         const PLACE: u64 = (1 << 24) - 1;
         let place = mul_div(self.punctuation, 2 * PLACE, self.length).min(PLACE);
         let step = (self.columns / 2).min(15);
@@ -100,12 +100,13 @@ pub(super) struct Structured {
 
 impl Structured {
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        // What nearly all such data begin with would leave little of the prefix for what tells them apart.
+        // Nearly all such data begin with these; without skipping them, little of the prefix would distinguish
+        // contents.
         self.prefix.update(bytes, |byte| {
             is_space(byte) || b"{}[]()<>\"',:;".contains(&byte)
         });
         self.length = self.length.saturating_add(bytes.len() as u64);
-        // Everything of ASCII that is printed and no letter.
+        // All printable characters of ASCII that are not letters.
         let counted = count(bytes, |byte| {
             byte.is_ascii_graphic() & !byte.is_ascii_alphabetic()
         });

@@ -1,4 +1,4 @@
-//! Sound and pictures without compression: a header, samples or pixels of a fixed size, and what follows.
+//! Uncompressed sound and pictures: a header, samples or pixels of a fixed size, and the rest.
 
 use super::regions::{MAX_UNIT_BYTES, Region, Unit};
 
@@ -6,11 +6,11 @@ use super::regions::{MAX_UNIT_BYTES, Region, Unit};
 const CHUNK_HEADER_BYTES: usize = 8;
 /// Where the first chunk of RIFF is.
 const FIRST_CHUNK: usize = 12;
-/// Where the bytes of a frame stand in the chunk `fmt `.
+/// Position of the frame size in the chunk `fmt `.
 const BLOCK_ALIGN: usize = 12;
 
-/// The regions of a WAVE file of `total` bytes: everything before the samples, and the samples. `None` if `head` is
-/// not the start of one, or the samples begin beyond it.
+/// Returns the regions of a WAVE file of `total` bytes: everything before the samples, and the samples. `None` if
+/// `head` is not the start of such a file, or the samples begin beyond it.
 pub(super) fn wave(head: &[u8], total: u64) -> Option<Vec<Region>> {
     let known = head.starts_with(b"RIFF") || head.starts_with(b"RF64");
     if !known || head.get(8..FIRST_CHUNK)? != b"WAVE" {
@@ -27,7 +27,7 @@ pub(super) fn wave(head: &[u8], total: u64) -> Option<Vec<Region>> {
                 frame = Some(u16::from_le_bytes(*bytes));
             }
             b"data" => {
-                // A length of RF64, or of a file whose writer did not know it, is the largest number: up to the end.
+                // RF64, and writers that do not know the length, use the largest number: up to the end.
                 return header_and_frames(body, u64::from(length), frame?.into(), total);
             }
             _ => {}
@@ -38,8 +38,8 @@ pub(super) fn wave(head: &[u8], total: u64) -> Option<Vec<Region>> {
     }
 }
 
-/// The regions of a picture in PGM, PPM (binary) or PAM of `total` bytes: header and pixels. `None` if `head` is not
-/// the start of one.
+/// Returns the regions of a picture in PGM, PPM (binary) or PAM of `total` bytes: header and pixels. `None` if `head`
+/// is not the start of one.
 pub(super) fn netpbm(head: &[u8], total: u64) -> Option<Vec<Region>> {
     let mut words = Words { head, at: 2 };
     let (width, height, depth, maximum) = match head.get(..2)? {
@@ -63,7 +63,7 @@ pub(super) fn netpbm(head: &[u8], total: u64) -> Option<Vec<Region>> {
     header_and_frames(header, pixels, usize::try_from(pixel).ok()?, total)
 }
 
-/// A header, and so many bytes of frames behind it; the source may end before them.
+/// Returns a header and this many bytes of frames after it; the source may end before them.
 fn header_and_frames(header: usize, bytes: u64, frame: usize, total: u64) -> Option<Vec<Region>> {
     let start = header as u64;
     if start > total || !(1..=MAX_UNIT_BYTES).contains(&frame) {
@@ -84,12 +84,12 @@ fn header_and_frames(header: usize, bytes: u64, frame: usize, total: u64) -> Opt
 /// The words of a picture's header.
 struct Words<'a> {
     head: &'a [u8],
-    /// The end of the word read last.
+    /// The end of the last word.
     at: usize,
 }
 
 impl<'a> Words<'a> {
-    /// The next word; comments, from `#` to the end of a line, are passed over.
+    /// Returns the next word, skipping comments from `#` to the end of a line.
     fn word(&mut self) -> Option<&'a [u8]> {
         let mut start = self.at;
         loop {
@@ -109,7 +109,7 @@ impl<'a> Words<'a> {
         std::str::from_utf8(self.word()?).ok()?.parse().ok()
     }
 
-    /// Width, height, samples of a pixel and the largest sample of PAM.
+    /// Returns width, height, samples per pixel and the largest sample of PAM.
     fn pam(&mut self) -> Option<(u64, u64, u64, u64)> {
         let (mut width, mut height, mut depth, mut maximum) = (None, None, None, None);
         loop {

@@ -1,8 +1,8 @@
-//! Where a source is cut into leaves, the smallest atoms.
+//! Splits a source into leaves, the smallest atoms.
 //!
-//! Where a cut falls is said by the bytes around it alone, so that an edit changes the leaves near it and no others. What
-//! the bytes are is said by the [`Modality`]: text is cut into lines, recordings and pictures at whole frames and pixels,
-//! tensors one by one. What is not in a known format is cut as bytes without a meaning.
+//! The position of a cut depends only on the bytes around it, so an edit changes the leaves near it and no others. The
+//! [`Modality`] determines how the bytes are read: text is split into lines, recordings and pictures at whole frames
+//! and pixels, tensors one by one. Unknown formats are split as opaque bytes.
 //!
 //! ```
 //! use modelstore_atom::{Modality, cut::Cutter};
@@ -27,25 +27,25 @@ use crate::Modality;
 use regions::Regions;
 use text::Lines;
 
-/// The most bytes a cutter looks at to find the end of a leaf.
+/// The most bytes a cutter reads to find the end of a leaf.
 pub const LOOKAHEAD: usize = 64 << 10;
 /// The most bytes of a leaf.
 pub const MAX_LEAF_BYTES: usize = LOOKAHEAD;
-/// The most bytes of a leaf that is kept in its row. Leaves of text are no longer than this.
+/// The most bytes of a leaf that is stored in its row. Leaves of text are not longer.
 pub const MAX_INLINE_BYTES: usize = 64;
-/// The first bytes of a source, in which its format is looked for.
+/// Number of first bytes of a source that identify its format.
 pub const HEAD_BYTES: usize = 1 << 20;
 
-/// The leaf at the start of what is left of a source.
+/// The first leaf of the rest of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
     /// Its bytes, 1 to [`MAX_LEAF_BYTES`].
     pub len: usize,
-    /// Whether something larger ends with it: a paragraph, a header, a tensor.
+    /// Whether a larger unit ends with it: a paragraph, a header, a tensor.
     pub ends_group: bool,
 }
 
-/// Cuts one source, from its start to its end.
+/// Splits one source, from its start to its end.
 #[derive(Clone, Debug)]
 pub struct Cutter(Way);
 
@@ -56,10 +56,10 @@ enum Way {
 }
 
 impl Cutter {
-    /// A cutter for a source of `total` bytes, of which `head` is the first [`HEAD_BYTES`], or all if there are fewer.
-    /// A source that is not what its modality promises is no error: it is cut as bytes without a meaning.
+    /// Creates a cutter for a source of `total` bytes, whose first [`HEAD_BYTES`] bytes, or all, are `head`. A source
+    /// that does not match its modality is not an error: it is split as opaque bytes.
     pub fn new(modality: Modality, head: &[u8], total: u64) -> Cutter {
-        // More than is promised must not change the cuts.
+        // Extra bytes in `head` must not change the cuts.
         let head = &head[..head.len().min(HEAD_BYTES)];
         let regions = match modality {
             Modality::Text | Modality::Code => return Cutter(Way::Lines(Lines::new(false))),
@@ -72,8 +72,8 @@ impl Cutter {
         Cutter(Way::Regions(Regions::new(regions.unwrap_or_default())))
     }
 
-    /// The leaf that begins at the start of `rest`, which holds at least [`LOOKAHEAD`] bytes or all that is left of the
-    /// source, and is not empty. The next call is for what follows the leaf.
+    /// Returns the first leaf of `rest`, which has at least [`LOOKAHEAD`] bytes or the whole rest of the source, and is
+    /// not empty. The next call must pass what follows the leaf.
     pub fn next(&mut self, rest: &[u8]) -> Leaf {
         let window = &rest[..rest.len().min(LOOKAHEAD)];
         match &mut self.0 {

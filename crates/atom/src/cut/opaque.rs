@@ -1,18 +1,18 @@
-//! Bytes without a meaning: cuts where a rolling hash of the bytes says so (FastCDC, 2020).
+//! Opaque bytes: cuts are chosen by a rolling hash of the bytes (FastCDC, 2020).
 
 use fastcdc::v2020::FastCDC;
 
 use super::MAX_LEAF_BYTES;
 
-/// No leaf is shorter, but the last of a region.
+/// Minimum length of a leaf, except the last of a region.
 pub(super) const MIN_BYTES: usize = 4 << 10;
-/// What the lengths of leaves gather around.
+/// Average length of a leaf.
 const AVERAGE_BYTES: usize = 16 << 10;
 
-/// The length of the leaf at the start of `window`, which holds [`MAX_LEAF_BYTES`] or all that is left. Bytes beyond
-/// that many are not looked at.
+/// Returns the length of the first leaf of `window`, which has [`MAX_LEAF_BYTES`] or the whole rest. Bytes beyond that
+/// are ignored.
 pub(super) fn cut(window: &[u8]) -> usize {
-    // Making one costs nothing: the table of the rolling hash is a constant of the crate.
+    // This costs nothing: the table of the rolling hash is a constant of the crate.
     let chunker = FastCDC::new(window, MIN_BYTES, AVERAGE_BYTES, MAX_LEAF_BYTES);
     chunker.cut(0, window.len()).1
 }
@@ -21,7 +21,8 @@ pub(super) fn cut(window: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Cuts are where stored atoms end: other cuts in a new version of the crate would end deduplication with them.
+    /// Stored atoms depend on these cuts: other cuts in a new version of the crate would prevent deduplication with
+    /// them.
     #[test]
     fn cuts_stay_where_they_are() {
         let bytes: Vec<u8> = (0..1u64 << 17)

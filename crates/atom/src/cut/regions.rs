@@ -1,29 +1,29 @@
-//! A source as regions that are cut each on its own, so that the same region elsewhere gives the same leaves.
+//! Splits a source into regions that are cut independently, so that the same region elsewhere gives the same leaves.
 
 use super::{Leaf, MAX_LEAF_BYTES, opaque};
 
-/// How a region is cut.
+/// How to cut a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Into one leaf, if it is short enough.
     Whole,
-    /// Where the bytes say so, but only at multiples of so many bytes from its start: 1 to [`MAX_UNIT_BYTES`].
+    /// At content-defined positions, but only at multiples of this many bytes from its start: 1 to [`MAX_UNIT_BYTES`].
     Frames(usize),
 }
 
-/// The largest unit: cuts are rounded down to it, and something must be left of the shortest leaf.
+/// The largest unit: cuts are rounded down to it, and the shortest leaf must not become empty.
 pub(super) const MAX_UNIT_BYTES: usize = opaque::MIN_BYTES;
 
-/// A part of a source, which begins where the one before ends.
+/// A part of a source, which begins where the previous one ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Region {
-    /// One past its last byte, from the start of the source. A region that is empty is passed over.
+    /// One past its last byte, from the start of the source. An empty region is skipped.
     pub(super) end: u64,
-    /// How it is cut.
+    /// How to cut it.
     pub(super) unit: Unit,
 }
 
-/// Cuts a source region by region. What follows the last one has no meaning.
+/// Cuts a source region by region. What follows the last one is opaque.
 #[derive(Clone, Debug)]
 pub(super) struct Regions {
     regions: std::vec::IntoIter<Region>,
@@ -32,7 +32,7 @@ pub(super) struct Regions {
 }
 
 impl Regions {
-    /// From regions in the order of the source.
+    /// Takes regions in the order of the source.
     pub(super) fn new(regions: Vec<Region>) -> Regions {
         let mut regions = regions.into_iter();
         Regions {
@@ -42,7 +42,7 @@ impl Regions {
         }
     }
 
-    /// The leaf at the start of `window`, which ends no later than the region.
+    /// Returns the first leaf of `window`, which ends at or before the end of the region.
     pub(super) fn next(&mut self, window: &[u8]) -> Leaf {
         while self.current.is_some_and(|r| r.end <= self.position) {
             self.current = self.regions.next();
@@ -66,7 +66,7 @@ impl Regions {
     }
 }
 
-/// A cut rounded down to whole units, unless it is the end of the region: that may be in the middle of a unit.
+/// Rounds a cut down to whole units, unless it is the end of the region, which may be inside a unit.
 fn whole_units(cut: usize, unit: usize, left: u64) -> usize {
     if cut as u64 == left || cut < unit {
         cut

@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::regions::{Region, Unit};
 
-/// Bytes before the JSON, which hold its length.
+/// Bytes of the length before the JSON.
 const LENGTH_BYTES: usize = 8;
-/// Tensors are cut at multiples of this from their start. It holds whole elements of each type whose elements are whole
+/// Tensors are cut at multiples of this from their start. It is a multiple of the size of every element type of whole
 /// bytes, so that a leaf can be read as numbers.
 const UNIT_BYTES: usize = 8;
 
-/// The regions of a file of `total` bytes: the header, and each tensor. `None` if the header does not fit into `head`,
-/// or the tensors do not follow one another from the header's end to that of the file.
+/// Returns the regions of a file of `total` bytes: the header, and each tensor. `None` if the header does not fit into
+/// `head`, or the tensors are not contiguous from the header's end to that of the file. O(tensors · log tensors).
 pub(super) fn regions(head: &[u8], total: u64) -> Option<Vec<Region>> {
     let (length, json) = head.split_first_chunk::<LENGTH_BYTES>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
@@ -44,7 +44,7 @@ pub(super) fn regions(head: &[u8], total: u64) -> Option<Vec<Region>> {
     (start.checked_add(expected)? == total).then_some(regions)
 }
 
-/// The first byte of a tensor, and one past its last.
+/// Returns the first byte of a tensor, and one past its last.
 fn offsets(entry: &Value) -> Option<(u64, u64)> {
     let [start, end] = entry.get("data_offsets")?.as_array()?.as_slice() else {
         return None;

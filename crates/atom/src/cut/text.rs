@@ -1,28 +1,29 @@
-//! Text: a leaf is a line with its end, or a part of one that is longer than a leaf may be.
+//! Text: a leaf is a line with its end, or a part of a line that is too long for a leaf.
 //!
-//! A line ends after `\n`; `\r` before it belongs to it, and alone ends nothing. A long line is cut, in this order of
-//! preference:
+//! A line ends after `\n`; a `\r` before it belongs to it, and `\r` alone ends nothing. A long line is cut, in this
+//! order of preference:
 //!
-//! 1. after a word, at the first place that the bytes before it choose: an edit shifts only the cuts up to the next one;
+//! 1. after a word, at the first position that the bytes before it select: an edit only shifts the cuts up to the next
+//! one;
 //! 2. after the last word that fits;
-//! 3. within a word, at the first place between two characters that the bytes before it choose;
+//! 3. within a word, at the first position between two characters that the bytes before it select;
 //! 4. between the last two characters that fit;
-//! 5. anywhere, when this is no UTF-8.
+//! 5. anywhere, if this is not UTF-8.
 //!
-//! A word has the white space after it; so has, in structured text, a value with the comma after it.
+//! A word includes the white space after it; in structured text, a value also includes the comma after it.
 //!
-//! A paragraph ends with the last of the blank lines behind it. A line of white space is blank if it fits into a leaf.
+//! A paragraph ends with the last of the blank lines after it. A line of white space is blank if it fits into a leaf.
 
 use super::{Leaf, MAX_INLINE_BYTES};
 
-/// No part of a long line is shorter, if there is a choice: each leaf is a row.
+/// Minimum length of a part of a long line, if there is a choice: each leaf takes a row.
 const MIN_PART_BYTES: usize = 24;
-/// Bytes before a place that say whether it is chosen.
+/// Number of bytes before a position that decide whether it is selected.
 const CONTEXT_BYTES: usize = 8;
 const _: () = assert!(CONTEXT_BYTES <= MIN_PART_BYTES);
-/// One of so many places after a word is chosen, as a power of two.
+/// Log2 of the number of positions after a word per selected one.
 const WORD_BITS: u32 = 2;
-/// One of so many places within a word is chosen, as a power of two.
+/// Log2 of the number of positions within a word per selected one.
 const CHARACTER_BITS: u32 = 4;
 
 /// Cuts text.
@@ -30,12 +31,12 @@ const CHARACTER_BITS: u32 = 4;
 pub(super) struct Lines {
     /// Whether a comma ends a word.
     structured: bool,
-    /// Whether the next leaf is the rest of a line.
+    /// Whether the next leaf continues a line.
     inside_line: bool,
 }
 
 impl Lines {
-    /// For text, or for structured text.
+    /// Creates a cutter for text, or for structured text.
     pub(super) fn new(structured: bool) -> Lines {
         Lines {
             structured,
@@ -43,7 +44,7 @@ impl Lines {
         }
     }
 
-    /// The leaf at the start of `window`.
+    /// Returns the first leaf of `window`.
     pub(super) fn next(&mut self, window: &[u8]) -> Leaf {
         let Some(line) = whole_line(window) else {
             self.inside_line = true;
@@ -60,7 +61,7 @@ impl Lines {
         }
     }
 
-    /// Where to cut a line that is longer than a leaf.
+    /// Chooses the cut of a line that is longer than a leaf.
     fn part(&self, window: &[u8]) -> usize {
         if window.len() <= MAX_INLINE_BYTES {
             return window.len();
@@ -83,13 +84,13 @@ impl Lines {
             .unwrap_or(MAX_INLINE_BYTES)
     }
 
-    /// Whether a byte stands between words.
+    /// Returns whether a byte separates words.
     fn separates(&self, byte: u8) -> bool {
         is_space(byte) || self.structured && byte == b','
     }
 }
 
-/// The line at the start of what is left, if it is complete and fits into a leaf.
+/// Returns the first line of the rest, if it is complete and fits into a leaf.
 fn whole_line(window: &[u8]) -> Option<&[u8]> {
     let fits = &window[..window.len().min(MAX_INLINE_BYTES)];
     let end = fits.iter().position(|&byte| byte == b'\n')?;
@@ -100,12 +101,12 @@ fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|&byte| is_space(byte))
 }
 
-/// As in C: among the controls these are the ones that separate words.
+/// As in C: these control characters separate words.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Whether the bytes before a place choose it. Runs of zeros choose none, so they give few leaves.
+/// Returns whether the bytes before a position select it. Runs of zeros select none, so they give few leaves.
 fn is_chosen(window: &[u8], at: usize, bits: u32) -> bool {
     let mut context = [0; CONTEXT_BYTES];
     context.copy_from_slice(&window[at - CONTEXT_BYTES..at]);
@@ -113,7 +114,7 @@ fn is_chosen(window: &[u8], at: usize, bits: u32) -> bool {
     mixed >> (64 - bits) == (1 << bits) - 1
 }
 
-/// Whether a character ends before a place, and no line end is torn there.
+/// Returns whether a character ends before a position, and the position is not inside a line end.
 fn is_between_characters(window: &[u8], at: usize) -> bool {
     let continues = window[at] & 0xC0 == 0x80;
     !continues && window[at - 1..=at] != *b"\r\n"

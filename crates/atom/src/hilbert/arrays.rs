@@ -1,22 +1,22 @@
-//! The curve in the plane, arrays of cells and of codes.
+//! The curve in the plane, for arrays of cells and of codes.
 //!
-//! A table is looked into again and again for one cell, each time waiting for the last; but cells do not wait for one
-//! another, and a processor works on several at once. What is out of range is looked for afterwards, if at all.
+//! The table lookups of one cell depend on each other, but cells do not, so the processor works on several at once. The
+//! range check runs afterwards, and only if it is needed.
 
 use super::plane::{decode, encode};
 use super::{checked_code, checked_coordinate, checked_order};
 use crate::{Error, Result};
 
-/// Appends the code of each cell `(xs[i], ys[i])` to `codes`. After an error `codes` is what it was before, and the
-/// error names the first bad element by its place in these slices. At the largest order this is some 80 million cells
-/// a second; a caller that listens for a cancel hands in slices of a few hundred thousand.
+/// Appends the code of each cell `(xs[i], ys[i])` to `codes`. After an error `codes` is unchanged, and the error names
+/// the first bad element by its index in these slices. At the largest order, some 80 million cells take a
+/// second; a caller that checks for cancellation passes slices of a few hundred thousand.
 pub fn hilbert_encode_many(xs: &[i64], ys: &[i64], order: i32, codes: &mut Vec<i64>) -> Result<()> {
     let order = checked_order(order, 2)?;
     if xs.len() != ys.len() {
         return Err(Error::Lengths(xs.len(), ys.len()));
     }
     let before = codes.len();
-    // A number below zero has its high bits set.
+    // Negative numbers have high bits set.
     let mut all_bits = 0;
     codes.extend(xs.iter().zip(ys).map(|(&x, &y)| {
         let (x, y) = (x as u64, y as u64);
@@ -34,7 +34,7 @@ pub fn hilbert_encode_many(xs: &[i64], ys: &[i64], order: i32, codes: &mut Vec<i
 }
 
 /// Appends the cell of each code to `xs` and `ys`: the inverse of [`hilbert_encode_many`]. After an error both are
-/// what they were before.
+/// unchanged.
 pub fn hilbert_decode_many(
     codes: &[i64],
     order: i32,
@@ -61,7 +61,7 @@ pub fn hilbert_decode_many(
     first_error(codes.iter(), |&code| checked_code(code.into(), 2 * order))
 }
 
-/// The first error that `check` finds, with the place of the element.
+/// Returns the first error of `check`, with the index of the element.
 fn first_error<T>(
     elements: impl Iterator<Item = T>,
     check: impl Fn(T) -> Result<u64>,

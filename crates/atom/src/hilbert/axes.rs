@@ -1,13 +1,13 @@
 //! Curves over two to eight axes, by Skilling's algorithm.
 //!
-//! It works on the "transpose" of a code: a word for each axis, in which the bits of the code are dealt out in turn,
-//! the highest to the first axis. Between that and the coordinates lie a Gray code and, for each bit and axis, either
+//! It works on the "transpose" of a code: a word for each axis, to which the bits of the code are distributed in turn,
+//! the highest to the first axis. Between that and the coordinates are a Gray code and, for each bit and axis, either
 //! an inversion of the lower bits of the first axis or an exchange of them with those of this axis.
 
 use super::{MAX_AXES, checked_code, checked_coordinate, checked_order, max_order};
 use crate::{Error, Result};
 
-/// The code of a point on the curve of this order, which has as many axes as the point. The order is at most
+/// Returns the code of a point on the curve of this order, which has as many axes as the point. The order is at most
 /// [`max_order`] of the axes.
 pub fn hilbert_encode_nd<T: Copy + Into<i128>>(point: &[T], order: i32) -> Result<u64> {
     match point.len() {
@@ -22,7 +22,8 @@ pub fn hilbert_encode_nd<T: Copy + Into<i128>>(point: &[T], order: i32) -> Resul
     }
 }
 
-/// The point with this code on the curve of so many axes and this order: the inverse of [`hilbert_encode_nd`].
+/// Returns the point with this code on the curve of this many axes and this order: the inverse of
+/// [`hilbert_encode_nd`].
 pub fn hilbert_decode_nd(code: impl Into<i128>, axes: usize, order: i32) -> Result<Vec<u64>> {
     if max_order(axes) == 0 {
         return Err(Error::Axes(axes));
@@ -92,8 +93,8 @@ fn decode<const AXES: usize>(code: u64, order: u32) -> [u64; AXES] {
     words
 }
 
-/// Where the axis has the bit, inverts the bits below it of the first axis, else exchanges them with those of this one.
-/// Its own inverse. Written without a branch, as bits are hard to predict.
+/// If the axis has the bit set, inverts the lower bits of the first axis, else exchanges them with those of this axis.
+/// Its own inverse. Branchless, as the bits are hard to predict.
 #[inline(always)]
 fn invert_or_exchange<const AXES: usize>(words: &mut [u64; AXES], axis: usize, bit: u32) {
     let below = (1 << bit) - 1;

@@ -4,8 +4,8 @@ use super::steps::{DECODE, ENCODE, STATE_MASK, TABLE_BITS, start};
 use super::{checked_code, checked_coordinate, checked_order};
 use crate::Result;
 
-/// The code of the cell (x, y) on the curve of this order, 1 to 31; the [module](super) states the orientation. Takes
-/// any integer, so that one below zero is an error here and no cast there.
+/// Returns the code of the cell (x, y) on the curve of this order, 1 to 31; the [module](super) states the orientation.
+/// Takes signed integers, so that a negative one is an error here instead of a cast at the caller.
 pub fn hilbert_encode(x: impl Into<i128>, y: impl Into<i128>, order: i32) -> Result<u64> {
     let order = checked_order(order, 2)?;
     let x = checked_coordinate(x.into(), 0, order)?;
@@ -13,13 +13,13 @@ pub fn hilbert_encode(x: impl Into<i128>, y: impl Into<i128>, order: i32) -> Res
     Ok(encode(x, y, order))
 }
 
-/// The cell (x, y) that has this code on the curve of this order: the inverse of [`hilbert_encode`].
+/// Returns the cell (x, y) with this code on the curve of this order: the inverse of [`hilbert_encode`].
 pub fn hilbert_decode(code: impl Into<i128>, order: i32) -> Result<(u64, u64)> {
     let order = checked_order(order, 2)?;
     Ok(decode(checked_code(code.into(), 2 * order)?, order))
 }
 
-/// [`hilbert_encode`] of what is known to be in range. Bits above the order give a wrong code and nothing worse.
+/// [`hilbert_encode`] without range checks. Bits above the order give a wrong code, and nothing worse.
 #[inline(always)]
 pub(super) fn encode(x: u64, y: u64, order: u32) -> u64 {
     let (mut code, mut entry) = (0, start(order));
@@ -32,7 +32,7 @@ pub(super) fn encode(x: u64, y: u64, order: u32) -> u64 {
     code
 }
 
-/// [`hilbert_decode`] of what is known to be in range.
+/// [`hilbert_decode`] without range checks.
 #[inline(always)]
 pub(super) fn decode(code: u64, order: u32) -> (u64, u64) {
     let (mut x, mut y, mut entry) = (0, 0, start(order));

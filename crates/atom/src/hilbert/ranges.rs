@@ -1,28 +1,28 @@
 //! The ranges of codes that cover a box of cells, for an index over codes to scan.
 //!
-//! A square of `2^k` cells a side that the curve goes through in one piece is a range of codes. From the whole grid
-//! down, such a square is either inside the box, outside, or on its edge and cut into four. What is inside, in the
-//! order of the curve, is the answer. A square on the edge has a code in the box beside one that is not, so at any
-//! level there are at most two of them for each range, and at most 62 for each range in all.
+//! A square of `2^k` cells a side, aligned to its size, is one range of codes. From the whole grid down, such a square
+//! is inside the box, outside, or on its edge and then split into four. The squares inside, in the order of the curve,
+//! are the result. A square on the edge has a code in the box next to one that is not, so there are at most two of them
+//! per range at any level, and at most 62 per range in all.
 //!
-//! With a maximum of ranges, those with the fewest cells between them are joined. A thin box through a large grid
-//! has billions of ranges, far too many to choose from. So when both the maximum is exceeded and [`EDGE_BUDGET`]
-//! squares were cut, squares are cut only down to the finest size for which the budget lasts, and a smaller square on
-//! the edge is taken from its first code in the box to its last. The gaps to choose from are then all true gaps, and
-//! only gaps inside one such square are missed; the result is close to the best but need not be it.
+//! With a maximum of ranges, those with the fewest cells between them are joined. A thin box through a large grid has
+//! billions of ranges, far too many to choose from. So once both the maximum is exceeded and [`EDGE_BUDGET`] squares
+//! were split, squares are split only down to the finest size that the budget allows, and a smaller square on the edge
+//! is taken from its first code in the box to its last. All gaps considered are then true gaps, and only gaps inside
+//! one such square are missed; the result is close to the best, but need not be the best.
 
 use super::steps::quadrant;
 use super::{checked_coordinate, checked_order};
 use crate::{Error, Result};
 
-/// The most ranges that one box is covered with.
+/// Maximum number of ranges that cover a box.
 pub const MAX_RANGES: usize = 1_000_000;
 
-/// How many squares on the edge are cut before a maximum of ranges is reached by coarser squares, if the maximum is
-/// small; 2 for each range otherwise.
+/// Number of edge squares that are split before coarser squares are used to reach a small maximum of ranges; 2 per
+/// range for a larger one.
 const EDGE_BUDGET: usize = 1 << 14;
 
-/// A box of cells, both corners in it.
+/// A box of cells, including both corners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellBox {
     /// Smallest x and y.
@@ -31,7 +31,7 @@ pub struct CellBox {
     pub max: [i64; 2],
 }
 
-/// A range of codes, both ends in it.
+/// A range of codes, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeRange {
     /// The smallest code.
@@ -40,13 +40,14 @@ pub struct CodeRange {
     pub last: u64,
 }
 
-/// The ranges of codes, in the plane, of the cells of a box: ascending, with at least one code between two of them.
+/// Returns the ranges of codes, in the plane, of the cells of a box: ascending, with at least one code between two of
+/// them.
 ///
 /// They are exactly the codes of these cells if `max_ranges` is `None` or large enough. Otherwise there are at most
-/// `max_ranges`, and the fewest other codes in them that joining ranges allows: no cell of the box is ever missed, and
-/// every range starts and ends in the box. `max_ranges` is 1 to [`MAX_RANGES`]; without it a box with more ranges than
-/// that is an error. A box with too many ranges to choose the best from, as a row through a large grid has, gets
-/// ranges close to the best: squares are looked at down to a size that keeps the work in proportion to `max_ranges`.
+/// `max_ranges`, with the fewest other codes that joining ranges allows: they cover every cell of the box, and every
+/// range starts and ends in the box. `max_ranges` is 1 to [`MAX_RANGES`]; without it a box with more ranges than that
+/// is an error. For a box with too many ranges to choose the best from, such as a row of a large grid, the result is
+/// close to the best: squares are split only to a size that keeps the work proportional to `max_ranges`.
 pub fn hilbert_ranges(
     cells: CellBox,
     order: i32,
@@ -67,7 +68,7 @@ pub fn hilbert_ranges(
         let coarser = |smallest| Descent::new(window, smallest, 0, budget).run(order);
         found = (0..order).rev().map_while(coarser).last();
     }
-    // The coarsest, which cuts the grid once, always stays within the budget.
+    // The coarsest level, which splits the grid once, is always within the budget.
     Ok(join(found.unwrap_or_default(), most))
 }
 
@@ -106,13 +107,13 @@ impl Window {
     }
 }
 
-/// A square that the curve goes through in one piece.
+/// A square that the curve traverses in one piece.
 #[derive(Clone, Copy)]
 struct Square {
     corner: [u64; 2],
     /// Its side has two to the power of this many cells.
     level: u32,
-    /// How the curve lies in it.
+    /// The orientation of the curve in it.
     state: u8,
     /// The smallest code in it.
     first: u64,
@@ -127,7 +128,7 @@ impl Square {
         self.first + ((1 << (2 * self.level)) - 1)
     }
 
-    /// The quarter that the curve goes through as the `digit`-th.
+    /// Returns the quarter that the curve visits as the `digit`-th.
     fn quarter(&self, digit: u8) -> Square {
         let (x, y, state) = quadrant(self.state, digit);
         let level = self.level - 1;
@@ -144,12 +145,12 @@ impl Square {
     }
 }
 
-/// The way down from the whole grid, and what was found so far.
+/// The path from the whole grid to the current square, and the ranges so far.
 struct Descent {
     window: Window,
-    /// Level of the squares that are not cut again.
+    /// Level of the squares that are not split further.
     smallest: u32,
-    /// Gives up with more ranges than this, once more than `budget` squares were cut.
+    /// Stops at more ranges than this, once more than `budget` squares were split.
     most: usize,
     budget: usize,
     cut: usize,
@@ -168,7 +169,7 @@ impl Descent {
         }
     }
 
-    /// The ranges, or `None` when it gave up.
+    /// Returns the ranges, or `None` if it stopped.
     fn run(mut self, order: u32) -> Option<Vec<CodeRange>> {
         let grid = Square {
             corner: [0; 2],
@@ -199,8 +200,8 @@ impl Descent {
         (0..4).try_for_each(|digit| self.visit(&square.quarter(digit)))
     }
 
-    /// The first or last code in the box of a square that meets it. One quarter of it meets the box as well, so there
-    /// is no way back up.
+    /// Returns the first or last code in the box of a square that meets it. One quarter of it meets the box as well, so
+    /// this never backtracks.
     fn outermost(&self, square: &Square, last: bool) -> u64 {
         let mut square = *square;
         while !self.window.contains(&square) {
@@ -221,7 +222,7 @@ impl Descent {
     }
 }
 
-/// Joins ranges over the smallest gaps until there are at most so many; of equal gaps the later ones go.
+/// Joins ranges over the smallest gaps until at most this many are left; of equal gaps, later ones are joined first.
 fn join(mut ranges: Vec<CodeRange>, most: usize) -> Vec<CodeRange> {
     if ranges.len() <= most {
         return ranges;

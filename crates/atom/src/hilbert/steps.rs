@@ -1,8 +1,8 @@
-//! The state machine of the curve in the plane, one bit of each coordinate a step, and tables for four.
+//! The state machine of the curve in the plane, one bit of each coordinate per step, and tables for four bits.
 //!
-//! From the coarsest bit to the finest, a step turns one bit of x and of y into two bits of the code: which of the four
-//! quadrants, in the order of the curve. How the curve lies inside a quadrant is the state. Only two things happen to
-//! it, and they commute, so two bits of state are enough.
+//! From the coarsest bit to the finest, a step turns one bit of x and of y into two bits of the code: the quadrant's
+//! number in the order of the curve. The orientation of the curve inside a quadrant is the state. It consists of two
+//! operations that commute, so two bits are enough.
 //!
 //! | code | quadrant (x, y) | how the curve lies in it |
 //! | --- | --- | --- |
@@ -11,10 +11,10 @@
 //! | 2 | (1, 1) | as the whole |
 //! | 3 | (1, 0) | x and y swapped, both counted from the other end |
 
-/// Bits of each coordinate that one look into a table handles: 2 KiB a table, well inside a first-level cache.
+/// Bits of each coordinate per table lookup: 2 KiB per table, well inside a first-level cache.
 pub(super) const TABLE_BITS: u32 = 4;
 
-/// In an entry of a table, where the state is. It is a table's index as well: the state above eight bits of input.
+/// Position of the state in an entry of a table, and in a table's index: above eight bits of input.
 pub(super) const STATE_MASK: u16 = 0x300;
 
 /// x and y are swapped.
@@ -29,8 +29,8 @@ pub(super) static ENCODE: [u16; 1024] = table(true);
 /// Bits of a code to bits of the pair, by state.
 pub(super) static DECODE: [u16; 1024] = table(false);
 
-/// How the curve lies in the `digit`-th quadrant of a square in which it lies as `state` says: the quadrant's bit of
-/// x, its bit of y, the state in it.
+/// Returns the `digit`-th quadrant of a square with orientation `state`: the quadrant's bit of x, its bit of y, the
+/// state in it.
 pub(super) const fn quadrant(state: u8, digit: u8) -> (u8, u8, u8) {
     let (mut x, mut y) = (digit >> 1, (digit >> 1) ^ (digit & 1));
     let turn = match digit {
@@ -47,8 +47,8 @@ pub(super) const fn quadrant(state: u8, digit: u8) -> (u8, u8, u8) {
     (x, y, state ^ turn)
 }
 
-/// The state before the first look into a table. Looks take four bits, so in front of an order that is no multiple
-/// of four there are zeros. Each of them is a step to quadrant 0, which swaps; what is swapped before comes out right.
+/// Returns the state before the first table lookup. Lookups take four bits, so an order that is not a multiple of four
+/// is padded with leading zeros. Each of them is a step to quadrant 0, which swaps; swapping in advance compensates.
 pub(super) const fn start(order: u32) -> u16 {
     if order % 2 == 1 {
         (SWAPPED as u16) << 8
@@ -57,7 +57,7 @@ pub(super) const fn start(order: u32) -> u16 {
     }
 }
 
-/// Both tables come from following every code of eight bits through [`quadrant`] in every state.
+/// Builds both tables by following every code of eight bits through [`quadrant`] in every state.
 const fn table(encode: bool) -> [u16; 1024] {
     let mut table = [0; 1024];
     let mut index = 0;

@@ -1,20 +1,20 @@
-//! What an edge costs, as a whole number.
+//! The cost of an edge, as a whole number.
 //!
-//! Sums of floating-point numbers depend on their order, and a straight line may come out longer than a way around it.
-//! So the search counts in units of 2^-34, every edge rounded up. Sums are then exact, and because rounding up keeps
-//! ⌈a⌉ + ⌈b⌉ ≥ ⌈a + b⌉, the triangle inequality holds to the last unit: the straight line to the goal is an admissible
-//! and consistent estimate without a margin. Distinct points are at least 1 apart, so no cost is too high by more than
-//! a relative 2^-34 (6e-11).
+//! Sums of floating-point numbers depend on their order, and a straight line may come out longer than a detour. So the
+//! search counts in units of 2^-34, every edge rounded up. Sums are then exact, and because rounding up keeps ⌈a⌉ + ⌈b⌉
+//! ≥ ⌈a + b⌉, the triangle inequality holds to the last unit: the straight line to the goal is an admissible and
+//! consistent estimate without a margin. Distinct points are at least 1 apart, so no cost is too high by more than a
+//! relative 2^-34 (6e-11).
 
 use crate::key::Point;
 
 /// Cost of a path in units of 2^-34. One edge is below 2^63; sums of any number of edges fit.
 pub(super) type Cost = u128;
 
-/// Binary digits behind the point. The square of an edge, shifted by twice as many, must stay below 2^128.
+/// Fractional binary digits. The square of an edge, shifted by twice as many, must stay below 2^128.
 const FRACTION_BITS: u32 = 34;
 
-/// The Euclidean distance of two points, rounded up to a unit; below 2^63.
+/// Returns the Euclidean distance of two points, rounded up to a unit; below 2^63.
 pub(super) fn length(a: &Point, b: &Point) -> u64 {
     let scaled = u128::from(a.distance_squared(b)) << (2 * FRACTION_BITS);
     let root = scaled.isqrt();
@@ -27,7 +27,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn points() -> impl Strategy<Value = Point> {
-        // Small ranges make points that lie on one line, where a rounding error would show.
+        // Small ranges give collinear points, for which a rounding error would show.
         (0u32..29).prop_flat_map(|bits| {
             let c = move || 0u32..1 << bits.min(28);
             (c(), c(), c(), c()).prop_map(|(x, y, z, m)| Point { x, y, z, m })

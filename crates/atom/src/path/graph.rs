@@ -1,4 +1,4 @@
-//! The part of the graph a search has seen.
+//! The part of the graph that a search has seen.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use super::cost::length;
 use super::{Edges, PathError};
 use crate::{Key, Point};
 
-/// Edges looked at, nodes added and ways taken between two chances to cancel: some milliseconds of work at most.
+/// Edges read, nodes added and labels processed between two checks for cancellation: some milliseconds of work at most.
 const STEPS_PER_CHECK: u32 = 4096;
 
-/// Gives the caller a chance to cancel after every so many steps of work.
+/// Checks for cancellation after this many steps of work.
 #[derive(Default)]
 pub(super) struct Pace {
     steps: u32,
@@ -36,13 +36,13 @@ pub(super) struct Edge {
     pub(super) length: u64,
 }
 
-/// What is known of the edges of a node.
+/// What is known about the edges of a node.
 enum Adjacency {
     Unknown,
-    /// As told. The nodes at the other ends count only once the search gets here, so that fetching ahead never makes a
-    /// search too large.
+    /// As returned by [`Edges::of`]. The nodes at the other ends count only when the search gets here, so that
+    /// prefetching never makes a search too large.
     Told(Vec<Key>),
-    /// Each once, without the node itself.
+    /// Without duplicates and without the node itself.
     Edges(Vec<Edge>),
 }
 
@@ -51,7 +51,7 @@ struct Node {
     point: Point,
     to_goal: u64,
     adjacency: Adjacency,
-    /// The node whose edges led here last, to see duplicates among them.
+    /// The node whose edges led here last, to detect duplicates among them.
     seen_from: u32,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// A graph of no nodes that grows to `max_nodes`.
+    /// Creates an empty graph that grows to `max_nodes`.
     pub(super) fn new(goal: Point, max_nodes: usize) -> Graph {
         Graph {
             nodes: Vec::new(),
@@ -74,18 +74,18 @@ impl Graph {
         }
     }
 
-    /// Nodes so far.
+    /// Returns the number of nodes so far.
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Number of the node of a key, which is added if it is new.
+    /// Returns the number of the node of a key, adding it if it is new.
     pub(super) fn add<E>(&mut self, key: Key) -> Result<u32, PathError<E>> {
         if let Some(number) = self.numbers.get(&key) {
             return Ok(*number);
         }
         let (_, point) = key.parts().map_err(PathError::Key)?;
-        // The last number marks "no node".
+        // The last number means "no node".
         let number = u32::try_from(self.nodes.len())
             .ok()
             .filter(|number| *number < u32::MAX && self.nodes.len() < self.max_nodes)
@@ -101,28 +101,28 @@ impl Graph {
         Ok(number)
     }
 
-    /// The key of a node.
+    /// Returns the key of a node.
     pub(super) fn key(&self, node: u32) -> Key {
         self.nodes[node as usize].key
     }
 
-    /// The straight line from a node to the goal.
+    /// Returns the straight-line distance from a node to the goal.
     pub(super) fn to_goal(&self, node: u32) -> u64 {
         self.nodes[node as usize].to_goal
     }
 
-    /// The distance between two nodes as a number for people.
+    /// Returns the distance between two nodes as a number to display.
     pub(super) fn distance(&self, a: u32, b: u32) -> f64 {
         let (a, b) = (&self.nodes[a as usize].point, &self.nodes[b as usize].point);
         (a.distance_squared(b) as f64).sqrt()
     }
 
-    /// Whether the edges of a node need not be asked for any more.
+    /// Returns whether the edges of a node are known.
     pub(super) fn is_told(&self, node: u32) -> bool {
         !matches!(self.nodes[node as usize].adjacency, Adjacency::Unknown)
     }
 
-    /// Asks for the edges of nodes in one call.
+    /// Fetches the edges of nodes in one call.
     pub(super) fn ask<E: Edges>(
         &mut self,
         edges: &mut E,
@@ -142,7 +142,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Takes the edges of a node whose edges were told, to be given back with [`Graph::give_back`].
+    /// Takes the known edges of a node out, to be returned with [`Graph::give_back`].
     pub(super) fn take_edges<E: Edges>(
         &mut self,
         edges: &mut E,
@@ -172,7 +172,7 @@ impl Graph {
         Ok(list)
     }
 
-    /// Keeps the edges of a node for the next time.
+    /// Stores the edges of a node for the next time.
     pub(super) fn give_back(&mut self, node: u32, list: Vec<Edge>) {
         self.nodes[node as usize].adjacency = Adjacency::Edges(list);
     }

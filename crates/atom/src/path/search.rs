@@ -1,15 +1,15 @@
 //! The search itself: best-first over labels.
 //!
-//! A label is a way to a node: its cost, its hops, and the label it came from. Under a limit of hops the cheapest way to
-//! a node may be too long to go on from, so a label is dropped only when another label of its node has no more hops and
-//! no more cost. Estimates are consistent, so labels leave the queue in the order of the best path through them, and the
-//! first one of the goal to leave is the answer.
+//! A label is a path to a node: its cost, its hops, and the label it came from. Under a limit of hops the cheapest path
+//! to a node may be too long to continue, so a label is dropped only if another label of its node has no more hops and
+//! no higher cost. Estimates are consistent, so labels leave the queue in the order of the best path through them, and
+//! the first one of the goal to leave is the answer.
 //!
-//! Following every such way is dear, and idle as long as the limit is out of reach. So a node is left by its cheapest
-//! label alone, and its others are put off. The limit cuts ways short; the least that a path through one of those can
-//! cost is noted. Up to that value the cheapest labels are all that matters. When the queue gets past it, the labels put
-//! off go into the queue, and from then on all are followed. The order within a node stays right: what was put off costs
-//! more than what the node was left by.
+//! Following every such path is expensive, and useless while the limit is out of reach. So a node is left by its
+//! cheapest label alone, and its others are deferred. When the limit cuts paths short, the least cost of a path through
+//! one of those is recorded. Up to that value only the cheapest labels matter. When the queue passes it, the deferred
+//! labels are queued, and from then on all are followed. The order within a node stays right: a deferred label costs
+//! more than the one by which the node was left.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,22 +19,22 @@ use super::graph::{Graph, Pace};
 use super::{Edges, PathError, Step, Strategy};
 use crate::Key;
 
-/// Labels for each node allowed: a bound on memory where the limit of hops makes many ways to a node worth keeping.
+/// Maximum number of labels per node: bounds memory if the limit of hops makes many paths to a node worth keeping.
 const LABELS_PER_NODE: usize = 16;
-/// Entries of the queue looked at for each node to fetch ahead; most of those in front may be fetched already.
+/// Queue entries read per node to prefetch; most of those in front may have been fetched.
 const LOOKED_AT_PER_NODE: usize = 4;
 
-/// A way to a node.
+/// A path to a node.
 #[derive(Clone, Copy)]
 struct Label {
     cost: Cost,
     node: u32,
     hops: u32,
-    /// The label of the node before; `None` at the start.
+    /// The label of the previous node; `None` at the start.
     parent: Option<u32>,
 }
 
-/// A label in the queue. The order of the fields is the order of the queue, the least first.
+/// A label in the queue, which is ordered by the fields in their order, the least first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Open {
     first: u128,
@@ -45,12 +45,12 @@ struct Open {
     label: u32,
 }
 
-/// What is known of the ways to a node.
+/// The known paths to a node.
 #[derive(Clone, Default)]
 struct Ways {
-    /// Labels that no other one dominates.
+    /// Labels that are not dominated by another one.
     front: Vec<u32>,
-    /// Whether the node has been left by one of them.
+    /// Whether one of them has left the node.
     left: bool,
 }
 
@@ -65,14 +65,14 @@ pub(super) struct Search {
     ways: Vec<Ways>,
     queue: BinaryHeap<Reverse<Open>>,
     put_off: Vec<Reverse<Open>>,
-    /// The least a path could cost that was cut short by the limit of hops.
+    /// The least cost of a path that was cut short by the limit of hops.
     cut: Option<u128>,
     all_ways: bool,
     pace: Pace,
 }
 
 impl Search {
-    /// A search between two nodes that are not the same, for a path of at least one hop.
+    /// Starts a search between two distinct nodes, for a path of at least one hop.
     pub(super) fn new<E>(
         from: Key,
         to: Key,
@@ -107,7 +107,7 @@ impl Search {
         Ok(search)
     }
 
-    /// Searches to the end, with up to `batch` nodes a call.
+    /// Searches to the end, with up to `batch` nodes per call.
     pub(super) fn run<E: Edges>(
         mut self,
         edges: &mut E,
@@ -146,7 +146,7 @@ impl Search {
         }
     }
 
-    /// Offers the way on along every edge of a label's node.
+    /// Follows every edge of a label's node.
     fn leave<E: Edges>(&mut self, edges: &mut E, number: u32) -> Result<(), PathError<E::Error>> {
         let label = self.labels[number as usize];
         let list = self.graph.take_edges(edges, label.node, &mut self.pace)?;
@@ -165,7 +165,7 @@ impl Search {
         Ok(())
     }
 
-    /// Puts a label into the queue unless another one dominates it or it could not be left again.
+    /// Queues a label unless another one dominates it or it can never be followed.
     fn offer<E>(&mut self, label: Label) -> Result<(), PathError<E>> {
         let place = label.node as usize;
         let labels = &self.labels;
@@ -205,7 +205,7 @@ impl Search {
         Ok(())
     }
 
-    /// The node, and with it the next ones of the queue whose edges are not told either.
+    /// Returns the nodes whose edges to fetch: the given one, and the next ones of the queue whose edges are not known.
     fn next_nodes(&mut self, node: u32, batch: usize) -> Vec<u32> {
         let mut nodes = vec![node];
         let mut looked_at = Vec::new();
@@ -219,7 +219,7 @@ impl Search {
                 looked_at.push(Reverse(open));
             }
             if next == self.goal {
-                // Unless a better way turns up, what is behind the goal is never left.
+                // Unless a better path turns up, labels behind the goal are never followed.
                 break;
             }
             if live && !self.graph.is_told(next) && !nodes.contains(&next) {
@@ -230,8 +230,8 @@ impl Search {
         nodes
     }
 
-    /// What a label is worth, the least first: a bound on the best path through it. In both parts it never decreases
-    /// along an edge.
+    /// Returns the rank of a label, the least first: a bound on the best path through it. Neither part decreases along
+    /// an edge.
     fn priority(&self, label: &Label) -> (u128, u128) {
         let straight = label.cost + Cost::from(self.graph.to_goal(label.node));
         match self.strategy {
@@ -244,7 +244,7 @@ impl Search {
         }
     }
 
-    /// Whether the first of two labels of a node makes the second one useless.
+    /// Returns whether the first of two labels of a node makes the second one useless.
     fn dominates(&self, a: &Label, b: &Label) -> bool {
         match self.strategy {
             Strategy::AStar | Strategy::Dijkstra => a.hops <= b.hops && a.cost <= b.cost,
@@ -252,13 +252,13 @@ impl Search {
         }
     }
 
-    /// Whether no better label of its node has come up since a label was queued.
+    /// Returns whether no better label of its node has been found since a label was queued.
     fn is_live(&self, number: u32) -> bool {
         let node = self.labels[number as usize].node;
         self.ways[node as usize].front.contains(&number)
     }
 
-    /// The key of the node a label came from, of its own node at the start.
+    /// Returns the key of the node a label came from, or of its own node at the start.
     fn parent_key(&self, label: &Label) -> Key {
         let node = label
             .parent
@@ -266,7 +266,7 @@ impl Search {
         self.graph.key(node)
     }
 
-    /// The way that a label stands for.
+    /// Returns the path of a label.
     fn path(&self, last: u32) -> Vec<Step> {
         let mut nodes = Vec::new();
         let mut next = Some(last);

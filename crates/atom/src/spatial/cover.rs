@@ -1,13 +1,13 @@
 //! The ranges of places that cover a region, for an index over places to scan.
 //!
-//! A cell of level `n`, one of the 16^n that halving each axis `n` times gives, is a range of places. From the whole
-//! space down, a cell is inside the region, outside, or on its edge and cut into sixteen. In four dimensions the edge of
-//! a region has up to eight times as many cells on the next level, so a cover is never exact but for small regions;
-//! what counts is how much is scanned for nothing, with so many ranges and so much work.
+//! A cell of level `n`, one of the 16^n that result from halving each axis `n` times, is a range of places. From the
+//! whole space down, a cell is inside the region, outside, or on its edge and then split into sixteen. In four
+//! dimensions the edge of a region has up to eight times as many cells on the next level, so only covers of small
+//! regions are exact; the aim is to scan little in vain, with a given number of ranges and amount of work.
 //!
-//! All cells of a level are cut before those of the next. On the level where there are too many, those go first that
-//! lie outside for the most part, as they leave the widest gaps, and that is the last level but for the ends of ranges.
-//! Of the ranges found then, those with the fewest places between them are joined. At last the ends are drawn in, from
+//! All cells of a level are split before those of the next. On the level with too many cells, those that are mostly
+//! outside are split first, as they leave the widest gaps; that is the last level, except for the ends of ranges. Of
+//! the ranges found then, those with the fewest places between them are joined. Finally the ends are tightened, from
 //! the cell there to its first or last small cell on the edge.
 
 use std::cmp::Reverse;
@@ -17,14 +17,14 @@ use super::place::{PLACE_ORDER, parts};
 use super::shape::{Region, Shape};
 use crate::AXIS_BITS;
 
-/// How many cells of one level are cut, at least; one for each range asked for if that is more. Four for each find
-/// ranges with one in a hundred places less, in twice the time. No level has more than sixteen cells that meet a
-/// region smaller than they are, so a small region is looked at down to the last level.
+/// Minimum number of cells of one level that are split; one per requested range if that is more. Four per range find
+/// ranges with one percent fewer places, in twice the time. No level has more than sixteen cells that meet a region
+/// smaller than they are, so a small region is split down to the last level.
 const CUTS: usize = 16;
-/// How many levels further down the ends of a range are looked for.
+/// Number of further levels on which the ends of a range are tightened.
 const TRIM_LEVELS: u32 = 1;
 
-/// A range of places, both ends in it: 0 to 2^60 - 1.
+/// A range of places, including both ends: 0 to 2^60 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceRange {
     /// The smallest place.
@@ -33,17 +33,17 @@ pub struct PlaceRange {
     pub last: i64,
 }
 
-/// At most so many ranges of places in which all points of a region have theirs: ascending, with at least one place
-/// between two of them. None for a box without points; `max_ranges` of 0 is taken for 1.
+/// Returns at most this many ranges of places that contain the places of all points of a region: ascending, with at
+/// least one place between two of them. None for a box without points; `max_ranges` of 0 counts as 1.
 ///
-/// More ranges have fewer points outside the region in them and take longer: the work is in proportion to
-/// `max_ranges`. With enough of them the ranges are exactly the places with a point of the region.
+/// More ranges contain fewer points outside the region and take longer: the work is proportional to `max_ranges`. With
+/// enough of them the ranges are exactly the places with a point of the region.
 pub fn cover(region: &Region, max_ranges: usize) -> Vec<PlaceRange> {
     cover_within(region, 0..=u32::MAX, 0..=u32::MAX, max_ranges)
 }
 
-/// The [`cover`] of what of a region has its x and its y in these ranges, as a
-/// [partition](crate::Partitions::rectangle) has.
+/// Returns the [`cover`] of the part of a region with x and y in these ranges, such as those of a
+/// [partition](crate::Partitions::rectangle).
 pub fn cover_within(
     region: &Region,
     x: RangeInclusive<u32>,
@@ -65,19 +65,19 @@ pub fn cover_within(
     ends.collect()
 }
 
-/// A cell that meets the shape, or several inside of it in a row.
+/// A cell that meets the shape, or several consecutive ones inside it.
 #[derive(Clone, Copy)]
 struct Cell {
-    /// The first and the last place in it.
+    /// Its first and last place.
     first: u64,
     last: u64,
-    /// The smallest coordinates in it.
+    /// Its smallest coordinates.
     corner: [u32; 4],
-    /// How the curve lies in it.
+    /// The orientation of the curve in it.
     state: u16,
     /// Levels below it, 0 to [`PLACE_ORDER`].
     below: u32,
-    /// 0 inside the shape; on its edge the greater, the more of the cell lies outside.
+    /// 0 inside the shape; on its edge the greater, the more of the cell is outside.
     outside: u64,
 }
 
@@ -91,15 +91,15 @@ impl Cell {
         outside: 1,
     };
 
-    /// Gives those of its parts that meet the shape to `found`, in the order of the curve or against it, until that says
-    /// to stop.
+    /// Passes those of its parts that meet the shape to `found`, in the order of the curve or in reverse, until that
+    /// returns true.
     #[inline(always)]
     fn cut(&self, shape: &Shape, backwards: bool, mut found: impl FnMut(Cell) -> bool) {
         let below = self.below - 1;
         let half = 1 << (AXIS_BITS - PLACE_ORDER + below);
         let distances = shape.parts(&self.corner, half);
         let parts = parts(self.state);
-        // Which parts are met is hard to predict, so they are listed without a branch.
+        // Which parts meet it is hard to predict, so they are listed without a branch.
         let (mut met, mut count) = ([0; 16], 0);
         for step in 0..16 {
             let digit = if backwards { 15 - step } else { step };
@@ -129,7 +129,7 @@ impl Cell {
         }
     }
 
-    /// The first or the last place of a cell, without what is outside the shape some levels further down.
+    /// Returns the first or the last place of a cell, without what is outside the shape some levels further down.
     fn outermost(&self, shape: &Shape, last: bool) -> u64 {
         let mut cell = *self;
         for _ in 0..TRIM_LEVELS.min(self.below) {
@@ -146,7 +146,7 @@ impl Cell {
     }
 }
 
-/// The cells of the cover in the order of the curve, when at most so many of one level are cut.
+/// Returns the cells of the cover in the order of the curve, splitting at most this many of one level.
 fn descend(shape: &Shape, budget: usize) -> Vec<Cell> {
     // A cell on the edge has three or four parts that meet the shape.
     let room = 4 * budget.min(1024);
@@ -193,7 +193,7 @@ impl Cell {
     }
 }
 
-/// Appends a cell; to the last one, if both are inside and follow one another.
+/// Appends a cell; merges it into the last one if both are inside and consecutive.
 #[inline(always)]
 fn push(cells: &mut Vec<Cell>, cell: Cell) {
     match cells.last_mut() {
@@ -204,7 +204,7 @@ fn push(cells: &mut Vec<Cell>, cell: Cell) {
     }
 }
 
-/// Cells without a gap, from one to another.
+/// A run of cells without a gap.
 #[derive(Clone, Copy)]
 struct Run {
     head: usize,
@@ -231,7 +231,7 @@ fn runs(cells: &[Cell]) -> Vec<Run> {
     runs
 }
 
-/// Joins runs over the smallest gaps until there are at most so many; of equal gaps the later ones go.
+/// Joins runs over the smallest gaps until at most this many are left; of equal gaps, later ones are joined first.
 fn join(runs: &mut Vec<Run>, most: usize) {
     if runs.len() <= most {
         return;

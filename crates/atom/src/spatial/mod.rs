@@ -1,7 +1,7 @@
-//! Finding atoms by where they lie: the nearest, those in a box, those within a radius.
+//! Finds atoms by their coordinates: the nearest, those in a box, those within a radius.
 //!
-//! An index holds the [`place`] of each atom. [`cover`] says which ranges of places to scan for a region, and the rows
-//! found are held against the region exactly. A [`PackedTree`] answers many questions about points in memory.
+//! An index contains the [`place`] of each atom. [`cover`] returns the ranges of places to scan for a region, and the
+//! rows found are compared with the region exactly. A [`PackedTree`] answers many queries on points in memory.
 
 mod cover;
 mod place;

@@ -1,4 +1,4 @@
-//! The place of a point: which cell of the four-dimensional Hilbert curve of order 15 it lies in.
+//! The place of a point: its cell of the four-dimensional Hilbert curve of order 15.
 //!
 //! The curve is that of [`hilbert_encode_nd`](crate::hilbert::hilbert_encode_nd), here as a state machine: from the
 //! coarsest bit to the finest, a step turns one bit of each coordinate into four bits of the code. The code of four
@@ -14,7 +14,7 @@ pub const PLACE_ORDER: u32 = 15;
 /// Bits of a coordinate below those of the place.
 pub(super) const CELL_BITS: u32 = AXIS_BITS - PLACE_ORDER;
 
-/// States that can be reached.
+/// Number of reachable states.
 const STATES: usize = 192;
 
 /// Bits of the coordinates (x the highest of four) to bits of the code, by state: at state + bits, with the next state
@@ -25,22 +25,22 @@ static DECODE: [[u16; 16]; STATES] = TABLES.1;
 const TABLES: Tables = tables();
 type Tables = ([u16; 16 * STATES], [[u16; 16]; STATES]);
 
-/// The place of a point: the code of its cell on the curve of order [`PLACE_ORDER`], from the upper fifteen bits of each
-/// coordinate. It is 0 to 2^60 - 1.
+/// Returns the place of a point: the code of its cell on the curve of order [`PLACE_ORDER`], from the upper fifteen
+/// bits of each coordinate. It is 0 to 2^60 - 1.
 #[inline]
 pub fn place(point: &Point) -> i64 {
     let upper = point.coordinates().map(|c| c >> CELL_BITS);
     encode(dealt(upper), PLACE_ORDER, 0).0 as i64
 }
 
-/// The order of the points of one place along the curve of order 28: its lower 52 bits.
+/// Returns the order of the points of one place along the curve of order 28: its lower 52 bits.
 pub(super) fn place_within(point: &Point) -> u64 {
     let coordinates = point.coordinates();
     let (_, state) = encode(dealt(coordinates.map(|c| c >> CELL_BITS)), PLACE_ORDER, 0);
     encode(dealt(coordinates), CELL_BITS, state).0
 }
 
-/// The parts of a cell in which the curve lies as `state` says, in the order of the curve: for each the bits of the
+/// Returns the parts of a cell with orientation `state`, in the order of the curve: for each the bits of the
 /// coordinates, x the highest of four, and above them the state in it.
 #[inline(always)]
 pub(super) fn parts(state: u16) -> &'static [u16; 16] {
@@ -75,7 +75,7 @@ fn dealt(coordinates: [u32; 4]) -> u64 {
     x << 3 | y << 2 | z << 1 | m
 }
 
-/// How the curve lies in a cell.
+/// The orientation of the curve in a cell.
 #[derive(Clone, Copy)]
 struct Lie {
     /// The coordinate that Skilling's word of this number holds.
@@ -85,8 +85,8 @@ struct Lie {
 }
 
 impl Lie {
-    /// One step of the algorithm on the bits of the coordinates: the bits of the code, and how the curve lies in that
-    /// part.
+    /// Runs one step of the algorithm on the bits of the coordinates: returns the bits of the code, and the orientation
+    /// of the curve in that part.
     const fn step(mut self, bits: u8) -> (u8, Lie) {
         let mut words = [0; 4];
         let (mut axis, mut gray, mut digit) = (0, 0, 0);
@@ -110,7 +110,7 @@ impl Lie {
         (digit, self)
     }
 
-    /// A number of its own for each.
+    /// Returns a unique number.
     const fn number(&self) -> usize {
         let (mut number, mut axis) = (0, 0);
         while axis < 4 {
@@ -121,7 +121,7 @@ impl Lie {
     }
 }
 
-/// Both tables, from following every part of every state, the first found first.
+/// Builds both tables by following every part of every state, in the order of discovery.
 const fn tables() -> Tables {
     let start = Lie {
         axes: [0, 1, 2, 3],

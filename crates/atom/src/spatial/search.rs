@@ -1,32 +1,31 @@
-//! Searches of stored atoms by place.
+//! Searches stored atoms by place.
 //!
-//! The index over places is a B-tree: along the four-dimensional curve, what is near is mostly near in the index, and a
-//! region is a few ranges of it. The table is partitioned by ranges of the two-dimensional curve through x and y, each
-//! a rectangle: a search visits the nearest first and leaves out those that lie beyond what it has.
+//! The index on places is a B-tree: points close in space are mostly close on the four-dimensional curve and so in the
+//! index, and a region is a few ranges of it. The table is partitioned by ranges of the two-dimensional curve through x
+//! and y, each a rectangle: a search visits the nearest partition first and skips those beyond its result.
 
 use std::collections::BTreeSet;
 
 use crate::spatial::{PlaceRange, Region, cover_within, place};
 use crate::{Error, Key, Modality, Partitions, Point};
 
-/// Ranges of places with which a ball is covered: with fewer, more rows are read that lie outside; with more, ranges
-/// are looked up in which there are none.
+/// Ranges of places that cover a ball: with fewer, more rows outside are read; with more, more ranges are empty.
 const BALL_RANGES: usize = 12;
-/// How many times as many atoms as asked for are looked at on each side of a place, for a distance to begin with: more
-/// make it shorter, and the ball that is searched then smaller.
+/// How many times as many atoms as requested are read on each side of a place for an initial distance: more make it
+/// shorter, and so the ball that is searched then smaller.
 const BESIDE: usize = 2;
 /// Ranges for a region of any size.
 const REGION_RANGES: usize = 512;
 
 /// The port: atoms by partition and place. Every partition keeps its atoms in the order of their [`place`].
 pub trait Places {
-    /// What the store fails with.
+    /// Errors of the store.
     type Error: From<Error>;
 
-    /// How the atoms are divided.
+    /// Returns how the atoms are partitioned.
     fn partitions(&self) -> Partitions;
 
-    /// Hands over up to `count` atoms of a partition on each side of a place. If there are fewer, that is all of them.
+    /// Calls `each` with up to `count` atoms of a partition on each side of a place, or all if there are fewer.
     fn beside(
         &mut self,
         partition: u32,
@@ -35,7 +34,7 @@ pub trait Places {
         each: &mut dyn FnMut(Key) -> Result<(), Self::Error>,
     ) -> Result<(), Self::Error>;
 
-    /// Hands over the atoms of a partition whose places are in some ranges.
+    /// Calls `each` with the atoms of a partition whose places are in some ranges.
     fn in_ranges(
         &mut self,
         partition: u32,
@@ -43,22 +42,22 @@ pub trait Places {
         each: &mut dyn FnMut(Key) -> Result<(), Self::Error>,
     ) -> Result<(), Self::Error>;
 
-    /// An error when the search shall stop. Called after each partition.
+    /// Returns an error if the search should stop. Called after each partition.
     fn check(&self) -> Result<(), Self::Error>;
 }
 
-/// An atom that was found. The order is that of an answer.
+/// An atom found, ordered as in a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NearAtom {
-    /// Square of its distance to what was asked for.
+    /// Square of its distance to the query.
     pub distance_squared: u64,
-    /// Where it is: among equal distances, smaller coordinates come first.
+    /// Its point: among equal distances, smaller coordinates come first.
     pub point: Point,
-    /// Its key: at the same place, that of the lower modality comes first.
+    /// Its key: at the same point, that of the lower modality comes first.
     pub key: Key,
 }
 
-/// The `k` atoms nearest to a point, nearest first.
+/// Returns the `k` atoms nearest to a point, nearest first. Memory: O(k).
 pub fn nearest<P: Places>(
     places: &mut P,
     point: &Point,
@@ -81,7 +80,8 @@ pub fn nearest<P: Places>(
             break;
         }
         if best.found.len() < k {
-            // Along the curve to both sides: not the nearest, but no nearest is further away than the k-th of these.
+            // Along the curve to both sides: these need not be the nearest, but none of the nearest is further than the
+            // k-th of them.
             let count = k.saturating_mul(BESIDE);
             places.beside(
                 partition,
@@ -105,7 +105,7 @@ pub fn nearest<P: Places>(
     Ok(best.found.into_iter().collect())
 }
 
-/// The atoms inside a region, in the order of their keys.
+/// Returns the atoms inside a region, in the order of their keys. Memory: all atoms found.
 pub fn within<P: Places>(
     places: &mut P,
     region: &Region,
@@ -149,7 +149,7 @@ struct Best {
     point: Point,
     k: usize,
     found: BTreeSet<NearAtom>,
-    /// Beyond this distance nothing can be among them.
+    /// Beyond this distance, nothing can be one of them.
     reach: u64,
 }
 

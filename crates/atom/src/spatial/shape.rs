@@ -1,21 +1,21 @@
-//! A region of space, and whether a cell meets it or lies in it.
+//! A region of space, and whether it meets or contains a cell.
 //!
 //! Both are sums over the axes: the squares of the distances, along each, from the centre of a ball to the nearest and
-//! to the farthest point of the cell. A box fits in when what lies outside of it along an axis is very far. The parts of
-//! a cell have only two extents along each axis, so the sums of all sixteen come from eight pairs of squares.
+//! to the farthest point of the cell. A box is treated the same by making everything outside it along an axis very far.
+//! The parts of a cell have only two extents along each axis, so the sums of all sixteen come from eight pairs of
+//! squares.
 
 use std::ops::RangeInclusive;
 
 use crate::{AXIS_BITS, Point};
 
-/// What is outside along an axis: farther than any two points, and four of them do not overflow.
+/// The distance of what is outside along an axis: farther than any two points, and four of them do not overflow.
 const OUTSIDE: u64 = 1 << 60;
 
-/// Where to look for points.
+/// The region of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Region {
-    /// All points from the smallest to the largest coordinates, both in it. With a largest below the smallest there are
-    /// none.
+    /// All points from the smallest to the largest coordinates, inclusive. Empty if the largest are below the smallest.
     Box {
         /// The smallest coordinates.
         min: Point,
@@ -24,9 +24,9 @@ pub enum Region {
     },
     /// All points at this squared distance or less.
     Ball {
-        /// The middle.
+        /// The centre.
         center: Point,
-        /// Square of the radius, in units of the grid of order 28. From 2^58 on the ball holds everything.
+        /// Square of the radius, in units of the grid of order 28. From 2^58 on, the ball contains everything.
         radius_squared: u64,
     },
 }
@@ -37,19 +37,19 @@ pub(super) struct Shape {
     max: [u32; 4],
     center: Option<[u32; 4]>,
     radius_squared: u64,
-    /// Whether the limits leave anything out.
+    /// Whether the limits exclude anything.
     limited: bool,
 }
 
-/// How far the parts of a cell are, by their bits of the coordinates: at most [`Shape::radius_squared`] from the nearest
-/// point where they meet the shape, from the farthest where they lie in it.
+/// The distances of the parts of a cell, by their bits of the coordinates: to the nearest point, at most
+/// [`Shape::radius_squared`] if they meet the shape, and to the farthest, if they are inside it.
 pub(super) struct Parts {
     near: Sums,
     far: Sums,
 }
 
 impl Shape {
-    /// What of a region lies within ranges of x and y.
+    /// Restricts a region to ranges of x and y.
     pub(super) fn new(region: &Region, x: RangeInclusive<u32>, y: RangeInclusive<u32>) -> Shape {
         let (mut min, mut max) = ([0; 4], [u32::MAX; 4]);
         let (mut center, mut radius) = (None, 0);
@@ -76,12 +76,13 @@ impl Shape {
         }
     }
 
-    /// Whether the shape has no points because its limits exclude one another.
+    /// Returns whether the shape is empty because its limits contradict each other.
     pub(super) fn is_empty(&self) -> bool {
         (0..4).any(|axis| self.min[axis] > self.max[axis])
     }
 
-    /// The distances of the sixteen parts of a cell: their smallest coordinates are those of the cell, or `half` more.
+    /// Computes the distances of the sixteen parts of a cell: their smallest coordinates are those of the cell, or
+    /// `half` more.
     #[inline(always)]
     pub(super) fn parts(&self, corner: &[u32; 4], half: u32) -> Parts {
         let (mut near, mut far) = ([[0; 2]; 4], [[0; 2]; 4]);
@@ -97,13 +98,13 @@ impl Shape {
         }
     }
 
-    /// Whether something at this squared distance is in reach.
+    /// Returns whether something at this squared distance is in reach.
     #[inline(always)]
     pub(super) fn reaches(&self, distance_squared: u64) -> bool {
         distance_squared <= self.radius_squared
     }
 
-    /// The squares of the distances along an axis to the nearest and to the farthest from `low` to `high`.
+    /// Returns the squares of the distances along an axis to the nearest and to the farthest from `low` to `high`.
     #[inline(always)]
     fn along(&self, axis: usize, low: u32, high: u32) -> (u64, u64) {
         let (min, max) = (self.min[axis], self.max[axis]);
@@ -116,7 +117,7 @@ impl Shape {
             let (near, far) = (a.max(b).max(0) as u64, (-a.min(b)) as u64);
             return (near * near, far * far);
         }
-        // Of what the limits leave, unless they leave nothing.
+        // Of the part within the limits, if it is not empty.
         let (from, to) = (low.max(min), high.min(max));
         let (mut near, mut far) = (0, 0);
         if let Some(center) = self.center {
@@ -136,13 +137,13 @@ impl Shape {
 }
 
 impl Parts {
-    /// The squared distance to the nearest point of a part.
+    /// Returns the squared distance to the nearest point of a part.
     #[inline(always)]
     pub(super) fn near(&self, bits: u16) -> u64 {
         self.near.of(bits)
     }
 
-    /// The squared distance to the farthest point of a part.
+    /// Returns the squared distance to the farthest point of a part.
     #[inline(always)]
     pub(super) fn far(&self, bits: u16) -> u64 {
         self.far.of(bits)

@@ -1,11 +1,11 @@
-//! A packed Hilbert R-tree: the nearest of many points in memory, for many questions.
+//! A packed Hilbert R-tree: finds the nearest of many points in memory, for many queries.
 //!
-//! I. Kamel and C. Faloutsos, "On Packing R-trees", CIKM 1993: points in the order of a Hilbert curve are cut into full
-//! leaves, and the boxes around leaves, in that order, into full nodes. Nothing is ever inserted, so a tree is a few
-//! arrays without pointers, the n-th node of a level holding the boxes around the sixteen nodes from 16 n on.
+//! I. Kamel and C. Faloutsos, "On Packing R-trees", CIKM 1993: points in the order of a Hilbert curve are packed into
+//! full leaves, and the boxes around leaves, in that order, into full nodes. Nothing is ever inserted, so a tree is a
+//! few arrays without pointers; the n-th node of a level contains the boxes around the sixteen nodes from 16 n on.
 //!
-//! A search goes into the nearest child first, and into no child farther than the k-th neighbour so far. Sixteen
-//! coordinates of one axis lie side by side, so that a processor takes the distances of several at once.
+//! A search visits the nearest child first, and no child farther than the k-th neighbour so far. Sixteen coordinates of
+//! one axis are stored together, so that a processor computes several distances at once.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -19,12 +19,12 @@ const WIDTH: usize = 16;
 /// One coordinate of sixteen points or boxes.
 type Lane = [u32; WIDTH];
 
-/// Points in an order in which the nearest are found fast. The `u32` of each is the caller's own.
+/// Points in an order that makes nearest-neighbour searches fast. The `u32` of each is the caller's payload.
 #[derive(Clone, Debug, Default)]
 pub struct PackedTree {
     len: usize,
     leaves: Vec<Leaf>,
-    /// Boxes around leaves first, those around these next; the last level is one node. None without points.
+    /// Boxes around leaves first, those around these next; the last level is one node. Empty without points.
     levels: Vec<Vec<Node>>,
 }
 
@@ -41,15 +41,15 @@ struct Node {
     max: [Lane; 4],
 }
 
-/// A point found by a search. The order is that of an answer: the nearest first, of those as near the one with the
-/// smaller coordinates, of equal points the one with the smaller payload.
+/// A point found by a search, ordered as in a result: the nearest first; at equal distances by smaller coordinates,
+/// then by smaller payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Square of the distance to what was asked for, exact: below 2^58.
+    /// Square of the distance to the query, exact: below 2^58.
     pub distance_squared: u64,
     /// The point.
     pub point: Point,
-    /// What came with it.
+    /// Its payload.
     pub payload: u32,
 }
 
@@ -67,7 +67,8 @@ impl PartialOrd for Neighbour {
 }
 
 impl PackedTree {
-    /// A tree of these points, with coordinates below 2^28. It takes as much memory again as the points.
+    /// Builds a tree of these points, with coordinates below 2^28. O(points · log points); takes as much memory again
+    /// as the points.
     pub fn build(points: Vec<(Point, u32)>) -> PackedTree {
         let order = order(&points);
         let at = |n: usize| &points[order[n.min(order.len() - 1)].1];
@@ -92,18 +93,18 @@ impl PackedTree {
         }
     }
 
-    /// How many points there are.
+    /// Returns the number of points.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Puts the `k` points nearest to `query` into `out`, in place of what it held: the nearest first, of those as near
-    /// by coordinates, then payload; fewer if there are fewer points. It allocates nothing if `out` has room for `k`.
+    /// Replaces the content of `out` by the `k` points nearest to `query`: the nearest first, at equal distances by
+    /// coordinates, then payload; fewer if there are fewer points. Allocates nothing if `out` has room for `k`.
     pub fn nearest(&self, query: &Point, k: usize, out: &mut Vec<Neighbour>) {
         out.clear();
         let Some(root) = self.levels.len().checked_sub(1) else {
@@ -124,12 +125,12 @@ impl PackedTree {
     }
 }
 
-/// The order of the points along the curve, and of equal ones by payload: places, with indices into the points.
+/// Sorts the points along the curve, equal ones by payload: places, with indices into the points.
 fn order(points: &[(Point, u32)]) -> Vec<(i64, usize)> {
     let places = points.iter().enumerate();
     let mut order: Vec<_> = places.map(|(n, (point, _))| (place(point), n)).collect();
     order.sort_unstable();
-    // Points crowded into one cell of the curve are still to be told apart.
+    // Points in the same cell of the curve still have to be ordered.
     let mut finer = Vec::new();
     for crowd in order.chunk_by_mut(|a, b| a.0 == b.0) {
         if crowd.len() > 1 {
@@ -147,7 +148,7 @@ fn order(points: &[(Point, u32)]) -> Vec<(i64, usize)> {
     order
 }
 
-/// The nodes that hold boxes around these. The last child is repeated in what is left of the last node.
+/// Returns the nodes that contain boxes around these. The last child is repeated to fill the last node.
 fn pack<T>(below: &[T], bounds: impl Fn(&T) -> ([u32; 4], [u32; 4])) -> Vec<Node> {
     let node = |children: &[T]| {
         let mut node = Node {
@@ -186,7 +187,7 @@ impl Leaf {
         (smallest(&self.axes), largest(&self.axes))
     }
 
-    /// Squared distances of the points.
+    /// Returns squared distances of the points.
     #[inline(always)]
     fn distances(&self, query: &[u32; 4]) -> [u64; WIDTH] {
         let mut distances = [0; WIDTH];
@@ -205,7 +206,7 @@ impl Node {
         (smallest(&self.min), largest(&self.max))
     }
 
-    /// Squared distances of the boxes, 0 inside.
+    /// Returns squared distances of the boxes, 0 inside.
     #[inline(always)]
     fn distances(&self, query: &[u32; 4]) -> [u64; WIDTH] {
         let mut distances = [0; WIDTH];
@@ -227,19 +228,19 @@ fn largest(axes: &[Lane; 4]) -> [u32; 4] {
     axes.map(|lane| lane.into_iter().fold(0, u32::max))
 }
 
-/// A search under way.
+/// A search in progress.
 struct Search<'a> {
     tree: &'a PackedTree,
     query: [u32; 4],
     k: usize,
     /// The nearest so far, the last of them on top.
     best: BinaryHeap<Neighbour>,
-    /// What is farther than this is not among the nearest: the distance of the k-th.
+    /// Anything farther is not among the nearest: the distance of the k-th.
     reach: u64,
 }
 
 impl Search<'_> {
-    /// Looks into a node of a level, nearest child first.
+    /// Searches a node of a level, nearest child first. Recursion is as deep as the tree: log16 of the points.
     fn node(&mut self, level: usize, index: usize) {
         let distances = self.tree.levels[level][index].distances(&self.query);
         let below = match level.checked_sub(1) {
@@ -249,14 +250,14 @@ impl Search<'_> {
         let first = index * WIDTH;
         let (mut children, mut count) = ([0; WIDTH], 0);
         for (lane, &distance) in distances.iter().take(below - first).enumerate() {
-            // A distance has 58 bits, so the lane fits beside it.
+            // A distance has 58 bits, so the lane fits next to it.
             children[count] = distance << 4 | lane as u64;
             count += usize::from(distance <= self.reach);
         }
         let children = &mut children[..count];
         children.sort_unstable();
         for child in children {
-            // It may have shrunk since.
+            // It may have decreased since.
             if *child >> 4 > self.reach {
                 return;
             }
