@@ -16,8 +16,8 @@
 //! | tensor | mean m: (1 + m / (1/64 + abs m)) · 2^27 | standard deviation s: s / (1/16 + s) · 2^28 | largest magnitude a: a / (1 + a) · 2^28 |
 //!
 //! * Prefix: the first four bytes after leading white space, a digit of 7 bits each, the first one on top. Digits
-//! follow the order of Unicode's code points, with capital letters of ASCII as small ones; control characters and
-//! missing bytes are 0. So four letters of ASCII count, two of Greek or Cyrillic, one of Chinese.
+//!   follow the order of Unicode's code points, with capital letters of ASCII as small ones; control characters and
+//!   missing bytes are 0. So four letters of ASCII count, two of Greek or Cyrillic, one of Chinese.
 //! * Mean first byte: a character of ASCII is its code; any other is the first byte of its UTF-8, 194 to 244, which tells
 //!   the script and lets one dash among letters weigh as little as it should. The other bytes, 128 to 191, are left out.
 //! * Length: log2(1 + bytes) · 2^23. It ends at 4 GiB.

@@ -4,7 +4,7 @@
 //! order of preference:
 //!
 //! 1. after a word, at the first position that the bytes before it select: an edit only shifts the cuts up to the next
-//! one;
+//!    one;
 //! 2. after the last word that fits;
 //! 3. within a word, at the first position between two characters that the bytes before it select;
 //! 4. between the last two characters that fit;

@@ -99,10 +99,10 @@ pub enum PathError<E> {
 /// if there is none. A path from a node to itself is that one step, and fetches no edges.
 ///
 /// - `batch`: maximum number of nodes per call of [`Edges::of`] (at least one): the node whose edges are needed, and
-/// those that seem to be next. It changes how often edges are fetched and for how many nodes, never the path.
+///   those that seem to be next. It changes how often edges are fetched and for how many nodes, never the path.
 /// - `max_nodes`: reaching more distinct nodes than that is [`PathError::TooLarge`]. So is following more than 16 times
-/// as many paths to them, which takes a tight limit of hops. This bounds time and memory, except for the edges of
-/// fetched nodes, whose number depends on `edges`.
+///   as many paths to them, which takes a tight limit of hops. This bounds time and memory, except for the edges of
+///   fetched nodes, whose number depends on `edges`.
 ///
 /// Of equally good paths the one with fewer hops is returned, and of those the one whose keys, read from the end, come
 /// first. So the result depends on the graph alone, not on the order in which edges are returned.
