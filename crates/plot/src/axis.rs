@@ -1,21 +1,21 @@
-//! An axis: from values to places between 0 and 1, and the range that shows all values.
+//! An axis: maps values to positions between 0 and 1, with a range that shows all values.
 
 use crate::ticks::{self, Decimal};
 
 /// Values closer to each other than this, relatively, are drawn as one.
 const NARROWEST: f64 = 1e-11;
 
-/// What an axis shows.
+/// The range of an axis.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Axis {
-    /// Of a logarithmic axis, logarithms to base 10.
+    /// For a logarithmic axis, base-10 logarithms.
     low: f64,
     high: f64,
     is_log: bool,
 }
 
 impl Axis {
-    /// The axis for some values, with a part of the range left free on both sides.
+    /// Creates the axis for some values, with a margin on both sides.
     pub(crate) fn new(values: impl Iterator<Item = f64>, is_log: bool, free: f64) -> Axis {
         let mut range: Option<(f64, f64)> = None;
         for value in values.filter(|v| v.is_finite() && (!is_log || *v > 0.0)) {
@@ -29,7 +29,7 @@ impl Axis {
             let half = match size {
                 _ if is_log || size == 0.0 => 0.5,
                 1.0.. => (size * 0.05).max(0.5),
-                // Below it even ticks could not be told apart.
+                // Below it even ticks could not be distinguished.
                 _ => (size * 0.5).max(1e-300),
             };
             (low, high) = (low - half, high + half);
@@ -44,7 +44,7 @@ impl Axis {
         }
     }
 
-    /// Where a value is between both ends; `None` for what the axis does not show.
+    /// Returns the position of a value between both ends; `None` for values that the axis does not show.
     pub(crate) fn place(&self, value: f64) -> Option<f64> {
         let value = if self.is_log { value.log10() } else { value };
         // Halves, as the difference of two finite numbers need not be finite.
@@ -52,7 +52,7 @@ impl Axis {
         (value.is_finite() && place.is_finite()).then_some(place)
     }
 
-    /// Ticks with places and labels, at most about `count`.
+    /// Returns at most about `count` ticks with positions and labels.
     pub(crate) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         let ticks = match self.is_log {
             true => ticks::logarithmic(self.low, self.high, count),

@@ -1,4 +1,5 @@
-//! What is drawn on: an SVG whose inner unit is a tenth of a pixel, as the drawing library counts in whole ones.
+//! The drawing surface: an SVG whose inner unit is a tenth of a pixel, as the drawing library only has integer
+//! coordinates.
 
 use plotters::backend::{DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -7,10 +8,10 @@ use plotters::style::{Color, FontTransform, IntoFont, RGBAColor, RGBColor, Shape
 use crate::reduce::Pixel;
 use crate::{Error, Result};
 
-/// Inner units of a pixel.
+/// Inner units per pixel.
 pub(crate) const SCALE: i32 = 10;
 
-/// The drawing library takes a font size for that of the whole line, and divides by this.
+/// The drawing library takes a font size as the height of the line, and divides by this.
 const LINE_HEIGHT: f64 = 1.24;
 
 pub(crate) const WHITE: RGBColor = RGBColor(255, 255, 255);
@@ -18,7 +19,7 @@ pub(crate) const TEXT: RGBColor = RGBColor(51, 51, 51);
 pub(crate) const AXIS: RGBColor = RGBColor(120, 120, 120);
 pub(crate) const GRID: RGBColor = RGBColor(228, 228, 228);
 
-/// A place in pixels.
+/// A point in pixels.
 pub(crate) type Point = (f64, f64);
 
 /// A rectangle in pixels.
@@ -44,13 +45,13 @@ impl Area {
     }
 }
 
-/// Which point of a text is where it is put.
+/// The anchor point of a text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Anchor {
     Left,
     Center,
     Right,
-    /// The center, with the text going upwards.
+    /// The center, with the text rotated upwards.
     Upwards,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Canvas<'a> {
     backend: SVGBackend<'a>,
 }
 
-/// Lets `draw` draw an SVG of a size in pixels.
+/// Lets `draw` draw an SVG of a size in pixels, and returns it.
 pub(crate) fn svg(
     (width, height): (u32, u32),
     draw: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
@@ -72,7 +73,7 @@ pub(crate) fn svg(
     draw(&mut canvas)?;
     canvas.backend.present().map_err(failed)?;
     drop(canvas);
-    // The size outside is in pixels. Corners of lines are round, else a spike would look higher than it is.
+    // The outer size is in pixels. Round joins, as a spike would otherwise look higher than it is.
     let inner = format!(
         r#"<svg width="{}" height="{}""#,
         width * scale,
@@ -92,7 +93,7 @@ impl Canvas<'_> {
         drawn.map_err(failed)
     }
 
-    /// A line through points in inner units.
+    /// Draws a line through points in inner units.
     pub(crate) fn path(&mut self, points: &[Pixel], color: RGBColor, width: f64) -> Result<()> {
         let drawn = self
             .backend
@@ -100,7 +101,7 @@ impl Canvas<'_> {
         drawn.map_err(failed)
     }
 
-    /// A dot around a point in inner units.
+    /// Draws a dot around a point in inner units.
     pub(crate) fn dot(&mut self, center: Pixel, color: RGBColor, radius: f64) -> Result<()> {
         let radius = unit(radius).unsigned_abs();
         let drawn = self.backend.draw_circle(center, radius, &color, true);
@@ -113,7 +114,7 @@ impl Canvas<'_> {
         drawn.map_err(failed)
     }
 
-    /// A text whose anchor is at half its height.
+    /// Draws a text whose anchor is at half its height.
     pub(crate) fn text(&mut self, text: &str, at: Point, size: f64, anchor: Anchor) -> Result<()> {
         let height = size * LINE_HEIGHT * f64::from(SCALE);
         let font = ("sans-serif", height).into_font();

@@ -1,25 +1,25 @@
-//! What can be wrong with a picture.
+//! Errors of a plot.
 
 use crate::line_plot::{MAX_SIZE, MIN_SIZE};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One variant for each way the input can be wrong. `Display` is a PostgreSQL primary message: lower case, no
-/// full stop, the offending value named. [`Error::detail`] adds what was expected.
+/// One variant for each defect of the input. `Display` is a PostgreSQL primary message: lower case, no full stop, the
+/// offending value named. [`Error::detail`] adds what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A width or height outside the limits.
     #[error("plot {0} of {1} pixels is out of range")]
     Size(&'static str, u32),
-    /// The drawing library failed; the text is its own.
+    /// The drawing library failed; the text is its message.
     #[error("could not draw plot: {0}")]
     Drawing(String),
 }
 
 impl Error {
-    /// What was expected instead, as a sentence; `None` when the message says it all.
+    /// Returns what was expected, as a sentence; `None` if the message is enough.
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::Size(..) => Some(format!(

@@ -1,4 +1,4 @@
-//! The legend: which names it has room for, and where it hides least.
+//! The legend: which names fit, and where it covers least.
 
 use plotters::style::{Color, RGBColor};
 
@@ -10,14 +10,14 @@ use crate::text;
 const FONT_SIZE: f64 = 12.0;
 const ROW: f64 = 17.0;
 const PADDING: f64 = 6.0;
-/// The piece of line before a name, and the space behind it.
+/// The sample of a line before a name, and the space after it.
 const SAMPLE: f64 = 24.0;
-/// Samples of lines, four pixels apart, that a legend may hide.
+/// Samples of lines, four pixels apart, that a legend may cover.
 const HIDDEN_AT_MOST: usize = 6;
-/// From the edge of the plot.
+/// Distance from the edge of the plot.
 const DISTANCE: f64 = 8.0;
 
-/// The names of series with their colours. Without room for all, the last row counts the others.
+/// The names of series with their colours. If not all fit, the last row counts the others.
 pub(crate) struct Legend {
     rows: Vec<(String, Option<RGBColor>)>,
     width: f64,
@@ -25,7 +25,7 @@ pub(crate) struct Legend {
 }
 
 impl Legend {
-    /// The legend for a plot; `None` where there is no room for one.
+    /// Lays out the legend for a plot; `None` if there is no room.
     pub(crate) fn new(plot: Area, names: &[(&str, RGBColor)]) -> Option<Legend> {
         let room = ((plot.height() * 0.8 - 2.0 * PADDING) / ROW) as usize;
         let text_width = (plot.width() * 0.4 - SAMPLE - 2.0 * PADDING).min(240.0);
@@ -55,14 +55,15 @@ impl Legend {
         self.width
     }
 
-    /// The place along the edge of the plot with the least of the lines under it; `None` when even that hides more than
+    /// Returns the position along the edge of the plot that covers the least of the lines; `None` if even that covers
+    /// more than a few pixels of them.
     /// a few pixels of them.
     pub(crate) fn place_within(&self, plot: Area, lines: &[Vec<Vec<Pixel>>]) -> Option<Area> {
         let (area, hidden) = place(plot, self.width, self.height, lines)?;
         (hidden <= HIDDEN_AT_MOST).then_some(area)
     }
 
-    /// The place to the right of the plot.
+    /// Returns the position to the right of the plot.
     pub(crate) fn place_beside(&self, plot: Area) -> Area {
         let left = plot.right + PADDING;
         Area {
@@ -88,7 +89,7 @@ impl Legend {
     }
 }
 
-/// The place along the edge of the plot with the fewest samples of the lines under it, and how many.
+/// Returns the position along the edge of the plot that covers the fewest samples of the lines, and their number.
 fn place(plot: Area, width: f64, height: f64, lines: &[Vec<Vec<Pixel>>]) -> Option<(Area, usize)> {
     let left = plot.left + DISTANCE;
     let right = plot.right - DISTANCE - width;
@@ -117,12 +118,12 @@ fn place(plot: Area, width: f64, height: f64, lines: &[Vec<Vec<Pixel>>]) -> Opti
         let points = |line: &Vec<Pixel>| samples(line).filter(within).count();
         lines.iter().flatten().map(points).sum()
     };
-    // The first of equals.
+    // The first of equal ones.
     let counted = areas.map(|area| (area, hidden(&area)));
     counted.min_by_key(|(_, hidden)| *hidden)
 }
 
-/// Points along a line, about four pixels apart.
+/// Returns points along a line, about four pixels apart.
 fn samples(line: &[Pixel]) -> impl Iterator<Item = Pixel> {
     let first = line.first().copied();
     let others = line.windows(2).flat_map(|ends| {

@@ -1,4 +1,4 @@
-//! Pictures of numbers, as text: [`line_plot`] draws SVG, [`sparkline`] one line of block characters.
+//! Plots of numbers as text: [`line_plot`] draws SVG, [`sparkline`] one line of block characters.
 //!
 //! Equal input gives equal output, byte by byte.
 

@@ -14,7 +14,8 @@ pub const MIN_SIZE: u32 = 64;
 /// The largest width and height in pixels.
 pub const MAX_SIZE: u32 = 8192;
 
-/// Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow that white swallows.
+/// The colours of Okabe and Ito, which colour-blind readers can distinguish, without the yellow that is hard to see on
+/// white.
 const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -28,30 +29,30 @@ const PALETTE: [RGBColor; 7] = [
 const TITLE_SIZE: f64 = 15.0;
 const LABEL_SIZE: f64 = 12.0;
 const TICK_SIZE: f64 = 11.0;
-/// From the axis to the tick labels.
+/// Distance from the axis to the tick labels.
 const TICK_DISTANCE: f64 = 6.0;
 
 /// One line of a plot.
 #[derive(Clone, Copy, Debug)]
 pub struct Series<'a> {
-    /// What the legend calls it.
+    /// Its name in the legend.
     pub name: &'a str,
-    /// Points as x and y, drawn in this order. One with a NaN or an infinity is a gap.
+    /// Points as x and y, drawn in this order. A point with a NaN or an infinity is a gap.
     pub points: &'a [(f64, f64)],
 }
 
-/// A plot of lines over common axes.
+/// A plot of lines on common axes.
 #[derive(Clone, Copy, Debug)]
 pub struct LinePlot<'a> {
-    /// What stands above; may be empty, as the labels.
+    /// Text above the plot; may be empty, like the labels.
     pub title: &'a str,
-    /// What stands below the horizontal axis, with its unit.
+    /// Text below the horizontal axis, with its unit.
     pub x_label: &'a str,
-    /// What stands beside the vertical axis, with its unit.
+    /// Text beside the vertical axis, with its unit.
     pub y_label: &'a str,
-    /// The lines. From the eighth on, colours come again; with more than one there is a legend.
+    /// The lines. Colours repeat from the eighth line on; with more than one line there is a legend.
     pub series: &'a [Series<'a>],
-    /// Whether the vertical axis is logarithmic; values that are not above zero are gaps then.
+    /// Whether the vertical axis is logarithmic; then values that are not above zero are gaps.
     pub log_y: bool,
     /// The width in pixels, [`MIN_SIZE`] to [`MAX_SIZE`].
     pub width: u32,
@@ -62,8 +63,8 @@ pub struct LinePlot<'a> {
 impl LinePlot<'_> {
     /// Draws the plot as an SVG document.
     ///
-    /// No line bridges a gap, and a point between two gaps is a dot. Of many points in one column of pixels the lowest
-    /// and the highest are drawn, so that spikes are seen and the document stays small.
+    /// No line crosses a gap, and a point between two gaps is a dot. Of many points in one column of pixels the lowest
+    /// and the highest are drawn, so that spikes stay visible and the document small.
     pub fn svg(&self) -> Result<String> {
         for (name, size) in [("width", self.width), ("height", self.height)] {
             if !(MIN_SIZE..=MAX_SIZE).contains(&size) {
@@ -137,7 +138,7 @@ impl LinePlot<'_> {
     }
 }
 
-/// Where the parts of a plot are.
+/// The positions of the parts of a plot.
 struct Layout {
     plot: Area,
     x_ticks: Vec<(f64, String)>,
@@ -147,8 +148,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// As much as there is room for: a small plot has no titles, a very small one no tick labels either.
-    /// `beside` pixels stay free at the right.
+    /// Shows as much as there is room for: a small plot has no titles, a very small one no tick labels either. `beside`
+    /// pixels stay free on the right.
     fn new(plot: &LinePlot<'_>, x_axis: &Axis, y_axis: &Axis, beside: f64) -> Layout {
         let (width, height) = (f64::from(plot.width) - beside, f64::from(plot.height));
         let with = |has_titles, has_tick_labels| {
@@ -198,7 +199,7 @@ impl Layout {
         let tick_width = widest(&y_ticks) + if has_tick_labels { TICK_DISTANCE } else { 0.0 };
         let left = 8.0 + tick_width + room_for(plot.y_label, LABEL_SIZE + 8.0);
         let mut count = ((width - left) / 70.0).clamp(2.0, 14.0) as usize;
-        // Labels are of unknown width until they are made.
+        // The width of the labels is known only after they are made.
         let (x_ticks, margin) = loop {
             let ticks = x_axis.ticks(count);
             let widest = widest(&ticks);
@@ -252,7 +253,7 @@ impl Layout {
         let (width, height) = (f64::from(titles.width), f64::from(titles.height));
         let center = (plot.left + plot.right) / 2.0;
         let middle = (plot.top + plot.bottom) / 2.0;
-        // Twice the way to the nearer edge, as the text is centred on the plot.
+        // Twice the distance to the nearer edge, as the text is centred on the plot.
         let wide = 2.0 * center.min(width - center) - 8.0;
         let high = 2.0 * middle.min(height - middle) - 8.0;
         let below = height - 6.0 - LABEL_SIZE / 2.0;

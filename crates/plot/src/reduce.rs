@@ -1,14 +1,14 @@
-//! From the points of a series to the few that a picture shows.
+//! Reduces the points of a series to the few that a plot shows.
 
 use std::collections::BTreeMap;
 
-/// A point in the units that are drawn.
+/// A point in drawing units.
 pub(crate) type Pixel = (i32, i32);
 
-/// The lines of a series, one for each run of points without a gap, in which `None` is a gap. Of each run and each
-/// column of `column` units, the lowest and the highest point are left, and the ends of a run. Of runs within one
-/// column, those with the lowest and the highest point are left. So the size of a picture does not follow that of the
-/// data, as long as points go from left to right.
+/// Returns the lines of a series, one for each run of points without a gap; `None` is a gap. Of each run, only its ends
+/// and the lowest and the highest point in each column of `column` units are kept. Of runs within one column, those
+/// with the lowest and the highest point are kept. So the size of a plot does not grow with the data, as long as points
+/// go from left to right.
 pub(crate) fn lines(points: impl Iterator<Item = Option<Pixel>>, column: i32) -> Vec<Vec<Pixel>> {
     let mut lines = Vec::new();
     let mut run = Run::default();
@@ -25,7 +25,7 @@ pub(crate) fn lines(points: impl Iterator<Item = Option<Pixel>>, column: i32) ->
 #[derive(Default)]
 struct Run {
     line: Vec<Pixel>,
-    /// The points of the column that is not finished.
+    /// The points of the current column.
     open: Option<Open>,
 }
 

@@ -2,11 +2,11 @@
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws values as block characters between their smallest and largest: the middle one where all are equal, a space for
+/// Draws values as block characters between their smallest and largest: the middle one if all are equal, a space for
 /// NaN, the lowest and highest for infinities.
 ///
-/// With a width that is smaller than the number of values, each character is the mean of a bucket of them without its
-/// NaNs, and buckets differ in size by at most one value.
+/// If the width is smaller than the number of values, each character is the mean of a group of them without its NaNs;
+/// group sizes differ by at most one value.
 pub fn sparkline(values: &[f64], width: Option<usize>) -> String {
     let width = width.unwrap_or(values.len()).min(values.len());
     let edge = |bucket: usize| (bucket as u128 * values.len() as u128 / width as u128) as usize;
@@ -35,7 +35,8 @@ fn block(value: f64, low: f64, high: f64) -> char {
     BLOCKS[(place as usize).min(7)]
 }
 
-/// The mean of what is not NaN, without overflow on the way; NaN of nothing, or of infinities of both signs.
+/// Returns the mean of the values that are not NaN, without intermediate overflow; NaN for none, or for infinities of
+/// both signs.
 fn mean(values: &[f64]) -> f64 {
     let numbers = || values.iter().copied().filter(|v| !v.is_nan());
     let count = numbers().count() as f64;

@@ -1,6 +1,6 @@
-//! Text in a picture: what may stand in XML, and about how wide it is.
+//! Text in a plot: characters that XML allows, and its approximate width.
 
-/// The character without what XML does not allow, which no escaping makes legal.
+/// Returns the character unless XML forbids it, even escaped.
 pub(crate) fn clean(text: &str) -> String {
     let replace = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
@@ -10,7 +10,8 @@ pub(crate) fn clean(text: &str) -> String {
     text.trim().chars().map(replace).collect()
 }
 
-/// About the width of a text in pixels. A viewer chooses its own sans-serif font, so this is that of a wide one.
+/// Returns the approximate width of a text in pixels. A viewer chooses its own sans-serif font, so this assumes a wide
+/// one.
 pub(crate) fn width(text: &str, font_size: f64) -> f64 {
     text.chars().map(advance).sum::<f64>() * font_size
 }
@@ -23,15 +24,15 @@ fn advance(c: char) -> f64 {
         'A'..='Z' | '&' => 0.74,
         '<' | '>' | '+' | '=' | '~' => 0.84,
         c if c.is_ascii() => 0.64,
-        // Scripts with full-width characters, and pictures.
+        // Scripts with full-width characters, and emoji.
         '\u{1100}'.. => 1.05,
         _ => 0.7,
     }
 }
 
-/// Clean text, cut to a width with an ellipsis where it is too long.
+/// Returns clean text, truncated to a width with an ellipsis if it is too long.
 pub(crate) fn fit(text: &str, font_size: f64, max_width: f64) -> String {
-    // No text that fits has more characters than the narrowest would.
+    // No text that fits has more characters than this many of the narrowest.
     let longest = (max_width / font_size / 0.3).clamp(0.0, 1e6) as usize + 1;
     let mut fitted: String = clean(text).chars().take(longest).collect();
     let is_whole = fitted.chars().count() < longest;

@@ -1,4 +1,4 @@
-//! Ticks of an axis: round numbers, held as decimals so that a label has no digits of a rounding error.
+//! Ticks of an axis: round numbers, stored as decimals so that a label shows no rounding error.
 
 /// A number `mantissa · 10^exponent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +13,13 @@ impl Decimal {
         text.parse().unwrap_or(f64::NAN)
     }
 
-    /// The exponent of the first digit: 3 for 1234.
+    /// Returns the exponent of the first digit: 3 for 1234.
     fn magnitude(self) -> Option<i32> {
         let digits = self.mantissa.unsigned_abs().checked_ilog10()?;
         Some(self.exponent + digits as i32)
     }
 
-    /// Written out.
+    /// Formats it in full.
     fn plain(self) -> String {
         if self.mantissa == 0 {
             return "0".into();
@@ -35,7 +35,7 @@ impl Decimal {
         format!("{sign}{whole}.{part}")
     }
 
-    /// With one digit before the point and a power of ten.
+    /// Formats it with one digit before the point and a power of ten.
     fn scientific(self) -> String {
         let Some(magnitude) = self.magnitude() else {
             return "0".into();
@@ -47,13 +47,13 @@ impl Decimal {
         let plain = scaled.plain();
         let digits = match plain.contains('.') {
             true => plain.trim_end_matches('0').trim_end_matches('.'),
-            // Zeros at the end are part of the mantissa only.
+            // Trailing zeros are only part of the mantissa.
             false => &plain,
         };
         format!("{digits}e{magnitude}")
     }
 
-    /// In thousands, millions, …
+    /// Formats it in thousands, millions, …
     fn with_prefix(self, prefix: usize) -> String {
         let scaled = Decimal {
             exponent: self.exponent - 3 * prefix as i32,
@@ -68,7 +68,7 @@ impl Decimal {
 
 const PREFIXES: [&str; 5] = ["", "k", "M", "G", "T"];
 
-/// Round numbers from `low` to `high`, which are finite and not too close to each other; at most about `count`.
+/// Returns at most about `count` round numbers from `low` to `high`, which are finite and not too close to each other.
 pub(crate) fn linear(low: f64, high: f64, count: usize) -> Vec<Decimal> {
     let count = count.max(1) as f64;
     let rough = high / count - low / count;
@@ -107,7 +107,7 @@ pub(crate) fn linear(low: f64, high: f64, count: usize) -> Vec<Decimal> {
         .collect()
 }
 
-/// Round numbers between two powers of ten given by their logarithms; at most about `count`.
+/// Returns at most about `count` round numbers between two powers of ten given by their logarithms.
 pub(crate) fn logarithmic(low: f64, high: f64, count: usize) -> Vec<Decimal> {
     let (first, last) = (low.ceil() as i32, high.floor() as i32);
     let decades = (last - first + 1).max(0) as usize;
@@ -140,7 +140,7 @@ pub(crate) fn logarithmic(low: f64, high: f64, count: usize) -> Vec<Decimal> {
     ticks
 }
 
-/// The labels of all ticks of an axis, in one style.
+/// Returns the labels of all ticks of an axis, in one style.
 pub(crate) fn labels(ticks: &[Decimal]) -> Vec<String> {
     let magnitudes = || ticks.iter().filter_map(|tick| tick.magnitude());
     let largest = magnitudes().max().unwrap_or(0);
@@ -151,7 +151,7 @@ pub(crate) fn labels(ticks: &[Decimal]) -> Vec<String> {
         .iter()
         .map(|tick| match (largest, finest) {
             (-4..=4, -5..) => tick.plain(),
-            // Of powers of ten each has its own prefix.
+            // Each power of ten has its own prefix.
             (5..=14, -3..) if mixed => {
                 let own = tick.magnitude().unwrap_or(0).div_euclid(3).clamp(0, 4);
                 tick.with_prefix(own as usize)
