@@ -1,4 +1,4 @@
-//! What the layers of a transformer cost in training, from sizes alone.
+//! The costs of a transformer's layers in training, from sizes alone.
 //!
 //! Activations by Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models"
 //! (arXiv:2205.05198), section 4.1: attention over all heads, a feed-forward part of two products, two layer norms, and
@@ -9,7 +9,7 @@
 use crate::gradient_checkpoints::{Layer, MAX_LAYERS};
 use crate::{Error, Result};
 
-/// The sizes of one transformer layer and of what it is trained on.
+/// The sizes of a transformer layer and of its training input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransformerLayer {
     /// The length `h` of a token's vector between layers.
@@ -27,8 +27,8 @@ pub struct TransformerLayer {
 }
 
 impl TransformerLayer {
-    /// What the layer costs: bytes kept for its backward pass, bytes of its output, FLOPs of its forward pass (a
-    /// multiplication and an addition are two, as usual; only matrix products count).
+    /// Returns the costs of the layer: bytes kept for its backward pass, bytes of its output, FLOPs of its forward pass
+    /// (a multiplication and an addition count as two, as usual; only matrix products count).
     pub fn cost(&self) -> Result<Layer> {
         let TransformerLayer {
             hidden_size: h,
@@ -49,7 +49,7 @@ impl TransformerLayer {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(Error::ZeroSize(name));
         }
-        // Elements of the three shapes that occur: [s, b, h], [s, b, f] and [a, s, s, b].
+        // Elements of the three shapes used: [s, b, h], [s, b, f] and [a, s, s, b].
         let hidden = [1, s, b, h];
         let inner = [1, s, b, f];
         let scores = [a, s, s, b];
@@ -62,7 +62,7 @@ impl TransformerLayer {
             (1, 2, hidden),
             // Input and output of the nonlinearity.
             (e, 2, inner),
-            // Output of softmax, and of the dropout behind it.
+            // Output of softmax, and of the dropout after it.
             (e, 2, scores),
             // The mask of that dropout.
             (1, 1, scores),
@@ -72,7 +72,7 @@ impl TransformerLayer {
             (8, h, hidden),
             // Two products with an h × f matrix.
             (4, h, inner),
-            // Scores, and what they weigh: two products over all pairs of tokens.
+            // The scores, and the weighted values: two products over all pairs of tokens.
             (4, s, hidden),
         ]);
         Ok(Layer {
@@ -82,7 +82,7 @@ impl TransformerLayer {
         })
     }
 
-    /// A chain of equal layers; its input is as large as any layer's output.
+    /// Returns a chain of equal layers; its input has the size of a layer's output.
     pub fn chain(&self, num_layers: usize) -> Result<Vec<Layer>> {
         if num_layers > MAX_LAYERS {
             return Err(Error::TooManyLayers(num_layers));
@@ -91,7 +91,7 @@ impl TransformerLayer {
     }
 }
 
-/// Sum of terms that are each two factors times the elements of a shape.
+/// Returns the sum of terms that are each two factors times the elements of a shape.
 fn sum(terms: &[(u64, u64, [u64; 4])]) -> Option<u64> {
     terms.iter().try_fold(0u64, |sum, (x, y, shape)| {
         let factors = [*x, *y].into_iter().chain(*shape);

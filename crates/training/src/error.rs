@@ -1,12 +1,12 @@
-//! What can be wrong with a question to this crate.
+//! Errors of a request to this crate.
 
 use crate::gradient_checkpoints::MAX_LAYERS;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One variant for each way the input can be wrong. `Display` is a PostgreSQL primary message: lower case, no
-/// full stop, the offending value named. [`Error::detail`] adds what was expected.
+/// One variant for each defect of the input. `Display` is a PostgreSQL primary message: lower case, no full stop, the
+/// offending value named. [`Error::detail`] adds what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,7 +16,7 @@ pub enum Error {
     /// A chain longer than [`MAX_LAYERS`].
     #[error("chain of {0} layers is too long")]
     TooManyLayers(usize),
-    /// Bytes or work of a whole chain that 64 bits do not hold.
+    /// Bytes or work of a whole chain that exceed 64 bits.
     #[error("{0} of the chain is out of range")]
     CostOverflow(&'static str),
     /// No plan fits the budget.
@@ -24,7 +24,7 @@ pub enum Error {
     BudgetTooSmall {
         /// The budget in bytes.
         budget: u64,
-        /// The peak of the most frugal plan in bytes.
+        /// The smallest peak of any plan in bytes.
         smallest_peak: u64,
     },
     /// The caller asked to stop.
@@ -39,7 +39,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What was expected instead, as a sentence; `None` when the message says it all.
+    /// Returns what was expected, as a sentence; `None` if the message is enough.
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::TooManyLayers(_) => Some(format!("A chain has at most {MAX_LAYERS} layers.")),

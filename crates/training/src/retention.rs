@@ -9,40 +9,40 @@ use crate::{Error, Result};
 pub struct Checkpoint {
     /// The training step it was saved at.
     pub step: i64,
-    /// The metric to choose the best by, where it was measured.
+    /// The metric that ranks it, if it was recorded.
     pub metric: Option<f64>,
-    /// Whether it is kept in any case.
+    /// Whether it is always kept.
     pub pinned: bool,
-    /// The run it is of: a number for each; `None` for a checkpoint of no run.
+    /// Its run, by number; `None` for a checkpoint without a run.
     pub run: Option<usize>,
-    /// Its place in the order in which checkpoints were made, which is not that of steps once a run was resumed.
+    /// Its position in the order of creation, which differs from that of steps once a run was resumed.
     pub made: i64,
-    /// Whether its run still runs.
+    /// Whether its run is running.
     pub running: bool,
     /// Whether another run, or a model, continues it.
     pub continued: bool,
 }
 
-/// Which metric is better.
+/// Which values of the metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The smaller, as of a loss.
+    /// Smaller ones, as for a loss.
     Min,
-    /// The larger, as of an accuracy.
+    /// Larger ones, as for an accuracy.
     Max,
 }
 
-/// What to keep of each run. A checkpoint is kept if any rule keeps it; the default keeps only what is kept in any case:
-/// what is pinned, the newest of a run that runs, and what another run continues.
+/// What to keep of each run. A checkpoint is kept if any rule keeps it; the default keeps only those that are always
+/// kept: pinned ones, the newest of a running run, and those that another run continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How many of the newest.
     pub keep_last: usize,
-    /// Those whose step this divides; of several checkpoints of one step the newest.
+    /// Those whose step is divisible by this; of several checkpoints of one step the newest.
     pub keep_every: Option<i64>,
     /// How many with the best metric; of equal ones the newer. NaN is never best.
     pub keep_best: usize,
-    /// Which metric is better.
+    /// Which values of the metric are better.
     pub mode: Mode,
 }
 
@@ -62,21 +62,21 @@ impl Default for Retention {
 pub enum Reason {
     /// It is among the newest.
     Last,
-    /// Its step is one of those to keep.
+    /// Its step is divisible by the interval.
     Every,
     /// It is among the best.
     Best,
     /// It is pinned.
     Pinned,
-    /// It is the newest of a run that runs, by step or by when it was made: what that run would be resumed from.
+    /// It is the newest of a running run, by step or by creation: what that run would be resumed from.
     Running,
     /// Another run or a model continues it.
     Branch,
 }
 
-/// Why each checkpoint is kept, in the order of [`Reason`]; one without a reason goes. The checkpoints stand from the
-/// oldest to the newest, whatever their steps. Each run is pruned by itself, and so are the checkpoints of none: what is
-/// kept of one does not depend on another.
+/// Returns why each checkpoint is kept, in the order of [`Reason`]; one without a reason is to be deleted. The
+/// checkpoints are ordered from the oldest to the newest. Each run is pruned separately, and so are the checkpoints
+/// without a run: what is kept of one does not depend on another. O(checkpoints · log checkpoints).
 pub fn reasons_to_keep(
     checkpoints: &[Checkpoint],
     retention: &Retention,
@@ -130,9 +130,9 @@ fn of_one_run(checkpoints: &[Checkpoint], retention: &Retention) -> Vec<Vec<Reas
     reasons
 }
 
-/// Places of the checkpoints with a metric, the best first.
+/// Returns the indexes of the checkpoints with a metric, the best first.
 fn best(checkpoints: &[Checkpoint], mode: Mode) -> impl Iterator<Item = usize> {
-    // Newer ones first, which a stable sort keeps so. Adding 0 makes one zero of the two.
+    // Newer ones first; the stable sort keeps that order. Adding 0 turns -0 into 0.
     let newest_first = checkpoints.iter().enumerate().rev();
     let mut measured: Vec<(f64, usize)> = newest_first
         .filter_map(|(index, c)| Some((c.metric.filter(|m| !m.is_nan())? + 0.0, index)))

@@ -1,16 +1,16 @@
-//! What no plan can beat: bounds that let the search drop partial plans early without losing the best one.
+//! Lower bounds of all plans, which let the search drop partial plans early without losing the best one.
 
 use super::Chain;
 use super::search::Ticker;
 use crate::Result;
 
-/// Bytes that no plan reaches: the mark of a prefix that does not fit.
+/// More bytes than any plan: marks a prefix that does not fit.
 const NEVER: u64 = u64::MAX;
 
-/// Floating-point sums of one chain differ from the true ones by far less than this, relatively.
+/// Relative bound of the rounding error of floating-point sums of one chain.
 pub(super) const SLACK: f64 = 1e-9;
 
-/// The smallest peak of any plan.
+/// Returns the smallest peak of any plan.
 pub(super) fn smallest_peak(chain: &Chain<'_>, ticker: &mut Ticker<'_>) -> Result<u64> {
     let n = chain.len();
     let mut peaks = vec![0u64; n + 1];
@@ -29,12 +29,12 @@ pub(super) fn smallest_peak(chain: &Chain<'_>, ticker: &mut Ticker<'_>) -> Resul
     Ok(peaks[0])
 }
 
-/// Lower bounds for what stands before each layer, under a budget.
+/// Lower bounds for the layers before each layer, under a budget.
 pub(super) struct Bounds {
     budget: u64,
     /// The fewest bytes that the layers before each can keep.
     fewest_kept: Vec<u64>,
-    /// By price of a byte: the least work and price of kept bytes together, of the layers before each.
+    /// For each price of a byte: the least sum of work and price of kept bytes, of the layers before each.
     priced: Vec<(f64, Vec<f64>)>,
 }
 
@@ -45,7 +45,8 @@ impl Bounds {
             fewest_kept: fewest_kept(chain, budget, ticker)?,
             priced: Vec::new(),
         };
-        // Any price gives a bound. The best are near that of a byte of the whole chain, and then near the best so far.
+        // Any price gives a bound. The best are near the price of a byte of the whole chain, and then near the best so
+        // far.
         let n = chain.len();
         let typical = chain.work(0, n) as f64 / chain.activations(0, n).max(1) as f64;
         let mut best = (bounds.add_price(chain, typical, ticker)?, typical);
@@ -62,13 +63,13 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// Whether `peak` bytes from layer `start` on leave room for the layers before.
+    /// Returns whether a peak of `peak` bytes from layer `start` on leaves room for the layers before.
     pub(super) fn fits(&self, start: usize, peak: u64) -> bool {
         let kept = self.fewest_kept[start];
         peak <= self.budget && kept <= self.budget - peak
     }
 
-    /// Work that the layers before `start` add at least, where those from it on peak at `peak`.
+    /// Returns the least work that the layers before `start` add if those from it on peak at `peak`.
     pub(super) fn work_before(&self, start: usize, peak: u64) -> f64 {
         let room = self.budget.saturating_sub(peak) as f64 * (1.0 + SLACK);
         let bounds = self.priced.iter();

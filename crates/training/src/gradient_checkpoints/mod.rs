@@ -1,16 +1,16 @@
 //! Gradient checkpointing: which layers to recompute in the backward pass instead of keeping their activations.
 //!
-//! A chain of layers is cut into segments (Chen et al. 2016, arXiv:1604.06174; that cuts can be searched exactly by
-//! dynamic programming on chains: Beaumont, Herrmann et al. 2019, arXiv:1911.13214). A segment is one of
+//! A chain of layers is split into segments (Chen et al. 2016, arXiv:1604.06174; on exact search for splits by dynamic
+//! programming on chains: Beaumont, Herrmann et al. 2019, arXiv:1911.13214). A segment is one of
 //!
-//! - [`Policy::Store`]: the activations of its layers are kept from forward to backward, no extra work;
-//! - [`Policy::Recompute`]: only its input is kept, which is the output of the layer before. The backward pass runs its
-//!   layers forward once more and holds all their activations while it does.
+//! - [`Policy::Store`]: the activations of its layers are kept from forward to backward pass, no extra work;
+//! - [`Policy::Recompute`]: only its input is kept, which is the output of the previous layer. The backward pass runs
+//!   the layers forward once more, and then holds all their activations.
 //!
-//! The backward pass goes from the last segment to the first and frees each when it is through. So the memory in use
-//! at a segment is what the segments before it keep, and its own: the activations, and for a recomputed segment its
-//! input as well. The peak is the largest of these. Weights, gradients and what an allocator wastes are not in it.
-//! Recomputation is one level deep: a recomputed segment is not cut again.
+//! The backward pass goes from the last segment to the first and frees each when it is done. So the memory in use at a
+//! segment is what the segments before it keep, and its own: the activations, and for a recomputed segment also its
+//! input. The peak is the largest of these. It excludes weights, gradients and allocator overhead. Recomputation is one
+//! level deep: a recomputed segment is not split again.
 
 mod bounds;
 mod search;
@@ -19,40 +19,41 @@ use crate::{Error, Result};
 
 pub use search::plan;
 
-/// The most layers in a chain.
+/// Maximum number of layers in a chain.
 pub const MAX_LAYERS: usize = 4096;
 
-/// The most partial plans that a search keeps, which is about 25 MB.
+/// Maximum number of partial plans that a search keeps, about 25 MB.
 pub const MAX_PARTIAL_PLANS: usize = 1 << 20;
 
-/// What one layer of a chain costs.
+/// The costs of one layer of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Bytes of all that the layer's backward pass needs, when it is kept.
+    /// Bytes of everything that the layer's backward pass needs, if it is kept.
     pub activation_bytes: u64,
     /// Bytes of the output, which is the next layer's input.
     pub output_bytes: u64,
-    /// Work of the forward pass in a unit of the caller's, such as FLOPs.
+    /// Work of the forward pass in any unit, such as FLOPs.
     pub forward_cost: u64,
 }
 
 /// What happens to the activations of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// They are kept from forward to backward.
+    /// They are kept from forward to backward pass.
     Store,
-    /// They are computed once more in the backward pass.
+    /// They are recomputed in the backward pass.
     Recompute,
 }
 
-/// What a plan says of one layer.
+/// A plan's decision for one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedLayer {
     /// What happens to its activations.
     pub policy: Policy,
-    /// The segment it is in, from 0. Stored layers in a row are one segment.
+    /// Its segment, from 0. Consecutive stored layers are one segment.
     pub segment: usize,
-    /// Bytes kept from forward to backward: its activations, or, of the first layer of a recomputed segment, its input.
+    /// Bytes kept from forward to backward pass: its activations or, for the first layer of a recomputed segment, its
+    /// input.
     pub kept_bytes: u64,
     /// Work that recomputing it adds.
     pub extra_work: u64,
@@ -61,7 +62,7 @@ pub struct PlannedLayer {
 /// A plan for a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// One entry a layer.
+    /// One entry per layer.
     pub layers: Vec<PlannedLayer>,
     /// The largest number of bytes in use at once.
     pub peak_bytes: u64,
@@ -69,7 +70,7 @@ pub struct Plan {
     pub extra_work: u64,
     /// Work of the forward pass with all recomputation; the backward pass proper is the same in every plan.
     pub total_work: u64,
-    /// Whether this is proven to be the best plan; if not, it is a good one, and within the budget.
+    /// Whether this is proven to be the best plan; if not, it is a good one within the budget.
     pub exact: bool,
 }
 
@@ -81,7 +82,7 @@ struct Segment {
     policy: Policy,
 }
 
-/// A chain with the sums that plans are made of. No sum of any plan overflows.
+/// A chain with prefix sums for the plans. No sum of any plan overflows.
 struct Chain<'a> {
     layers: &'a [Layer],
     /// Bytes of each layer's input.
@@ -126,17 +127,17 @@ impl<'a> Chain<'a> {
         self.layers.len()
     }
 
-    /// Activation bytes of the layers `start..end`.
+    /// Returns the activation bytes of the layers `start..end`.
     fn activations(&self, start: usize, end: usize) -> u64 {
         self.activations[end] - self.activations[start]
     }
 
-    /// Work of the layers `start..end`.
+    /// Returns the work of the layers `start..end`.
     fn work(&self, start: usize, end: usize) -> u64 {
         self.work[end] - self.work[start]
     }
 
-    /// The plan that these segments are, which together are the chain.
+    /// Returns the plan with these segments, which together are the chain.
     fn plan(&self, segments: &[Segment]) -> Plan {
         let mut layers: Vec<PlannedLayer> = Vec::with_capacity(self.len());
         let (mut kept, mut peak, mut extra_work) = (0u64, 0u64, 0u64);
@@ -180,7 +181,7 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// The sums before each item and of all; `None` when one overflows.
+/// Returns the sum before each item and of all; `None` on overflow.
 fn sums(items: impl Iterator<Item = u64>) -> Option<Vec<u64>> {
     let mut all = vec![0u64];
     for item in items {

@@ -1,8 +1,8 @@
 //! The search for the best plan: dynamic programming from the last layer to the first.
 //!
-//! Of the layers from `start` on, a partial plan has a peak (with nothing kept before them) and extra work. Putting a
-//! segment in front changes both in a way that keeps their order, so only plans that no other beats in both can be part
-//! of the best one: the Pareto front of `start`.
+//! For the layers from `start` on, a partial plan has a peak (with nothing kept before them) and extra work. Prepending
+//! a segment keeps the order of both, so only plans that no other beats in both can be part of the best one: the Pareto
+//! front of `start`.
 
 use std::ops::ControlFlow;
 
@@ -10,29 +10,28 @@ use super::bounds::{Bounds, SLACK, smallest_peak};
 use super::{Chain, Layer, MAX_PARTIAL_PLANS, Plan, Policy, Segment};
 use crate::{Error, Result};
 
-/// Steps between two questions whether to go on, well below a millisecond.
+/// Steps between two checks for cancellation, well below a millisecond.
 const STEPS_BETWEEN_QUESTIONS: usize = 4096;
 
-/// How many steps an estimate of the work before a plan counts for.
+/// Steps that an estimate of the work before a plan counts for.
 const STEPS_OF_ESTIMATE: usize = 32;
 
-/// A front is put in order when it has grown to twice its size, or to twice this.
+/// A front is sorted when it has grown to twice its size, or to twice this.
 const COMPACT_AT: usize = 256;
 
-/// The size that fronts are cut to in the first search, and how many times more each further one leaves.
+/// The size of fronts in the first search, and the factor by which each further search increases it.
 const FIRST_WIDTH: usize = 2;
 const WIDENING: usize = 16;
 
-/// The best plan for a chain of layers.
+/// Finds the best plan for a chain of layers.
 ///
-/// With a budget in bytes: of the plans whose peak fits, one of the least extra work, and of these one of the smallest
-/// peak. Without: of the plans of the smallest peak, one of the least extra work. Equal input has an equal answer.
-/// `go_on` is asked every few thousand steps.
+/// With a budget in bytes: among the plans whose peak fits, one of the least extra work, and among these one of the
+/// smallest peak. Without: among the plans of the smallest peak, one of the least extra work. Equal input gives an
+/// equal result. `go_on` is called every few thousand steps.
 ///
-/// Time and memory depend on how many plans there are that no other beats in both memory and work: few for layers that
-/// are equal, of a few kinds, or whose costs have nothing to do with each other; exponentially many where work is
-/// proportional to bytes and no two layers are alike. A search that reaches [`MAX_PARTIAL_PLANS`] ends with the best
-/// plan so far, which fits but is not [`Plan::exact`].
+/// Time and memory depend on the size of the Pareto fronts: small for layers that are equal, of a few kinds, or whose
+/// costs are unrelated; exponential if work is proportional to bytes and no two layers are alike. A search that reaches
+/// [`MAX_PARTIAL_PLANS`] returns the best plan so far, which fits but is not [`Plan::exact`].
 pub fn plan(
     input_bytes: u64,
     layers: &[Layer],
@@ -59,8 +58,8 @@ pub fn plan(
         cut: false,
         work_limit: u64::MAX,
     };
-    // A narrow search soon has a good plan. What it costs lets the next one drop more, until nothing is cut: the last
-    // search was exact.
+    // A narrow search soon finds a good plan, whose cost lets the next search drop more. When nothing was truncated,
+    // the last search was exact.
     let mut best = None;
     loop {
         search.cut = false;
@@ -83,7 +82,7 @@ pub fn plan(
     best.ok_or(too_small)
 }
 
-/// Asks the caller from time to time whether to go on.
+/// Asks the caller from time to time whether to continue.
 pub(super) struct Ticker<'a> {
     go_on: &'a mut dyn FnMut() -> ControlFlow<()>,
     steps: usize,
@@ -102,12 +101,12 @@ impl Ticker<'_> {
     }
 }
 
-/// A plan for the layers from one on: its first segment, and which plan follows.
+/// A plan for the layers from one on: its first segment, and the plan that follows.
 #[derive(Clone, Copy)]
 struct Partial {
     peak: u64,
     work: u64,
-    /// The place in the front after the first segment.
+    /// The index in the front after the first segment.
     rest: u32,
     /// The end of the first segment; [`super::MAX_LAYERS`] fits.
     end: u16,
@@ -117,7 +116,7 @@ struct Partial {
 /// How a search ended.
 enum Outcome {
     Found(Plan),
-    /// Nothing as good as the limit on work asks.
+    /// No plan within the limit on work.
     Nothing,
     /// More plans than [`MAX_PARTIAL_PLANS`].
     TooLarge,
@@ -127,11 +126,11 @@ struct Search<'a> {
     chain: &'a Chain<'a>,
     bounds: &'a Bounds,
     ticker: Ticker<'a>,
-    /// The most plans that are left in a front.
+    /// Maximum number of plans that stay in a front.
     width: usize,
     /// Whether a plan was dropped only for that.
     cut: bool,
-    /// The work of a plan that is known.
+    /// The work of the best known plan.
     work_limit: u64,
 }
 
@@ -161,7 +160,7 @@ impl Search<'_> {
         Ok(Outcome::Found(self.chain.plan(&segments(root, &fronts, n))))
     }
 
-    /// Leaves out plans that are known to end above the work limit, and all but the most promising of too many.
+    /// Drops plans that are known to end above the work limit, and all but the most promising of too many.
     fn hopeful(&mut self, start: usize, plans: &[Partial]) -> Result<Vec<Partial>> {
         let most = self.work_limit as f64 * (1.0 + SLACK);
         let mut hopeful: Vec<(f64, Partial)> = Vec::new();
@@ -173,7 +172,7 @@ impl Search<'_> {
             self.ticker.count(STEPS_OF_ESTIMATE)?;
         }
         if hopeful.len() > self.width {
-            // The first leaves most room, so that some plan is always left in the end.
+            // The first leaves most room, so that at least one plan is always left in the end.
             hopeful[1..].select_nth_unstable_by(self.width - 1, |a, b| a.0.total_cmp(&b.0));
             hopeful.truncate(self.width);
             hopeful.sort_by_key(|(_, plan)| plan.peak);
@@ -182,7 +181,7 @@ impl Search<'_> {
         Ok(hopeful.into_iter().map(|(_, plan)| plan).collect())
     }
 
-    /// The front of `start` without regard to bounds on work; `None` when there are too many plans.
+    /// Returns the front of `start` without bounds on work; `None` if there are too many plans.
     fn front(
         &mut self,
         start: usize,
@@ -236,11 +235,11 @@ impl Search<'_> {
     }
 }
 
-/// A Pareto front that grows: plans by peak, each with less work than all before it, and newer ones behind.
+/// A growing Pareto front: plans by peak, each with less work than all before it, and newer ones at the end.
 #[derive(Default)]
 struct Front {
     plans: Vec<Partial>,
-    /// How many are in order.
+    /// How many are sorted.
     sorted: usize,
 }
 
@@ -249,7 +248,7 @@ impl Front {
         self.plans.len()
     }
 
-    /// Adds plans that come by peak, and returns how many came.
+    /// Adds plans in the order of peaks, and returns their number.
     fn merge(&mut self, plans: impl Iterator<Item = Partial>) -> usize {
         let mut count = 0;
         let mut smaller = None;
