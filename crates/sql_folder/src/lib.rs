@@ -1,11 +1,11 @@
-//! SQL of a folder as one block for pgrx, which runs only one block after all others.
+//! The SQL of a folder as one block for pgrx, which allows only one block to run after all others.
 
 use proc_macro::{Literal, TokenStream, TokenTree};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `extension_sql_folder!("sql/extension/comments", name = "comments", finalize)` is pgrx' `extension_sql!` with all `.sql` files
-/// of a folder of the crate, in the order of their names.
+/// `extension_sql_folder!("sql/extension/comments", name = "comments", finalize)` is pgrx' `extension_sql!` with all
+/// `.sql` files of a folder of the crate, ordered by name.
 #[proc_macro]
 pub fn extension_sql_folder(input: TokenStream) -> TokenStream {
     let mut input = input.into_iter();
@@ -16,7 +16,7 @@ pub fn extension_sql_folder(input: TokenStream) -> TokenStream {
     let options: TokenStream = input.collect();
     match read(&folder) {
         Ok((files, sql)) => {
-            // The compiler reads the files too, so that a change in one builds the crate anew.
+            // The compiler reads the files, too, so that a change in one rebuilds the crate.
             let files: String = files
                 .iter()
                 .map(|file| format!("const _: &[u8] = include_bytes!({file:?});"))
