@@ -1,10 +1,10 @@
-//! From a dtype to generic code, and conversion between dtypes.
+//! Dispatches from a dtype to generic code, and converts between dtypes.
 
 use crate::dtype::Kind;
 use crate::element::{Element, Number};
 use crate::{DType, Error, Result, Tensor, TensorView, ggml};
 
-/// Runs `$body` with `$element` the element type of `$dtype`; `$other` for dtypes that have none.
+/// Runs `$body` with `$element` as the element type of `$dtype`; `$other` for dtypes without one.
 macro_rules! with_element {
     ($dtype:expr, $element:ident => $body:expr, _ => $other:expr) => {{
         use $crate::DType as D;
@@ -36,19 +36,19 @@ macro_rules! with_element {
 }
 pub(crate) use with_element;
 
-/// Elements converted at a time: the buffer stays in the first-level cache.
+/// Elements converted at a time: the buffer fits into the first-level cache.
 const BLOCK: usize = 1024;
 
-/// Elements converted between two calls of a check: a millisecond or less.
+/// Elements converted between two checks: a millisecond or less.
 const CHECK_ELEMENTS: usize = 1 << 18;
 
-/// The elements of whole bytes, one by one.
+/// Returns the elements of a dtype of whole bytes.
 #[inline(always)]
 pub(crate) fn elements<E: Element>(data: &[u8]) -> impl Iterator<Item = E> + '_ {
     data.chunks_exact(E::BYTES).map(E::load)
 }
 
-/// Calls `f` with the elements in order, as doubles, a block at a time. 64-bit integers round to the nearest double.
+/// Calls `f` with the elements in order, as doubles, one block at a time. 64-bit integers round to the nearest double.
 pub fn for_each_block(view: &TensorView<'_>, f: &mut dyn FnMut(&[f64])) -> Result<()> {
     let mut block = [0f64; BLOCK];
     let data = view.data();
@@ -77,7 +77,7 @@ pub fn to_f64(view: &TensorView<'_>, f: &mut dyn FnMut(f64)) -> Result<()> {
     for_each_block(view, &mut |block| block.iter().for_each(|&v| f(v)))
 }
 
-/// All elements as doubles.
+/// Returns all elements as doubles.
 pub fn to_f64_vec(view: &TensorView<'_>) -> Result<Vec<f64>> {
     check_numeric(view.dtype())?;
     let mut out = Vec::with_capacity(view.shape().elements() as usize);
@@ -85,12 +85,12 @@ pub fn to_f64_vec(view: &TensorView<'_>) -> Result<Vec<f64>> {
     Ok(out)
 }
 
-/// All elements as singles, rounded to nearest.
+/// Returns all elements as singles, rounded to nearest.
 pub fn to_f32_vec(view: &TensorView<'_>) -> Result<Vec<f32>> {
     check_numeric(view.dtype())?;
     let mut out = Vec::with_capacity(view.shape().elements() as usize);
     with_element!(view.dtype(), E => {
-        // Floats have every number.
+        // Floats can represent every number.
         out.extend(elements::<E>(view.data()).filter_map(|e| f32::from_number(e.to_number())));
     }, _ => ggml::dequantise(view.dtype(), view.data(), &mut out)?);
     Ok(out)
@@ -104,14 +104,14 @@ fn check_numeric(dtype: DType) -> Result<()> {
     }
 }
 
-/// A tensor of the same shape and another dtype, as numpy's `astype` makes it: floats round to nearest even and
-/// overflow to infinity (NaN where there is none), numbers become bool by being other than 0. What numpy leaves
-/// undefined is refused: a float that is not in the range of an integer type, and integers that do not fit.
+/// Converts a tensor to another dtype, as numpy's `astype`: floats round to nearest even and overflow to infinity (NaN
+/// if the format has none), numbers become bool by comparison with 0. What numpy leaves undefined is an error: a float
+/// out of range of an integer type, and integers that do not fit.
 pub fn cast(view: &TensorView<'_>, to: DType) -> Result<Tensor> {
     cast_checked(view, to, &mut || ())
 }
 
-/// The same, with a call of `check` now and then, which may unwind.
+/// Converts like [`astype`], calling `check` regularly, which may unwind.
 pub fn cast_checked(view: &TensorView<'_>, to: DType, check: &mut dyn FnMut()) -> Result<Tensor> {
     let from = view.dtype();
     let data = if from == to {
@@ -187,7 +187,7 @@ mod tests {
             cast_text("u64:[1,18446744073709551615]", DType::I64),
             Err(Error::CastOutOfRange { index: 1, .. })
         ));
-        // 2^61 + 2^37 + 1: rounding to double first would make a tie of it, and 2^61 of that.
+        // 2^61 + 2^37 + 1: rounding to double first would give a tie, and that would round to 2^61.
         assert_eq!(
             cast_text("i64:2305843146652647425", DType::F32).as_deref(),
             Ok("f32:2.3058433e18")

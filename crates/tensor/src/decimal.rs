@@ -1,12 +1,12 @@
-//! Numbers as decimal text: exact integers, and the shortest decimal that reads back to the same float in its own
-//! format, be it of 8, 16, 32 or 64 bits.
+//! Numbers as decimal text: exact integers, and the shortest decimal that parses to the same float in its own format of
+//! 8, 16, 32 or 64 bits.
 
 use crate::element::TokenError;
 use crate::small_float::SmallFloat;
 use std::cmp::Ordering;
 use std::fmt::Write;
 
-/// Reads an integer; beyond 64 bits and a sign it is out of range of every dtype.
+/// Parses an integer; one beyond 64 bits and a sign is out of range of every dtype.
 #[inline]
 pub(crate) fn parse_int(token: &str) -> Result<i128, TokenError> {
     let (negative, digits) = match token.as_bytes() {
@@ -43,14 +43,14 @@ fn print_u64(value: u64, out: &mut String) {
     out.push_str(itoa::Buffer::new().format(value));
 }
 
-/// Whether a token is a word like `NaN` and not a number.
+/// Returns whether a token is a word like `NaN` and not a number.
 #[inline]
 pub(crate) fn is_word(token: &str) -> bool {
     let unsigned = token.strip_prefix(['-', '+']).unwrap_or(token);
     unsigned.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-/// The bits of `Infinity`, `NaN` or `nan(0x...)`, in any case and with a sign. `nan` is `None` for a format without
+/// Parses `Infinity`, `NaN` or `nan(0x...)`, in any case and with a sign, to bits. `nan` is `None` for a format without
 /// a NaN above infinity; `infinity` is then that NaN.
 pub(crate) fn parse_special(
     token: &str,
@@ -90,7 +90,7 @@ pub(crate) fn parse_special(
     }
 }
 
-/// Prints what [`parse_special`] reads, of a type of `width` bits.
+/// Prints what [`parse_special`] parses, of a type of `width` bits.
 pub(crate) fn print_special(
     bits: u64,
     width: u32,
@@ -128,7 +128,7 @@ pub(crate) fn print_finite<F: std::fmt::Display + std::fmt::LowerExp>(
     };
 }
 
-/// Reads a number or special value of a small format, rounded once.
+/// Parses a number or special value of a small format, rounded once.
 pub(crate) fn parse_small(format: SmallFloat, token: &str) -> Result<u16, TokenError> {
     if is_word(token) {
         let nan = format
@@ -147,7 +147,7 @@ pub(crate) fn parse_small(format: SmallFloat, token: &str) -> Result<u16, TokenE
         return Err(TokenError::OutOfRange);
     }
     if format.is_midpoint(value) {
-        // The decimal may lie beside the middle by less than a double shows.
+        // The decimal may differ from the midpoint by less than a double shows.
         let bits = value.to_bits();
         value = match compare_magnitude(token, value) {
             Ordering::Less => f64::from_bits(bits - 1),
@@ -163,14 +163,14 @@ pub(crate) fn parse_small(format: SmallFloat, token: &str) -> Result<u16, TokenE
     }
 }
 
-/// Compares the magnitude of a valid decimal with that of a double that is a middle of a small format.
+/// Compares the magnitude of a valid decimal with that of a double that is a midpoint of a small format.
 fn compare_magnitude(token: &str, value: f64) -> Ordering {
-    // A middle has at most 134 binary places, thus fewer decimal digits than these.
+    // A midpoint has at most 134 binary places, thus fewer decimal digits than these.
     let exact = format!("{:.160e}", value.abs());
     normalise(token).cmp(&normalise(&exact))
 }
 
-/// The exponent of the first significant digit, and the significant digits without zeros at the end.
+/// Returns the exponent of the first significant digit, and the significant digits without trailing zeros.
 fn normalise(decimal: &str) -> (i64, Vec<u8>) {
     let (mantissa, exponent) = decimal.split_once(['e', 'E']).unwrap_or((decimal, "0"));
     let exponent: i64 = exponent.parse().unwrap_or(0);
@@ -213,8 +213,8 @@ pub(crate) fn print_small(format: SmallFloat, code: u16, width: u32, out: &mut S
     print_digits(digits, exponent, out);
 }
 
-/// The fewest digits `d` and the power `e` such that `d * 10^e` rounds to the code of a positive finite number; of
-/// these the nearest to it. Tested on all codes of all formats, which is what makes doubles enough.
+/// Returns the fewest digits `d` and the power `e` such that `d * 10^e` rounds to the code of a positive finite number;
+/// among these the nearest to it. Tested on all codes of all formats, which proves that doubles suffice.
 fn shortest(format: SmallFloat, code: u16) -> (u64, i32) {
     let value = f64::from(format.decode(code));
     let below = f64::from(format.decode(code - 1));
@@ -250,14 +250,14 @@ fn shortest(format: SmallFloat, code: u16) -> (u64, i32) {
     }
 }
 
-/// Powers of ten up to the least that bf16 needs.
+/// Powers of ten down to the smallest that bf16 needs.
 const POWERS: [f64; 46] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25, 1e26, 1e27, 1e28, 1e29, 1e30, 1e31, 1e32,
     1e33, 1e34, 1e35, 1e36, 1e37, 1e38, 1e39, 1e40, 1e41, 1e42, 1e43, 1e44, 1e45,
 ];
 
-/// `digits * 10^exponent` in the form singles and doubles have.
+/// Formats `digits * 10^exponent` like singles and doubles.
 fn print_digits(digits: u64, exponent: i32, out: &mut String) {
     let count = digits.ilog10() as i32 + 1;
     let point = count + exponent;

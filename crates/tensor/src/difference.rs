@@ -1,12 +1,12 @@
-//! How far two sequences of numbers are apart: the Euclidean norm and the largest magnitude of their difference, and
-//! the cosine of the angle between them. Products that would overflow or vanish are scaled.
+//! Compares two sequences of numbers: the Euclidean norm and the largest magnitude of their difference, and the cosine
+//! of the angle between them. Products that would overflow or underflow are scaled.
 
 use crate::moments::scale_for;
 
-/// Numbers whose products are summed before the sum is added to the whole.
+/// Numbers whose products are summed before the sum is added to the total.
 const BLOCK: usize = 1024;
 
-/// A sum that may be beyond a double: `value * 2^exponent`.
+/// A sum that may exceed a double: `value * 2^exponent`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     value: f64,
@@ -32,7 +32,7 @@ impl Sum {
         };
     }
 
-    /// The square root; its exponent is half of the even one of the sum.
+    /// Returns the square root; its exponent is half of the even one of the sum.
     fn sqrt(self) -> Sum {
         Sum {
             value: self.value.sqrt(),
@@ -45,12 +45,12 @@ impl Sum {
     }
 }
 
-/// The exponent of a power of two.
+/// Returns the exponent of a power of two.
 fn exponent_of(power: f64) -> i32 {
     (power.to_bits() >> 52) as i32 - 1023
 }
 
-/// `value * 2^exponent`, in steps that are powers of two themselves.
+/// Returns `value * 2^exponent`, in steps that are powers of two themselves.
 fn times_power(mut value: f64, mut exponent: i32) -> f64 {
     while exponent != 0 {
         let step = exponent.clamp(-1000, 1000);
@@ -60,7 +60,7 @@ fn times_power(mut value: f64, mut exponent: i32) -> f64 {
     value
 }
 
-/// The difference of two sequences that are given a part at a time.
+/// The difference of two sequences that arrive in parts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Difference {
     squares: Sum,
@@ -71,7 +71,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Adds as many numbers of each.
+    /// Adds the same number of elements of each.
     pub fn add(&mut self, xs: &[f64], ys: &[f64]) {
         for (xs, ys) in xs.chunks(BLOCK).zip(ys.chunks(BLOCK)) {
             self.add_block(xs, ys);
@@ -113,17 +113,17 @@ impl Difference {
         self.yy.add(yy, y_scale, y_scale);
     }
 
-    /// The Euclidean norm of the difference.
+    /// Returns the Euclidean norm of the difference.
     pub fn l2(&self) -> f64 {
         self.squares.sqrt().to_f64()
     }
 
-    /// Its largest magnitude; NaN when there is a NaN in it.
+    /// Returns its largest magnitude; NaN if it contains a NaN.
     pub fn max_abs(&self) -> f64 {
         self.max_abs
     }
 
-    /// The cosine of the two; `None` when one of them is zero or a number is not finite.
+    /// Returns the cosine of the two; `None` if one of them is zero or a number is not finite.
     pub fn cosine(&self) -> Option<f64> {
         let (x, y) = (self.xx.sqrt(), self.yy.sqrt());
         let norms = x.value * y.value;
@@ -135,20 +135,20 @@ impl Difference {
     }
 }
 
-/// The larger of two numbers; a NaN is left out if it comes second.
+/// Returns the larger of two numbers; ignores a NaN in second place.
 #[inline(always)]
 fn larger(a: f64, b: f64) -> f64 {
     if b > a { b } else { a }
 }
 
-/// Lanes that are worked on side by side.
+/// Lanes processed in parallel.
 const LANES: usize = 8;
 
-/// Four figures for each lane.
+/// Four values for each lane.
 struct Lanes([[f64; 4]; LANES]);
 
 impl Lanes {
-    /// The figures of all lanes together, the last by itself.
+    /// Combines all lanes with `join`; the last value is returned separately.
     fn split(self, join: impl Fn(f64, f64) -> f64) -> ([f64; 3], f64) {
         let [a, b, c, d] = self.0.into_iter().fold([0.0; 4], |all, lane| {
             std::array::from_fn(|i| join(all[i], lane[i]))
@@ -157,7 +157,7 @@ impl Lanes {
     }
 }
 
-/// Runs `step` over all pairs, element `i` in lane `i % LANES`; all figures begin at 0.
+/// Runs `step` on all pairs, element `i` in lane `i % LANES`; everything starts at 0.
 #[inline(always)]
 fn by_lanes(xs: &[f64], ys: &[f64], step: impl Fn([f64; 4], f64, f64) -> [f64; 4]) -> Lanes {
     let mut lanes = [[0.0; 4]; LANES];

@@ -1,7 +1,7 @@
 //! Element types, their stored codes, names and sizes.
 //!
-//! The names are those of safetensors in lower case (`f32`, `bf16`, `f8_e4m3`) and of ggml for its block
-//! types (`q4_0`). A stored code never changes and is never used twice.
+//! The names are those of safetensors in lower case (`f32`, `bf16`, `f8_e4m3`) and of ggml for its block types
+//! (`q4_0`). A stored code never changes and is never reused.
 
 use crate::{Error, Result};
 
@@ -18,27 +18,27 @@ macro_rules! dtypes {
             /// Every element type, in the order of the codes.
             pub const ALL: &'static [DType] = &[$( DType::$variant ),*];
 
-            /// The element type of a stored code.
+            /// Returns the element type of a stored code.
             pub fn from_code(code: u8) -> Result<DType> {
                 match code { $( $code => Ok(DType::$variant), )* _ => Err(Error::UnknownDTypeCode(code)) }
             }
 
-            /// The name used in SQL, lower case.
+            /// Returns the name used in SQL, lower case.
             pub const fn name(self) -> &'static str {
                 match self { $( DType::$variant => $name, )* }
             }
 
-            /// Elements in the smallest addressable group: 1, more for sub-byte and block types.
+            /// Returns the elements in the smallest addressable group: 1, more for sub-byte and block types.
             pub const fn block_elements(self) -> u64 {
                 match self { $( DType::$variant => $block, )* }
             }
 
-            /// Bytes of one such group.
+            /// Returns the bytes of one such group.
             pub const fn block_bytes(self) -> u64 {
                 match self { $( DType::$variant => $bytes, )* }
             }
 
-            /// What the elements are, for deciding which operations apply.
+            /// Returns the kind of the elements, which decides which operations apply.
             pub const fn kind(self) -> Kind {
                 match self { $( DType::$variant => Kind::$kind, )* }
             }
@@ -46,7 +46,7 @@ macro_rules! dtypes {
     };
 }
 
-/// What the elements of a [`DType`] are.
+/// The kind of the elements of a [`DType`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One byte, 0 or 1.
@@ -55,9 +55,9 @@ pub enum Kind {
     Int,
     /// Binary floating point with a sign bit on top and arithmetic defined here.
     Float,
-    /// ggml blocks: stored as they are, dequantised to f32 for arithmetic.
+    /// ggml blocks: stored unchanged, dequantised to f32 for arithmetic.
     Quantised,
-    /// Kept bit for bit; arithmetic is refused.
+    /// Stored bit for bit, without arithmetic.
     Opaque,
 }
 
@@ -97,12 +97,12 @@ dtypes! {
 }
 
 impl DType {
-    /// The stored code.
+    /// Returns the stored code.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// Looks a name up, ignoring ASCII case, so that SQL (`bf16`) and safetensors (`BF16`) names both read.
+    /// Finds a name, ignoring ASCII case, so that both SQL's (`bf16`) and safetensors' (`BF16`) names are accepted.
     pub fn from_name(name: &str) -> Result<DType> {
         DType::ALL
             .iter()
@@ -111,7 +111,7 @@ impl DType {
             .ok_or_else(|| Error::UnknownDType(name.chars().take(64).collect()))
     }
 
-    /// Bytes of `elements` elements; `None` when that overflows or does not end on a group.
+    /// Returns the bytes of `elements` elements; `None` on overflow or if they do not end on a group.
     pub const fn byte_len(self, elements: u64) -> Option<u64> {
         if !elements.is_multiple_of(self.block_elements()) {
             return None;
@@ -119,19 +119,19 @@ impl DType {
         (elements / self.block_elements()).checked_mul(self.block_bytes())
     }
 
-    /// The same as an offset in memory; an error that names the groups.
+    /// Returns the bytes as an offset in memory, or an error that names the groups.
     pub fn group_bytes(self, elements: u64) -> Result<usize> {
         self.byte_len(elements)
             .and_then(|bytes| usize::try_from(bytes).ok())
             .ok_or(Error::SlicePartialBlock { dtype: self })
     }
 
-    /// Whether elements convert to numbers here, directly or by dequantising.
+    /// Returns whether elements convert to numbers, directly or by dequantising.
     pub const fn is_numeric(self) -> bool {
         !matches!(self.kind(), Kind::Opaque)
     }
 
-    /// Bytes of one element for types that have one element a group; `None` for sub-byte and block types.
+    /// Returns the bytes of one element for types of one element per group; `None` for sub-byte and block types.
     pub const fn element_bytes(self) -> Option<usize> {
         if self.block_elements() == 1 {
             Some(self.block_bytes() as usize)

@@ -1,4 +1,4 @@
-//! What generic code needs to know of an element: its bytes, its value, its text.
+//! Properties of an element for generic code: its bytes, its value, its text.
 
 use crate::DType;
 use crate::decimal;
@@ -13,23 +13,23 @@ pub(crate) enum Number {
     Float(f64),
 }
 
-/// Why a token is no element.
+/// Why a token is not an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     Invalid,
     OutOfRange,
 }
 
-/// An element of a dtype that has one element a group and a value.
+/// An element of a dtype with one element per group and a value.
 pub(crate) trait Element: Copy + Sized + 'static {
     const DTYPE: DType;
     const BYTES: usize;
 
-    /// Reads `BYTES` bytes; the caller cuts them.
+    /// Reads `BYTES` bytes; the caller splits them.
     fn load(bytes: &[u8]) -> Self;
     fn store(self, out: &mut Vec<u8>);
     fn to_number(self) -> Number;
-    /// `None` when the type does not have the value; floats overflow to infinity instead.
+    /// Returns `None` if the type cannot represent the value; floats overflow to infinity instead.
     fn from_number(number: Number) -> Option<Self>;
     fn parse(token: &str) -> Result<Self, TokenError>;
     fn print(self, out: &mut String);
@@ -52,8 +52,8 @@ fn int_to_f64(i: i128) -> f64 {
     }
 }
 
-/// A double that rounds to any narrower format as the integer itself would: what a double cannot hold is kept as an
-/// odd last bit.
+/// Returns a double that rounds to any narrower format as the integer itself would: bits that do not fit into a double
+/// are kept as an odd last bit.
 #[inline(always)]
 fn int_to_odd_f64(i: i128) -> f64 {
     let nearest = int_to_f64(i);
@@ -197,7 +197,7 @@ macro_rules! float_element {
             fn parse(token: &str) -> Result<$t, TokenError> {
                 const SIGN: u64 = 1 << (<$bits>::BITS - 1);
                 if decimal::is_word(token) {
-                    // A special value fits the bits of its type.
+                    // A special value fits into the bits of its type.
                     let bits = decimal::parse_special(token, SIGN, <$t>::INFINITY.to_bits().into(), Some($nan))? as $bits;
                     return Ok(<$t>::from_bits(bits));
                 }

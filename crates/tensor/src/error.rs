@@ -1,4 +1,4 @@
-//! What can be wrong with a tensor, its text, its wire form or a request on it.
+//! Errors of a tensor, its text, its wire form or a request on it.
 
 use crate::DType;
 
@@ -7,15 +7,15 @@ mod detail;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One variant for each way the input can be wrong. `Display` is a PostgreSQL primary message: lower case, no
-/// full stop, the offending value named. [`Error::detail`] adds what was expected.
+/// One variant for each defect of the input. `Display` is a PostgreSQL primary message: lower case, no full stop, the
+/// offending value named. [`Error::detail`] adds what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A dtype name that is not known.
+    /// An unknown dtype name.
     #[error("unknown tensor dtype \"{0}\"")]
     UnknownDType(String),
-    /// A stored or sent dtype code that is not known.
+    /// An unknown dtype code, stored or sent.
     #[error("unknown tensor dtype code {0}")]
     UnknownDTypeCode(u8),
     /// More dimensions than [`crate::Shape::MAX_RANK`].
@@ -43,7 +43,7 @@ pub enum Error {
         /// The element type.
         dtype: DType,
     },
-    /// Shape and dtype ask for another number of bytes than there are.
+    /// A number of bytes that does not match shape and dtype.
     #[error("tensor of shape {shape} and dtype {dtype} needs {expected} bytes, not {actual}")]
     WrongLength {
         /// The shape as text.
@@ -55,13 +55,13 @@ pub enum Error {
         /// Bytes given.
         actual: u64,
     },
-    /// A word between the parentheses of a type name that is neither a dtype nor a dimension.
+    /// A word in the parentheses of a type name that is neither a dtype nor a dimension.
     #[error("invalid tensor type modifier \"{0}\"")]
     InvalidTypmodWord(String),
-    /// A type modifier that does not fit the bits there are.
+    /// A type modifier that does not fit into the available bits.
     #[error("tensor type modifier {0} is too long")]
     TypmodTooLong(String),
-    /// A stored type modifier that was not made here.
+    /// A stored type modifier that this library does not create.
     #[error("invalid tensor type modifier {0}")]
     InvalidTypmod(i32),
     /// A tensor that a type modifier does not allow.
@@ -77,15 +77,15 @@ pub enum Error {
     /// A header that ends early.
     #[error("tensor header needs {needed} bytes, not {actual}")]
     TruncatedHeader {
-        /// Bytes the header needs as far as it was read.
+        /// Bytes the header needs, as far as it was parsed.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes given.
         actual: usize,
     },
-    /// A version byte that is not known.
+    /// An unknown version byte.
     #[error("unknown tensor format version {0}")]
     UnknownVersion(u8),
-    /// Flag bits that are reserved.
+    /// Reserved flag bits that are set.
     #[error("tensor header has unknown flags {0:#04x}")]
     UnknownFlags(u8),
     /// Fewer element bytes than the header announces.
@@ -104,10 +104,10 @@ pub enum Error {
         /// Bytes given.
         actual: u64,
     },
-    /// Text with nothing in it.
+    /// Empty text.
     #[error("tensor text is empty")]
     EmptyText,
-    /// Text that stops in the middle.
+    /// Text that ends too early.
     #[error("tensor text ends at position {position}, where {expected} should be")]
     UnterminatedText {
         /// One past the last character, counted from 1.
@@ -115,20 +115,20 @@ pub enum Error {
         /// What should follow.
         expected: &'static str,
     },
-    /// Something that cannot stand where it does.
+    /// A token that is not allowed at its position.
     #[error("unexpected \"{found}\" at position {position} of tensor text")]
     UnexpectedToken {
         /// The token.
         found: String,
         /// Its first character, counted from 1.
         position: usize,
-        /// What could stand there.
+        /// What is allowed there.
         expected: &'static str,
     },
     /// Text after the closing bracket or the scalar.
     #[error("trailing \"{found}\" at position {position} of tensor text")]
     TrailingText {
-        /// The first token of it.
+        /// The first token after it.
         found: String,
         /// Its first character, counted from 1.
         position: usize,
@@ -140,12 +140,12 @@ pub enum Error {
     RaggedBrackets {
         /// The closing bracket, counted from 1.
         position: usize,
-        /// Items of the brackets before.
+        /// Items of the previous brackets.
         expected: u64,
         /// Items of these brackets.
         actual: u64,
     },
-    /// An element or bracket that is deeper or less deep than the ones before.
+    /// An element or bracket at a different depth than the previous ones.
     #[error(
         "\"{found}\" at position {position} of tensor text is at depth {actual}, not {expected}"
     )]
@@ -154,9 +154,9 @@ pub enum Error {
         found: String,
         /// Its first character, counted from 1.
         position: usize,
-        /// Brackets around what came before.
+        /// Depth of the previous ones.
         expected: usize,
-        /// Brackets around this.
+        /// Depth of this one.
         actual: usize,
     },
     /// More brackets than a tensor has dimensions.
@@ -165,7 +165,7 @@ pub enum Error {
         /// The bracket, counted from 1.
         position: usize,
     },
-    /// A stated shape that the brackets contradict.
+    /// A stated shape that contradicts the brackets.
     #[error("tensor text states shape {stated} but its brackets have shape {actual}")]
     StatedShape {
         /// The shape before the colon.
@@ -179,7 +179,7 @@ pub enum Error {
         /// The element type.
         dtype: DType,
     },
-    /// A token that is no element of the dtype.
+    /// A token that is not an element of the dtype.
     #[error("invalid {dtype} element \"{token}\" at position {position} of tensor text")]
     InvalidElement {
         /// The token.
@@ -189,7 +189,7 @@ pub enum Error {
         /// Its first character, counted from 1.
         position: usize,
     },
-    /// An element that is beyond the dtype.
+    /// An element out of range of the dtype.
     #[error("\"{token}\" at position {position} of tensor text is out of range for dtype {dtype}")]
     ElementOutOfRange {
         /// The token.
@@ -199,7 +199,7 @@ pub enum Error {
         /// Its first character, counted from 1.
         position: usize,
     },
-    /// A stated dimension that is beyond 64 bits.
+    /// A stated dimension that exceeds 64 bits.
     #[error("tensor dimension \"{token}\" at position {position} of tensor text is out of range")]
     DimensionOutOfRange {
         /// The token.
@@ -207,7 +207,7 @@ pub enum Error {
         /// Its first character, counted from 1.
         position: usize,
     },
-    /// A slice that cannot be read.
+    /// A malformed slice.
     #[error("unexpected \"{found}\" at position {position} of slice")]
     SliceSyntax {
         /// The token, or `end of text`.
@@ -215,7 +215,7 @@ pub enum Error {
         /// Its first character, counted from 1.
         position: usize,
     },
-    /// Indexing that numpy has and slices here do not.
+    /// Indexing that numpy supports and slices here do not.
     #[error("slice item \"{0}\" is not supported")]
     SliceUnsupported(String),
     /// Integers in brackets, which numpy reads in two ways.
@@ -224,7 +224,7 @@ pub enum Error {
     /// A step below one.
     #[error("slice step {0} is not positive")]
     SliceStep(i128),
-    /// Two times `...`.
+    /// A second `...`.
     #[error("slice has more than one ellipsis")]
     SliceEllipsis,
     /// More items than dimensions.
@@ -232,7 +232,7 @@ pub enum Error {
     SliceRank {
         /// Items given.
         given: usize,
-        /// Dimensions there are.
+        /// Dimensions of the tensor.
         rank: usize,
     },
     /// An integer outside its dimension.
@@ -245,7 +245,7 @@ pub enum Error {
         /// Its size.
         size: u64,
     },
-    /// A selection used on a tensor of another shape.
+    /// A selection used on a tensor of a different shape.
     #[error("slice of a tensor of shape {expected} does not apply to shape {actual}")]
     SelectionShape {
         /// The shape it was resolved for.
@@ -253,31 +253,31 @@ pub enum Error {
         /// The shape it was used on.
         actual: String,
     },
-    /// A selection that cuts through a group of a sub-byte or block type.
+    /// A selection that splits a group of a sub-byte or block type.
     #[error("slice does not select whole groups of dtype {dtype}")]
     SlicePartialBlock {
         /// The element type.
         dtype: DType,
     },
-    /// Arithmetic on a dtype that has none.
+    /// Arithmetic on a dtype without arithmetic.
     #[error("dtype {0} has no arithmetic")]
     NotNumeric(DType),
-    /// A conversion that does not exist.
+    /// A conversion that is not supported.
     #[error("cannot cast tensor of dtype {from} to dtype {to}")]
     CastRefused {
-        /// The dtype there is.
+        /// The source dtype.
         from: DType,
-        /// The dtype asked for.
+        /// The target dtype.
         to: DType,
     },
-    /// An element that the other dtype does not have.
+    /// An element that the target dtype cannot represent.
     #[error("element {index} of tensor is {value}, out of range for dtype {to}")]
     CastOutOfRange {
         /// The element as text.
         value: String,
         /// Its row-major position, from 0.
         index: u64,
-        /// The dtype asked for.
+        /// The target dtype.
         to: DType,
     },
 }

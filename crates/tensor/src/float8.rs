@@ -1,4 +1,4 @@
-//! 8-bit floats of the OCP specification, as numpy's ml_dtypes has them.
+//! 8-bit floats of the OCP specification, as in numpy's ml_dtypes.
 //!
 //! `f8_e4m3` is E4M3: no infinities, `S.1111.111` is NaN, the largest number is 448. Overflow becomes NaN.
 //! `f8_e5m2` is E5M2: a short f16 with infinities. Both round to nearest, ties to even.
@@ -15,35 +15,35 @@ macro_rules! float8 {
             const FORMAT: SmallFloat = small_float::$format;
             const VALUES: [f32; 256] = values(Self::FORMAT);
 
-            /// The number of these bits.
+            /// Returns the number with these bits.
             pub const fn from_bits(bits: u8) -> $name {
                 $name(bits)
             }
 
-            /// The bits.
+            /// Returns the bits.
             pub const fn to_bits(self) -> u8 {
                 self.0
             }
 
-            /// The nearest number.
+            /// Returns the nearest number.
             pub fn from_f32(value: f32) -> $name {
                 $name::from_f64(f64::from(value))
             }
 
-            /// The nearest number, rounded once.
+            /// Returns the nearest number, rounded once.
             #[inline(always)]
             pub fn from_f64(value: f64) -> $name {
                 // The codes of an 8-bit format have 8 bits.
                 $name(Self::FORMAT.encode(value) as u8)
             }
 
-            /// The exact value.
+            /// Returns the exact value.
             #[inline(always)]
             pub const fn to_f32(self) -> f32 {
                 Self::VALUES[self.0 as usize]
             }
 
-            /// Whether it is a NaN.
+            /// Returns whether it is a NaN.
             pub const fn is_nan(self) -> bool {
                 Self::FORMAT.is_nan(self.0 as u16)
             }
@@ -76,7 +76,7 @@ const fn values(format: SmallFloat) -> [f32; 256] {
 mod tests {
     use super::*;
 
-    /// The value of a code by the definition, in doubles.
+    /// Returns the value of a code by the definition, in doubles.
     fn by_definition(code: u8, mantissa_bits: u32, bias: i32) -> f64 {
         let mantissa = f64::from(code & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
         let exponent = i32::from(code & 0x7f) >> mantissa_bits;

@@ -1,6 +1,6 @@
 //! The block types of ggml, dequantised to f32.
 //!
-//! A block holds 32 or 256 numbers as small integers with f16 scales. All arithmetic is in f32, in the order of the
+//! A block contains 32 or 256 numbers as small integers with f16 scales. All arithmetic is in f32, in the order of the
 //! reference (gguf.quants), so results agree with it bit for bit. The layouts are public: ggml-common.h.
 
 use crate::small_float::F16;
@@ -47,7 +47,7 @@ pub fn for_each_block(
     Ok(())
 }
 
-/// The f16 at a byte of a block.
+/// Reads the f16 at a byte offset of a block.
 #[inline(always)]
 fn scale(block: &[u8], at: usize) -> f32 {
     F16.decode(u16::from_le_bytes([block[at], block[at + 1]]))

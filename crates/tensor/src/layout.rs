@@ -22,31 +22,31 @@ const FIXED: usize = 4;
 /// The longest header: a prefix of this length is enough for [`read_header`].
 pub const MAX_HEADER: usize = header_len(Shape::MAX_RANK);
 
-/// Bytes of the header of a tensor of this rank.
+/// Returns the length of the header of a tensor of this rank.
 pub const fn header_len(rank: usize) -> usize {
     FIXED + 8 * rank
 }
 
-/// What a header says.
+/// A parsed header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The element type.
     pub dtype: DType,
     /// The dimensions.
     pub shape: Shape,
-    /// Where the elements start, counted from the version byte.
+    /// Offset of the elements from the version byte.
     pub payload_offset: usize,
 }
 
 impl Head {
-    /// Bytes of header and elements together.
+    /// Returns the bytes of header and elements together.
     pub fn total_len(&self) -> Result<u64> {
-        // The elements have at most i64::MAX bytes, so the header cannot overflow it.
+        // The elements have at most i64::MAX bytes, so adding the header cannot overflow.
         Ok(self.shape.byte_len(self.dtype)? + self.payload_offset as u64)
     }
 }
 
-/// The header of a tensor, [`header_len`] bytes.
+/// Returns the header of a tensor, [`header_len`] bytes.
 pub fn write_header(dtype: DType, shape: &Shape) -> Vec<u8> {
     let mut out = Vec::with_capacity(header_len(shape.rank()));
     // A shape has at most 32 dimensions.
@@ -57,15 +57,15 @@ pub fn write_header(dtype: DType, shape: &Shape) -> Vec<u8> {
     out
 }
 
-/// Header and elements.
+/// Returns header and elements.
 pub fn write(view: &TensorView<'_>) -> Vec<u8> {
     let mut out = write_header(view.dtype(), view.shape());
     out.extend_from_slice(view.data());
     out
 }
 
-/// Reads the header of a value from all of it or from a prefix of at least the header's length.
-/// What it says of the elements is consistent, whether or not they are there.
+/// Parses the header of a value from all of it or from a prefix of at least the header's length. The result is
+/// consistent, whether or not the elements are present.
 pub fn read_header(bytes: &[u8]) -> Result<Head> {
     let truncated = |needed| Error::TruncatedHeader {
         needed,
@@ -102,7 +102,7 @@ pub fn read_header(bytes: &[u8]) -> Result<Head> {
     })
 }
 
-/// Reads a whole value without copying its elements.
+/// Parses a whole value without copying its elements.
 pub fn read(bytes: &[u8]) -> Result<TensorView<'_>> {
     let head = read_header(bytes)?;
     let expected = head.total_len()?;

@@ -1,7 +1,7 @@
 //! The tensor value: element types, shapes, borrowed views, and their text and wire forms.
 //!
 //! Nothing here knows PostgreSQL. A tensor is a [`DType`], a [`Shape`] and little-endian, row-major bytes;
-//! [`TensorView`] borrows the three together and is what every other module takes.
+//! [`TensorView`] borrows all three and is the argument of every other module.
 
 // In a test a failed expectation is the message.
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]

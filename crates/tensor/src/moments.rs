@@ -1,10 +1,10 @@
-//! Mean and standard deviation of numbers that come in parts.
+//! Mean and standard deviation of numbers that arrive in parts.
 //!
-//! A variance taken as the difference of two large sums loses all its digits when the numbers lie far from zero. Here
+//! A variance computed as the difference of two large sums loses all its digits if the numbers are far from zero. Here
 //! each part has its own mean and deviation, and parts are combined by the pairwise formula of T. F. Chan, G. H. Golub
 //! and R. J. LeVeque, "Algorithms for computing the sample variance: analysis and recommendations", The American
-//! Statistician 37 (1983), which only adds what is not negative. Deviations are kept rather than their squares, and
-//! extreme numbers are scaled, so that nothing overflows or vanishes that a double can hold.
+//! Statistician 37 (1983), which only adds nonnegative terms. Deviations are kept rather than their squares, and
+//! extreme numbers are scaled, so that nothing overflows or underflows that a double can represent.
 
 /// Magnitudes above this are scaled down before they are squared: the sum of 2^40 squares stays finite.
 const LARGE: f64 = 1e140;
@@ -12,7 +12,7 @@ const LARGE: f64 = 1e140;
 /// Magnitudes below this are scaled up before they are squared.
 const SMALL: f64 = 1e-100;
 
-/// The power of two that numbers of at most this magnitude are multiplied with before they are squared.
+/// Returns the power of two by which numbers of at most this magnitude are multiplied before they are squared.
 pub(crate) fn scale_for(magnitude: f64) -> f64 {
     const EXPONENT_BIAS: u64 = 1023;
     if magnitude > LARGE && magnitude.is_finite() {
@@ -24,26 +24,26 @@ pub(crate) fn scale_for(magnitude: f64) -> f64 {
     }
 }
 
-/// How many numbers there are, their mean and their standard deviation as a population.
+/// The count of some numbers, their mean and their population standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moments {
-    /// Numbers; NaN is none.
+    /// Count of the numbers, without NaN.
     pub count: u64,
     /// Their mean.
     pub mean: f64,
-    /// Their standard deviation; NaN when one of them is infinite.
+    /// Their standard deviation; NaN if one of them is infinite.
     pub std: f64,
 }
 
 impl Moments {
-    /// Of no numbers.
+    /// The moments of no numbers.
     pub const EMPTY: Moments = Moments {
         count: 0,
         mean: 0.0,
         std: 0.0,
     };
 
-    /// The moments of all parts together.
+    /// Combines the moments of all parts.
     pub fn merge(parts: &[Moments]) -> Moments {
         let mut parts_with_numbers = parts.iter().filter(|part| part.count > 0);
         let Some(first) = parts_with_numbers.next() else {
@@ -56,7 +56,7 @@ impl Moments {
         let count = parts().fold(0u64, |n, part| n.saturating_add(part.count));
         let total = count as f64;
         if parts().any(|part| !part.mean.is_finite()) {
-            // Infinity wins over numbers, and two of different signs have no mean.
+            // Infinity dominates numbers, and two of different signs have no mean.
             let mean = parts().fold(0.0, |mean, part| mean + part.mean / total);
             return Moments {
                 count,
@@ -66,7 +66,7 @@ impl Moments {
         }
         let scale =
             scale_for(parts().fold(0.0, |most, part| part.mean.abs().max(part.std).max(most)));
-        // Means relative to one of them: their differences are exact where the means are close.
+        // Means relative to one of them: their differences are exact if the means are close.
         let base = first.mean * scale;
         let offset = |part: &Moments| part.mean * scale - base;
         let shift = parts()
@@ -84,7 +84,7 @@ impl Moments {
         }
     }
 
-    /// The Euclidean norm of the numbers of all parts.
+    /// Returns the Euclidean norm of the numbers of all parts.
     pub fn l2(parts: &[Moments]) -> f64 {
         let parts = || parts.iter().filter(|part| part.count > 0);
         if parts().any(|part| !part.mean.is_finite() || part.std.is_nan()) {
@@ -96,7 +96,7 @@ impl Moments {
             let (mean, std) = (part.mean * scale, part.std * scale);
             part.count as f64 * (std * std + mean * mean)
         });
-        // A sum of nothing is -0 in Rust.
+        // An empty sum is -0 in Rust.
         squares.fold(0.0, |sum, square| sum + square).sqrt() / scale
     }
 }

@@ -7,7 +7,7 @@ use crate::dtype::Kind;
 use crate::layout::Head;
 use std::cmp::Ordering;
 
-/// The order of two tensors as far as their heads tell it.
+/// Compares two tensors by their headers.
 pub fn heads(a: &Head, b: &Head) -> Ordering {
     let dims = || a.shape.dims().cmp(b.shape.dims());
     a.dtype
@@ -17,9 +17,9 @@ pub fn heads(a: &Head, b: &Head) -> Ordering {
         .then_with(dims)
 }
 
-/// The order of as many whole elements of one dtype; of others, that of the shorter part and then of the lengths.
+/// Compares as many whole elements of one dtype; for opaque bytes, the shorter part and then the lengths.
 pub fn elements(dtype: DType, a: &[u8], b: &[u8]) -> Ordering {
-    /// Equality of slices is much faster than looking for the byte that differs.
+    /// Comparing slices for equality is much faster than finding the byte that differs.
     const BLOCK: usize = 4096;
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
         if a == b {
@@ -28,7 +28,7 @@ pub fn elements(dtype: DType, a: &[u8], b: &[u8]) -> Ordering {
         let Some(differs) = a.iter().zip(b).position(|(a, b)| a != b) else {
             break;
         };
-        // Elements of at most 8 bytes do not go over the end of a block.
+        // Elements of at most 8 bytes do not cross the end of a block.
         let width = dtype.element_bytes().unwrap_or(1);
         let start = differs / width * width;
         let element = |bytes: &[u8]| bytes[start..].iter().take(width).rev().fold(0, push);
@@ -52,13 +52,14 @@ fn is_signed(dtype: DType) -> bool {
     matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64)
 }
 
-/// The number of this many bytes in two's complement.
+/// Reads the number of this many bytes in two's complement.
 fn signed(bits: u64, width: usize) -> i64 {
     let unused = 64 - 8 * width as u32;
     (bits << unused) as i64 >> unused
 }
 
-/// A number that orders as the total order of IEEE 754: of negative floats the larger magnitude comes first.
+/// Returns a number that sorts like the total order of IEEE 754: among negative floats the larger magnitude comes
+/// first.
 fn magnitude(bits: u64, width: usize) -> i64 {
     let number = signed(bits, width);
     if number < 0 {

@@ -1,17 +1,17 @@
-//! Reductions of a whole tensor to one number, in doubles. As in numpy a NaN among the elements makes the result NaN;
-//! [`crate::Stats`] leaves NaN out instead. Quantised tensors are dequantised. Each calls `check` often enough for a
-//! session to notice that it is cancelled, which may unwind.
+//! Reductions of a whole tensor to one number, in doubles. As in numpy, a NaN among the elements makes the result NaN;
+//! [`crate::Stats`] ignores NaN instead. Quantised tensors are dequantised. Each calls `check` often enough for a
+//! session to notice that it is cancelled; `check` may unwind.
 
 use crate::stats::{self, Stats};
 use crate::{Result, TensorView, convert};
 
-/// Bytes between two calls of a check: about a millisecond. All elements have a whole number of them in it.
+/// Bytes between two checks: about a millisecond. A multiple of every element size.
 const STEP: usize = 4 << 20;
 
-/// Elements between two calls of a check where they are converted one by one.
+/// Elements between two checks if they are converted one by one.
 const STEP_ELEMENTS: usize = 1 << 18;
 
-/// The statistics of a tensor, quantised ones included.
+/// Returns the statistics of a tensor, including quantised ones.
 pub fn stats(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Stats> {
     let mut total = Stats::EMPTY;
     if stats::scan(view.dtype(), &[]).is_some() {
@@ -23,7 +23,7 @@ pub fn stats(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Stats> {
         }
         return Ok(total);
     }
-    // Blocks of a quantised tensor are short; what they hold is gathered before it is scanned.
+    // Blocks of a quantised tensor are short; their numbers are collected before they are scanned.
     let mut gathered = Vec::with_capacity(STEP_ELEMENTS);
     convert::for_each_block(view, &mut |block| {
         gathered.extend_from_slice(block);
@@ -37,7 +37,7 @@ pub fn stats(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Stats> {
     Ok(total)
 }
 
-/// The sum of all elements and that of their squares.
+/// Returns the sum of all elements and that of their squares.
 fn sums(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<(f64, f64)> {
     let (mut sum, mut squares) = (0.0, 0.0);
     if stats::sums(view.dtype(), &[]).is_some() {
@@ -72,32 +72,32 @@ fn for_each_block(
     })
 }
 
-/// The number of elements.
+/// Returns the number of elements.
 pub fn count(view: &TensorView<'_>) -> u64 {
     view.shape().elements()
 }
 
-/// The sum; 0 of no elements.
+/// Returns the sum; 0 for no elements.
 pub fn sum(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
     Ok(sums(view, check)?.0)
 }
 
-/// The Euclidean norm; 0 of no elements.
+/// Returns the Euclidean norm; 0 for no elements.
 pub fn l2(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
     let squares = sums(view, check)?.1;
-    // Where squares overflow or vanish, the norm itself need not.
+    // If squares overflow or underflow, the norm itself need not.
     if squares.is_nan() || squares.is_finite() && squares > f64::MIN_POSITIVE / f64::EPSILON {
         return Ok(squares.sqrt());
     }
     with_nan(view, check, Stats::l2)
 }
 
-/// The largest magnitude; 0 of no elements.
+/// Returns the largest magnitude; 0 for no elements.
 pub fn linf(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
     with_nan(view, check, |s| s.abs_max)
 }
 
-/// The sum of magnitudes; 0 of no elements.
+/// Returns the sum of magnitudes; 0 for no elements.
 pub fn l1(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
     let mut total = 0.0;
     for_each_block(view, check, &mut |block| {
@@ -106,22 +106,22 @@ pub fn l1(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<f64> {
     Ok(total)
 }
 
-/// The smallest element; `None` of no elements.
+/// Returns the smallest element; `None` for no elements.
 pub fn min(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
     if_any(view, check, |s| s.min)
 }
 
-/// The largest element; `None` of no elements.
+/// Returns the largest element; `None` for no elements.
 pub fn max(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
     if_any(view, check, |s| s.max)
 }
 
-/// The mean; `None` of no elements.
+/// Returns the mean; `None` for no elements.
 pub fn mean(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
     if_any(view, check, |s| s.mean)
 }
 
-/// The standard deviation as a population; `None` of no elements.
+/// Returns the population standard deviation; `None` for no elements.
 pub fn std(view: &TensorView<'_>, check: &mut dyn FnMut()) -> Result<Option<f64>> {
     if_any(view, check, |s| s.std)
 }
@@ -141,7 +141,7 @@ fn if_any(
     f: impl Fn(&Stats) -> f64,
 ) -> Result<Option<f64>> {
     if view.shape().elements() == 0 {
-        // An opaque tensor is refused however many elements it has.
+        // An opaque tensor is refused regardless of its number of elements.
         return stats(view, check).map(|_| None);
     }
     with_nan(view, check, f).map(Some)

@@ -1,8 +1,8 @@
-//! A slice resolved against a shape: which runs of elements it takes, in what order.
+//! A slice resolved against a shape: the runs of elements it selects, in order.
 
 use crate::{Error, Result, Shape, TensorView};
 
-/// What a slice takes of one dimension: `count` indices from `start`, `step` apart.
+/// The part of a slice for one dimension: `count` indices from `start`, `step` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Axis {
     start: u64,
@@ -24,7 +24,7 @@ impl Axis {
     }
 
     pub(crate) fn range(start: u64, count: u64, step: u64) -> Axis {
-        // Of one index the step does not matter, and 1 keeps it part of a longer run.
+        // For one index the step does not matter, and 1 keeps it part of a longer run.
         let step = if count <= 1 { 1 } else { step };
         Axis {
             start,
@@ -35,21 +35,21 @@ impl Axis {
     }
 }
 
-/// The elements that a slice takes of a tensor of a known shape.
+/// The elements that a slice selects of a tensor of a known shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// The shape of the result.
     pub shape: Shape,
     source: Shape,
     axes: Vec<Axis>,
-    /// Dimensions before this one are stepped through; it and all after it are one run.
+    /// Dimensions before this one are iterated; it and all after it are one run.
     outer: usize,
     /// Elements between neighbours of each dimension.
     strides: Vec<u64>,
 }
 
 impl Selection {
-    /// Takes one axis for each dimension, each within it.
+    /// Combines one axis per dimension, each within it.
     pub(crate) fn new(source: Shape, axes: Vec<Axis>) -> Result<Selection> {
         let dims: Vec<u64> = axes
             .iter()
@@ -58,7 +58,7 @@ impl Selection {
             .collect();
         let mut strides = vec![1u64; axes.len()];
         for i in (1..axes.len()).rev() {
-            // Only tensors without elements could overflow, and of them nothing is read.
+            // Only tensors without elements could overflow, and nothing is read of them.
             strides[i - 1] = strides[i].saturating_mul(source.dims()[i].max(1));
         }
         let whole = axes
@@ -67,7 +67,7 @@ impl Selection {
             .rev()
             .take_while(|&(axis, &size)| axis.count == size)
             .count();
-        // The dimension before the whole ones still belongs to the run when it has no gaps.
+        // The dimension before the whole ones still belongs to the run if it has no gaps.
         let mut outer = axes.len() - whole;
         if outer > 0 && axes[outer - 1].step == 1 {
             outer -= 1;
@@ -81,12 +81,12 @@ impl Selection {
         })
     }
 
-    /// The shape it selects from.
+    /// Returns the shape it selects from.
     pub fn source(&self) -> &Shape {
         &self.source
     }
 
-    /// The runs of neighbouring source elements in the order of the result: first element and number of elements.
+    /// Returns the runs of contiguous source elements in the order of the result: first element and number of elements.
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         Runs {
             selection: self,
@@ -96,7 +96,7 @@ impl Selection {
         }
     }
 
-    /// The first element and one past the last; `None` when nothing is selected.
+    /// Returns the first element and one past the last; `None` if nothing is selected.
     pub fn bounds(&self) -> Option<(u64, u64)> {
         if self.shape.elements() == 0 {
             return None;
@@ -109,7 +109,7 @@ impl Selection {
         Some((first, last + 1))
     }
 
-    /// Whether the elements are neighbours: at most one run.
+    /// Returns whether the elements are contiguous: at most one run.
     pub fn is_contiguous(&self) -> bool {
         self.bounds()
             .is_none_or(|(first, end)| end - first == self.shape.elements())
@@ -149,7 +149,7 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Appends the selected elements of a tensor. Dtypes of several elements a group need every run to consist of whole
+/// Appends the selected elements of a tensor. For dtypes of several elements per group, every run must consist of whole
 /// groups.
 pub fn gather(selection: &Selection, view: &TensorView<'_>, out: &mut Vec<u8>) -> Result<()> {
     if selection.source != *view.shape() {
@@ -188,7 +188,7 @@ pub fn gather(selection: &Selection, view: &TensorView<'_>, out: &mut Vec<u8>) -
     Ok(())
 }
 
-/// Runs of one element are common (a column, a step), and copied best as a value of known size.
+/// Runs of one element are common (a column, a step), and copied fastest as a value of known size.
 fn gather_single<const BYTES: usize>(selection: &Selection, data: &[u8], out: &mut Vec<u8>) {
     let (elements, _) = data.as_chunks::<BYTES>();
     out.extend(

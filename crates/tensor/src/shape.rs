@@ -1,4 +1,4 @@
-//! Dimensions of a tensor, checked once where they enter.
+//! Dimensions of a tensor, checked once on creation.
 
 use crate::{DType, Error, Result};
 
@@ -12,10 +12,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The largest number of dimensions.
+    /// Maximum number of dimensions.
     pub const MAX_RANK: usize = 32;
 
-    /// Checks and takes dimensions.
+    /// Checks dimensions.
     pub fn new(dims: &[u64]) -> Result<Shape> {
         if dims.len() > Shape::MAX_RANK {
             return Err(Error::RankTooLarge(dims.len()));
@@ -33,7 +33,7 @@ impl Shape {
         })
     }
 
-    /// The same from signed dimensions, as SQL has them.
+    /// Checks signed dimensions, SQL's type.
     pub fn from_i64(dims: &[i64]) -> Result<Shape> {
         if dims.len() > Shape::MAX_RANK {
             return Err(Error::RankTooLarge(dims.len()));
@@ -45,30 +45,30 @@ impl Shape {
         Shape::new(&dims)
     }
 
-    /// The dimensions.
+    /// Returns the dimensions.
     pub fn dims(&self) -> &[u64] {
         &self.dims
     }
 
-    /// The number of dimensions.
+    /// Returns the number of dimensions.
     pub fn rank(&self) -> usize {
         self.dims.len()
     }
 
-    /// The number of elements: 1 for rank 0, 0 when any dimension is 0.
+    /// Returns the number of elements: 1 for rank 0, 0 if any dimension is 0.
     pub fn elements(&self) -> u64 {
         self.dims.iter().product()
     }
 
-    /// Elements of one index of the first dimension; 1 for rank 0.
+    /// Returns the elements per index of the first dimension; 1 for rank 0.
     pub fn row_elements(&self) -> u64 {
         self.dims.iter().skip(1).product()
     }
 
-    /// Bytes of a tensor of this shape, or the error that says why it has none.
+    /// Returns the bytes of a tensor of this shape, or an error that says why there is none.
     pub fn byte_len(&self, dtype: DType) -> Result<u64> {
         let elements = self.elements();
-        // Block types never straddle rows: the last dimension is what ggml blocks run along.
+        // Blocks never cross rows: ggml blocks run along the last dimension.
         let group = dtype.block_elements();
         if dtype.kind() == crate::dtype::Kind::Quantised
             && elements != 0
@@ -94,7 +94,7 @@ impl Shape {
             })
     }
 
-    /// Whether so many bytes are a tensor of this shape, or the error that says why not.
+    /// Checks that this many bytes are a tensor of this shape.
     pub fn check_len(&self, dtype: DType, bytes: usize) -> Result<()> {
         let expected = self.byte_len(dtype)?;
         if expected == bytes as u64 {

@@ -1,4 +1,4 @@
-//! Runs a loop compiled for the instructions this machine has.
+//! Runs a loop compiled for the instruction set of this machine.
 //!
 //! The library is built for the oldest machine of its architecture. A [`Kernel`] is plain code that the compiler
 //! vectorises; here it is compiled several times and the best version is chosen at run time. All versions compute the
@@ -13,7 +13,7 @@ pub(crate) trait Kernel {
     fn run(self) -> Self::Output;
 }
 
-/// Runs it with the widest vectors there are.
+/// Runs it with the widest vectors of the machine.
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {

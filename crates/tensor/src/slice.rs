@@ -1,21 +1,21 @@
 //! Slices as text, in numpy's basic indexing: `3`, `-1`, `2:10`, `::2`, `0:10, :`, `..., 0`.
 //!
-//! Integers count from the end when negative and drop their dimension; bounds of a range are clamped; dimensions not
-//! named are taken whole. Steps are positive; `newaxis`, masks and lists of indices are refused.
+//! Negative integers count from the end, and integers remove their dimension; bounds of a range are clamped; missing
+//! dimensions are selected as a whole. Steps are positive; `newaxis`, masks and lists of indices are refused.
 
 use crate::selection::Axis;
 use crate::{Error, Result, Shape};
 
 pub use crate::selection::{Selection, gather};
 
-/// What a slice asks, before it is known of which shape.
+/// A parsed slice, independent of a shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     items: Vec<Item>,
 }
 
-/// One item between commas. Integers have 128 bits so that every 64-bit number and more is kept as written; beyond
-/// that they saturate, which clamping and range checks cannot tell apart.
+/// One item between commas. Integers have 128 bits, so that numbers of 64 bits and more are kept as written; beyond
+/// that they saturate, which makes no difference for clamping and range checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Item {
     Index(i128),
@@ -27,8 +27,8 @@ enum Item {
     Ellipsis,
 }
 
-/// Reads a slice, with or without one pair of brackets around it, as in `[0:2, 1]`. Brackets around nothing but integers
-/// are refused: in numpy `a[0, 1]` is one element, and `a[[0, 1]]` gathers two rows.
+/// Parses a slice, with or without one pair of brackets around it, as in `[0:2, 1]`. Brackets around nothing but
+/// integers are refused: in numpy `a[0, 1]` is one element, and `a[[0, 1]]` selects two rows.
 pub fn parse(text: &str) -> Result<Slice> {
     let mut cursor = Cursor { text, at: 0 };
     let bracketed = cursor.take("[");
@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Result<Slice> {
             return Err(Error::RankTooLarge(items.len()));
         }
         items.push(item);
-        // A comma may end the list, as in Python.
+        // The list may end with a comma, as in Python.
         if !cursor.take(",") || cursor.at_end() || bracketed && cursor.rest().starts_with(']') {
             break;
         }
@@ -62,7 +62,7 @@ pub fn parse(text: &str) -> Result<Slice> {
 }
 
 impl Slice {
-    /// What the slice selects of a tensor of this shape.
+    /// Returns what the slice selects of a tensor of this shape.
     pub fn resolve(&self, shape: &Shape) -> Result<Selection> {
         let has_ellipsis = self.items.contains(&Item::Ellipsis);
         let given = self.items.len() - usize::from(has_ellipsis);
@@ -103,7 +103,7 @@ fn resolve_item(item: Item, axis: usize, size: u64) -> Result<Axis> {
             let stop = from_end(stop.unwrap_or(end)).clamp(start, end);
             let span = stop - start;
             let count = span / step + i128::from(span % step != 0);
-            // All three are between 0 and the size; a step that goes past it is never taken.
+            // All three are between 0 and the size; a step beyond it is never taken.
             Ok(Axis::range(
                 start as u64,
                 count as u64,

@@ -27,12 +27,12 @@ impl SmallFloat {
         (1 << (self.exponent_bits - 1)) - 1
     }
 
-    /// The bit of the sign.
+    /// Returns the sign bit.
     pub(crate) const fn sign_bit(self) -> u16 {
         1 << (self.exponent_bits + self.mantissa_bits)
     }
 
-    /// The smallest code, without sign, that is not finite.
+    /// Returns the smallest code, without sign, that is not finite.
     const fn first_special(self) -> u16 {
         if self.finite_only {
             self.sign_bit() - 1
@@ -41,7 +41,7 @@ impl SmallFloat {
         }
     }
 
-    /// The positive quiet NaN without payload.
+    /// Returns the positive quiet NaN without payload.
     pub(crate) const fn canonical_nan(self) -> u16 {
         if self.finite_only {
             self.first_special()
@@ -50,7 +50,7 @@ impl SmallFloat {
         }
     }
 
-    /// Positive infinity, or NaN where there is none.
+    /// Returns positive infinity, or NaN if there is none.
     pub(crate) const fn infinity(self) -> u16 {
         self.first_special()
     }
@@ -68,7 +68,7 @@ impl SmallFloat {
         magnitude > self.first_special() || self.finite_only && magnitude == self.first_special()
     }
 
-    /// The significand of a finite number and how many of its bits are rounded away.
+    /// Returns the significand of a finite number and the number of its bits that are rounded away.
     #[inline(always)]
     fn split(self, magnitude: u64) -> (u64, u32, i32) {
         let exponent = (magnitude >> 52) as i32 - 1023;
@@ -78,7 +78,7 @@ impl SmallFloat {
         (significand, shift as u32, above)
     }
 
-    /// Rounds to nearest, ties to even. Overflow gives infinity, or NaN where there is none.
+    /// Rounds to nearest, ties to even. Overflow gives infinity, or NaN if there is none.
     #[inline(always)]
     pub(crate) fn encode(self, value: f64) -> u16 {
         let bits = value.to_bits();
@@ -88,14 +88,14 @@ impl SmallFloat {
             return sign | self.encode_special(magnitude);
         }
         let (significand, shift, above) = self.split(magnitude);
-        // From 54 on even the largest significand is below half of the smallest number. Doubles that are subnormal
-        // themselves, whose significand has no leading bit, are far below.
+        // From 54 on even the largest significand is below half of the smallest number. Subnormal doubles, whose
+        // significand has no leading bit, are far below.
         if shift >= 54 {
             return sign;
         }
         let half_less_one = (1u64 << (shift - 1)) - 1;
         let rounded = (significand + half_less_one + (significand >> shift & 1)) >> shift;
-        // The leading bit of the significand adds the one that the exponent field is more than `above`.
+        // The leading bit of the significand adds the one by which the exponent field exceeds `above`.
         let code = rounded + ((above.max(0) as u64) << self.mantissa_bits);
         sign | code.min(u64::from(self.first_special())) as u16
     }
@@ -109,13 +109,13 @@ impl SmallFloat {
         }
     }
 
-    /// Whether a finite number lies exactly between two neighbours of the format.
+    /// Returns whether a finite number is exactly between two neighbours of the format.
     pub(crate) fn is_midpoint(self, value: f64) -> bool {
         let (significand, shift, _) = self.split(value.to_bits() & (u64::MAX >> 1));
         shift < 54 && significand & ((1 << shift) - 1) == 1 << (shift - 1)
     }
 
-    /// The exact value; the payload of a NaN moves to the top of the mantissa and the NaN becomes quiet.
+    /// Returns the exact value; the payload of a NaN moves to the top of the mantissa and the NaN becomes quiet.
     #[inline(always)]
     pub(crate) const fn decode(self, code: u16) -> f32 {
         let magnitude = (code & (self.sign_bit() - 1)) as u32;
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn doubles_round_once() {
-        // A hair above the middle between 1 and the next f16: rounding to single first would lose the hair.
+        // Slightly above the midpoint between 1 and the next f16: rounding to single first would lose the difference.
         let middle = 1.0 + 2f64.powi(-11);
         assert!(F16.is_midpoint(middle));
         assert_eq!(F16.encode(middle), 0x3c00);

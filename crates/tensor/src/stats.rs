@@ -8,20 +8,20 @@ use crate::simd::{Kernel, dispatch};
 
 mod lanes;
 
-/// What a zone map records of some elements. All figures but the counts leave NaN out; extremes include infinities.
+/// The statistics in a zone map. Everything except the counts ignores NaN; extremes include infinities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stats {
-    /// Elements, NaN included.
+    /// Number of elements, including NaN.
     pub count: u64,
-    /// The smallest number; +infinity when there is none.
+    /// The smallest number; +infinity if there is none.
     pub min: f64,
-    /// The largest number; -infinity when there is none.
+    /// The largest number; -infinity if there is none.
     pub max: f64,
-    /// The mean of all numbers; 0 when there is none.
+    /// The mean of all numbers; 0 if there is none.
     pub mean: f64,
-    /// Their standard deviation as a population; 0 when there is none, NaN when one is infinite.
+    /// Their population standard deviation; 0 if there is none, NaN if one is infinite.
     pub std: f64,
-    /// The largest magnitude; 0 when there is no number.
+    /// The largest magnitude; 0 if there is no number.
     pub abs_max: f64,
     /// Zeros of either sign.
     pub zeros: u64,
@@ -32,7 +32,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Of no elements.
+    /// The statistics of no elements.
     pub const EMPTY: Stats = Stats {
         count: 0,
         min: f64::INFINITY,
@@ -45,37 +45,37 @@ impl Stats {
         infs: 0,
     };
 
-    /// Elements that are not NaN.
+    /// Returns the number of elements that are not NaN.
     pub fn numbers(&self) -> u64 {
         self.count.saturating_sub(self.nans)
     }
 
-    /// The smallest number.
+    /// Returns the smallest number.
     pub fn min(&self) -> Option<f64> {
         (self.numbers() > 0).then_some(self.min)
     }
 
-    /// The largest number.
+    /// Returns the largest number.
     pub fn max(&self) -> Option<f64> {
         (self.numbers() > 0).then_some(self.max)
     }
 
-    /// The largest magnitude.
+    /// Returns the largest magnitude.
     pub fn abs_max(&self) -> Option<f64> {
         (self.numbers() > 0).then_some(self.abs_max)
     }
 
-    /// The mean of all numbers.
+    /// Returns the mean of all numbers.
     pub fn mean(&self) -> Option<f64> {
         (self.numbers() > 0).then_some(self.mean)
     }
 
-    /// The standard deviation of all numbers as a population.
+    /// Returns the population standard deviation of all numbers.
     pub fn std(&self) -> Option<f64> {
         (self.numbers() > 0).then_some(self.std)
     }
 
-    /// The Euclidean norm of all numbers.
+    /// Returns the Euclidean norm of all numbers.
     pub fn l2(&self) -> f64 {
         Moments::l2(&[self.moments()])
     }
@@ -102,25 +102,25 @@ impl Stats {
     }
 }
 
-/// The lower of two numbers, the first when equal: unlike `f64::min` also defined for zeros of both signs.
+/// Returns the lower of two numbers, the first if equal: unlike `f64::min` also defined for zeros of both signs.
 #[inline(always)]
 fn lower(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
 }
 
-/// The higher of two numbers, the first when equal.
+/// Returns the higher of two numbers, the first if equal.
 #[inline(always)]
 fn higher(a: f64, b: f64) -> f64 {
     if b > a { b } else { a }
 }
 
-/// The statistics of whole elements; `None` for dtypes without numbers of their own. The bytes need no alignment, and
-/// the result is the same to the bit on every machine. 64-bit integers are taken as the nearest doubles.
+/// Returns the statistics of whole elements; `None` for non-numeric dtypes. The bytes need no alignment, and the result
+/// is the same to the bit on every machine. 64-bit integers are rounded to the nearest doubles.
 pub fn scan(dtype: DType, data: &[u8]) -> Option<Stats> {
     dispatch(Scan { dtype, data })
 }
 
-/// The statistics of doubles in memory.
+/// Returns the statistics of doubles in memory.
 pub fn scan_f64(values: &[f64]) -> Stats {
     dispatch(ScanDoubles(values))
 }
@@ -136,12 +136,12 @@ impl Kernel for ScanDoubles<'_> {
     }
 }
 
-/// The sum of all elements and the sum of their squares, NaN included; `None` for dtypes without numbers of their own.
+/// Returns the sum of all elements and the sum of their squares, including NaN; `None` for non-numeric dtypes.
 pub(crate) fn sums(dtype: DType, data: &[u8]) -> Option<(f64, f64)> {
     dispatch(Sums { dtype, data })
 }
 
-/// The same of doubles in memory.
+/// Returns the same sums of doubles in memory.
 pub(crate) fn sums_f64(values: &[f64]) -> (f64, f64) {
     lanes::sums(values, |v| v)
 }
@@ -178,7 +178,7 @@ impl Kernel for Sums<'_> {
     }
 }
 
-/// Doubles of any magnitude: where squares would overflow or vanish, the numbers are scaled and scanned once more.
+/// Scans doubles of any magnitude: if squares would overflow or underflow, the numbers are scaled and scanned again.
 #[inline(always)]
 fn any_doubles<T: Copy>(elements: &[T], decode: impl Fn(T) -> f64 + Copy) -> Stats {
     let mut stats = lanes::doubles(elements, decode);
@@ -222,16 +222,16 @@ impl Kernel for Scan<'_> {
     }
 }
 
-/// The elements as arrays of bytes.
+/// Returns the elements as arrays of bytes.
 #[inline(always)]
 fn cut<const BYTES: usize>(data: &[u8]) -> &[[u8; BYTES]] {
     data.as_chunks().0
 }
 
-/// Elements of one byte: counting each of the 256 codes is faster than arithmetic, and exact.
+/// Scans elements of one byte: counting each of the 256 codes is faster than arithmetic, and exact.
 fn bytes<E: Element>(data: &[u8]) -> Stats {
     let mut counts = [0u64; 256];
-    // Four tables, or equal neighbours would wait for each other; 32 bits suffice for a block.
+    // Four tables, so that equal neighbours do not wait for each other; 32 bits suffice for a block.
     for block in data.chunks(1 << 30) {
         let mut tables = [[0u32; 256]; 4];
         let (quads, rest) = block.as_chunks::<4>();

@@ -1,4 +1,4 @@
-//! An owned tensor: dtype, shape and bytes that fit together.
+//! An owned tensor: matching dtype, shape and bytes.
 
 use crate::{DType, Result, Shape, TensorView};
 
@@ -11,7 +11,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Puts the three together, checking the length.
+    /// Combines the three, checking the length.
     pub fn new(dtype: DType, shape: Shape, data: Vec<u8>) -> Result<Tensor> {
         shape.check_len(dtype, data.len())?;
         Ok(Tensor { dtype, shape, data })
@@ -22,22 +22,22 @@ impl Tensor {
         TensorView::trusted(self.dtype, self.shape.clone(), &self.data)
     }
 
-    /// The element type.
+    /// Returns the element type.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The dimensions.
+    /// Returns the dimensions.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// The elements' bytes.
+    /// Returns the elements' bytes.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// The elements' bytes, without a copy.
+    /// Returns the elements' bytes without a copy.
     pub fn into_data(self) -> Vec<u8> {
         self.data
     }

@@ -1,7 +1,7 @@
 //! Type modifiers: `tensor(bf16)`, `tensor(f32,768)`, `tensor(f32,'*',768)` packed into the 31 bits PostgreSQL
 //! gives a type modifier.
 //!
-//! The low 6 bits are the dtype code, 0 for any. The 25 bits above them say what shape is allowed:
+//! The low 6 bits are the dtype code, 0 for any. The 25 bits above them encode the allowed shapes:
 //!
 //! | value | shape |
 //! | --- | --- |
@@ -10,8 +10,8 @@
 //! | 2^24 plus a code of up to 23 bits | two or more dimensions, or one that may vary |
 //!
 //! The code is a sentinel bit, then for each dimension 4 bits `e` and, unless `e` is 14 (dimension 0) or 15 (any), a
-//! number in Elias' delta code that gives the factor beside `2^e`. Sizes of real models (768, 4096, 11008) take 5
-//! to 13 bits each. What does not fit is refused with the CHECK constraint that says the same.
+//! number in Elias' delta code that gives the factor of `2^e`. Sizes of real models (768, 4096, 11008) take 5 to 13
+//! bits each. The error for a modifier that does not fit suggests an equivalent CHECK constraint.
 
 use crate::{DType, Error, Result, Shape};
 
@@ -20,7 +20,7 @@ const CODE_BITS: u32 = 24;
 const ZERO: u32 = 14;
 const ANY: u32 = 15;
 
-/// What a type modifier asks of a tensor.
+/// The requirements of a type modifier.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Typmod {
     /// The element type, or any.
@@ -30,8 +30,8 @@ pub struct Typmod {
 }
 
 impl Typmod {
-    /// Reads the words between the parentheses of a type name: an optional dtype first, then dimensions, each a
-    /// number, `*` or `-1` for any.
+    /// Parses the words in the parentheses of a type name: an optional dtype first, then dimensions, each a number, `*`
+    /// or `-1` for any.
     pub fn parse(words: &[&str]) -> Result<Typmod> {
         let mut words = words;
         let mut typmod = Typmod::default();
@@ -50,7 +50,7 @@ impl Typmod {
         Ok(typmod)
     }
 
-    /// Packs it; never negative.
+    /// Packs it; the result is never negative.
     pub fn pack(&self) -> Result<i32> {
         let dtype = self.dtype.map_or(0, |d| u32::from(d.code()));
         let too_long = || Error::TypmodTooLong(self.to_string());
@@ -65,7 +65,7 @@ impl Typmod {
         i32::try_from(shape << 6 | dtype).map_err(|_| too_long())
     }
 
-    /// Unpacks what [`Typmod::pack`] made; any negative value means no modifier.
+    /// Unpacks the result of [`Typmod::pack`]; any negative value means no modifier.
     pub fn unpack(typmod: i32) -> Result<Typmod> {
         let Ok(bits) = u32::try_from(typmod) else {
             return Ok(Typmod::default());
@@ -83,7 +83,7 @@ impl Typmod {
         Ok(Typmod { dtype, dims })
     }
 
-    /// Whether a tensor of this dtype and shape may be stored.
+    /// Returns whether a tensor of this dtype and shape is allowed.
     pub fn check(&self, dtype: DType, shape: &Shape) -> Result<()> {
         let dtype_fits = self.dtype.is_none_or(|d| d == dtype);
         let shape_fits = self.dims.as_ref().is_none_or(|dims| {
@@ -105,7 +105,7 @@ impl Typmod {
     }
 }
 
-/// As it is written after the type's name, with parentheses; empty when nothing is asked.
+/// Formats it as after the type's name, with parentheses; empty if there are no requirements.
 impl std::fmt::Display for Typmod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut words: Vec<String> = self.dtype.iter().map(|d| d.name().to_owned()).collect();
@@ -132,7 +132,7 @@ fn dimension(word: &str) -> Result<Option<u64>> {
     }
 }
 
-/// Bits are appended below the sentinel; `None` when they do not fit.
+/// Bits are appended below the sentinel; `None` if they do not fit.
 fn encode(dims: &[Option<u64>]) -> Option<u32> {
     let mut code: u32 = 1;
     let mut used = 0;
@@ -151,7 +151,7 @@ fn encode(dims: &[Option<u64>]) -> Option<u32> {
             Some(dim) => {
                 let e = dim.trailing_zeros().min(ZERO - 1);
                 let m = u32::try_from(dim >> e).ok()?;
-                // Odd below the cap, so its lowest bit need not be kept.
+                // Odd below the cap, so its lowest bit need not be stored.
                 let v = if e < ZERO - 1 { (m >> 1) + 1 } else { m };
                 let n = v.ilog2() + 1;
                 let l = n.ilog2();
@@ -191,7 +191,7 @@ fn decode(code: u32) -> Option<Vec<Option<u64>>> {
             }
         }
     }
-    // One dimension has a form of its own.
+    // One dimension has its own form.
     if matches!(dims[..], [] | [Some(_)]) {
         None
     } else {

@@ -1,23 +1,23 @@
-//! Counting rows of zeros as the bytes of a matrix stream by.
+//! Counts rows of zeros as the bytes of a matrix pass.
 
 use crate::dtype::Kind;
 use crate::{DType, Result};
 
-/// Counts rows all of whose elements equal zero, of either sign. Bytes come in pieces of any size.
+/// Counts rows whose elements all equal zero, of either sign. Bytes arrive in pieces of any size.
 #[derive(Clone, Debug)]
 pub struct ZeroRows {
     row_bytes: usize,
-    /// Bytes of an element, and whether the topmost bit is a sign that does not count.
+    /// Bytes per element, and whether the top bit is a sign, which does not count.
     element: usize,
     is_signed: bool,
-    /// Bytes seen of the current row, and whether one of its elements is not zero.
+    /// Bytes of the current row so far, and whether one of its elements is not zero.
     at: usize,
     is_live: bool,
     rows: u64,
 }
 
 impl ZeroRows {
-    /// Of rows of `row_elements` elements, which must be whole groups of the dtype.
+    /// Starts with rows of `row_elements` elements, which must be whole groups of the dtype.
     pub fn new(dtype: DType, row_elements: u64) -> Result<ZeroRows> {
         Ok(ZeroRows {
             row_bytes: dtype.group_bytes(row_elements)?,
@@ -29,7 +29,7 @@ impl ZeroRows {
         })
     }
 
-    /// Takes the next bytes, which end with a whole element.
+    /// Adds the next bytes, which end with a whole element.
     pub fn update(&mut self, mut raw: &[u8]) {
         while !raw.is_empty() && self.row_bytes > 0 {
             let (here, after) = raw.split_at(raw.len().min(self.row_bytes - self.at));
@@ -44,13 +44,13 @@ impl ZeroRows {
         }
     }
 
-    /// Rows of zeros so far.
+    /// Returns the number of rows of zeros so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 }
 
-/// Zero of either sign: all bits clear but, for floats, the topmost.
+/// Returns whether it is zero of either sign: all bits clear except, for floats, the top one.
 fn is_zero(element: &[u8], is_signed: bool) -> bool {
     match element.split_last() {
         Some((top, low)) => low.iter().all(|&b| b == 0) && (*top == 0 || is_signed && *top == 0x80),

@@ -1,10 +1,10 @@
-//! What was expected instead, for each error that does not say it itself.
+//! The DETAIL and HINT of errors.
 
 use crate::dtype::Kind;
 use crate::{DType, Error, Shape};
 
 impl Error {
-    /// A statement to run instead; `None` when there is none to suggest.
+    /// Returns a statement to run instead; `None` if there is none.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::SliceList(list) => Some(format!("SELECT modelstore.slice(tensor, '{list}');")),
@@ -13,7 +13,7 @@ impl Error {
         }
     }
 
-    /// What was expected instead, as a sentence; `None` when the message says it all.
+    /// Returns what was expected, as a sentence; `None` if the message is enough.
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::UnknownDType(_) | Error::UnknownDTypeCode(_) => {

@@ -35,7 +35,8 @@ pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Where the sixteen 2-bit numbers of a group are: 32 bytes hold eight groups, two at each pair of bits.
+/// Returns the position of the sixteen 2-bit numbers of a group: 32 bytes contain eight groups, two at each pair of
+/// bits.
 fn two_bit_place(group: usize) -> (usize, usize) {
     (group / 8 * 32 + group % 2 * 16, group % 8 / 2 * 2)
 }

@@ -1,18 +1,18 @@
-//! The loops behind a scan, over a fixed number of lanes whatever the machine: element `i` goes to lane `i % LANES`,
-//! and lanes are added in a fixed order, so that every machine computes the same bits.
+//! The loops of a scan, with a fixed number of lanes on every machine: element `i` belongs to lane `i % LANES`, and
+//! lanes are added in a fixed order, so that every machine computes the same bits.
 
 use super::{Stats, higher, lower};
 
 /// A power of two. Two or four vectors, which also hides the latency of the additions.
 const LANES: usize = 16;
 
-/// Groups in a block: after each, what the lanes hold is added to the whole, so that sums stay short.
+/// Groups in a block: after each, the lanes are added to the total, so that sums stay small.
 const GROUPS: usize = 1 << 8;
 
-/// Elements, at most, whose mean is what all others are taken relative to.
+/// Maximum number of elements whose mean is the base of all others.
 const PILOT: usize = 4096;
 
-/// Numbers relative to a base: how many, their mean and the sum of squared differences to it.
+/// Numbers relative to a base: their count, their mean and the sum of squared differences from it.
 struct Offsets {
     count: f64,
     mean: f64,
@@ -20,10 +20,10 @@ struct Offsets {
 }
 
 impl Offsets {
-    /// Adds a block of `count` numbers of which the sum and the sum of squares are known.
+    /// Adds a block of `count` numbers with the given sum and sum of squares.
     ///
-    /// The difference of sums is harmless here: the base is the mean of some of the numbers, so what it loses is small
-    /// beside the deviation of all of them. Blocks are combined as [`crate::moments`] says.
+    /// The difference of sums is harmless here: the base is the mean of some of the numbers, so the loss is small
+    /// compared to the deviation of all of them. Blocks are combined as in [`crate::moments`].
     fn add(&mut self, count: f64, sum: f64, sum_squares: f64) {
         if count == 0.0 {
             return;
@@ -44,13 +44,13 @@ impl Offsets {
     }
 }
 
-/// The single a `bf16` is the upper half of.
+/// Returns the single whose upper half a `bf16` is.
 #[inline(always)]
 pub(super) fn bf16_to_f32(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
-/// An `f16` by integer arithmetic and one subtraction, without branches, so that it vectorises everywhere.
+/// Converts an `f16` by integer arithmetic and one subtraction, without branches, so that it vectorises everywhere.
 #[inline(always)]
 pub(super) fn f16_to_f32(bytes: [u8; 2]) -> f32 {
     const EXPONENT: u32 = 0x7c00 << 13;
@@ -58,7 +58,7 @@ pub(super) fn f16_to_f32(bytes: [u8; 2]) -> f32 {
     let code = u32::from(u16::from_le_bytes(bytes));
     let magnitude = (code & 0x7fff) << 13;
     let exponent = magnitude & EXPONENT;
-    // Infinity and NaN move up once more; subnormals get an exponent, and its leading bit subtracted again.
+    // Infinity and NaN get a second adjustment; subnormals get an exponent, whose leading bit is subtracted again.
     let special = if exponent == EXPONENT { REBIAS } else { 0 };
     let normal = magnitude + REBIAS + special;
     let subnormal =
@@ -83,7 +83,7 @@ macro_rules! scan_lanes {
             let base = base as $float;
             let mut offsets = Offsets { count: 0.0, mean: 0.0, squares: 0.0 };
             let (mut zeros, mut nans, mut infs) = (0u64, 0u64, 0u64);
-            // The last group is filled up with NaN, which changes nothing but its own counter.
+            // The last group is padded with NaN, which changes nothing but its own counter.
             let mut last = [<$float>::NAN; LANES];
             for (value, &element) in last.iter_mut().zip(rest) {
                 *value = decode(element);
@@ -145,7 +145,7 @@ macro_rules! scan_lanes {
 }
 
 scan_lanes!(
-    /// Elements that are singles or become singles without rounding.
+    /// Elements that are singles or convert to singles without rounding.
     singles, f32, u32
 );
 scan_lanes!(
@@ -153,7 +153,7 @@ scan_lanes!(
     doubles, f64, u64
 );
 
-/// The mean of the finite ones of the first elements, never beyond the least and the greatest of them; 0 of none.
+/// Returns the mean of the finite ones among the first elements, never beyond their minimum and maximum; 0 for none.
 #[inline(always)]
 fn pilot<T: Copy, F: Into<f64>>(elements: &[T], decode: impl Fn(T) -> F) -> f64 {
     let (mut count, mut sum) = (0u32, 0.0);
@@ -174,7 +174,7 @@ fn pilot<T: Copy, F: Into<f64>>(elements: &[T], decode: impl Fn(T) -> F) -> f64 
     }
 }
 
-/// The sum of elements and the sum of their squares.
+/// Returns the sum of elements and the sum of their squares.
 #[inline(always)]
 pub(super) fn sums<T: Copy>(elements: &[T], decode: impl Fn(T) -> f64 + Copy) -> (f64, f64) {
     let (mut total, mut total_squares) = (0.0, 0.0);

@@ -1,21 +1,21 @@
-//! Reading tokens of a tensor's text, and naming them and their places in messages.
+//! Reads tokens of a tensor's text, and describes them and their positions in messages.
 
 use crate::Error;
 
-/// Enough of a token to recognise it in a message.
+/// Enough characters of a token to recognise it in a message.
 pub(super) fn shorten(token: &str) -> String {
     token.chars().take(64).collect()
 }
 
-/// A place in a text.
+/// A position in a text.
 pub(super) struct Cursor<'a> {
     pub(super) text: &'a str,
-    /// On a character boundary: only ASCII is ever stepped over without looking.
+    /// On a character boundary: only ASCII is skipped without decoding.
     pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// The next byte after white space, which is what PostgreSQL's arrays skip.
+    /// Returns the next byte after white space, as defined by PostgreSQL's arrays.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
@@ -35,7 +35,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// Takes letters, digits and underscores.
+    /// Consumes letters, digits and underscores.
     pub(super) fn word(&mut self) -> &'a str {
         self.peek();
         let rest = self.rest();
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
         &rest[..end]
     }
 
-    /// Takes digits.
+    /// Consumes digits.
     pub(super) fn number(&mut self) -> &'a str {
         self.peek();
         let rest = self.rest();
@@ -57,7 +57,7 @@ impl<'a> Cursor<'a> {
         &rest[..end]
     }
 
-    /// All up to the next bracket, comma or white space, which is left where it is.
+    /// Consumes everything up to the next bracket, comma or white space.
     #[inline]
     pub(super) fn element(&self) -> &'a str {
         let rest = self.rest();
@@ -67,12 +67,12 @@ impl<'a> Cursor<'a> {
         &rest[..end.unwrap_or(rest.len())]
     }
 
-    /// For messages: characters before and with the next one.
+    /// Returns, for messages, the number of characters before and including the next one.
     pub(super) fn position(&self) -> usize {
         self.text[..self.at].chars().count() + 1
     }
 
-    /// For messages: the next token and its position.
+    /// Returns, for messages, the next token and its position.
     pub(super) fn token(&mut self) -> (String, usize) {
         self.peek();
         let end = self
@@ -87,7 +87,7 @@ impl<'a> Cursor<'a> {
         match self.token() {
             (found, position) if found.is_empty() => Error::UnterminatedText { position, expected },
             (found, position) => {
-                // Before the elements these end a token as well.
+                // Before the elements, these end a token as well.
                 let end = found
                     .find([')', ':'])
                     .filter(|&end| end > 0)

@@ -1,4 +1,4 @@
-//! Reading the text form: one pass, no recursion, memory in proportion to the text.
+//! Parses the text form: one pass, no recursion, memory proportional to the text.
 
 use super::cursor::{Cursor, shorten};
 use crate::convert::with_element;
@@ -10,18 +10,18 @@ const A_VALUE: &str = "an element or an opening bracket";
 const A_SEPARATOR: &str = "a comma or a closing bracket";
 const A_HEX_PAYLOAD: &str = "\\x and two hexadecimal digits for each byte";
 
-/// Elements read between two calls of a check: some milliseconds.
+/// Elements parsed between two checks: some milliseconds.
 const CHECK_ELEMENTS: usize = 1 << 14;
 
-/// Bytes of hexadecimal digits read between two calls of a check.
+/// Bytes of hexadecimal digits parsed between two checks.
 const CHECK_BYTES: usize = 1 << 20;
 
-/// Reads a tensor.
+/// Parses a tensor.
 pub fn parse(text: &str) -> Result<Tensor> {
     parse_checked(text, &mut || ())
 }
 
-/// The same, with a call of `check` now and then, which may unwind.
+/// Parses a tensor, calling `check` regularly, which may unwind.
 pub fn parse_checked(text: &str, check: &mut dyn FnMut()) -> Result<Tensor> {
     let mut cursor = Cursor { text, at: 0 };
     if cursor.peek().is_none() {
@@ -42,7 +42,7 @@ pub fn parse_checked(text: &str, check: &mut dyn FnMut()) -> Result<Tensor> {
     Tensor::new(dtype, shape, data)
 }
 
-/// What stands before the colon: dtype and perhaps shape.
+/// Everything before the colon: dtype and optional shape.
 fn prefix(cursor: &mut Cursor<'_>) -> Result<(DType, Option<Shape>)> {
     let starts_with_word = cursor.peek().is_some_and(|b| b.is_ascii_alphabetic());
     if !starts_with_word || !cursor.text.contains(':') {
@@ -113,7 +113,7 @@ fn hexadecimal(
         cursor.at += count;
         return Err(cursor.unexpected(A_HEX_PAYLOAD));
     }
-    // The text has the digits, so the memory is bounded by it.
+    // The text contains the digits, so it bounds the memory.
     let actual = count as u64 / 2;
     if actual != expected {
         return Err(Error::WrongLength {
@@ -128,7 +128,7 @@ fn hexadecimal(
         .chunks(2 * CHECK_BYTES)
         .zip(data.chunks_mut(CHECK_BYTES))
     {
-        // All are digits, as was counted.
+        // All are digits, as counted above.
         hex_decode(from, to).map_err(|_| cursor.unexpected(A_HEX_PAYLOAD))?;
         check();
     }
@@ -136,16 +136,16 @@ fn hexadecimal(
     Ok((shape, data))
 }
 
-/// The brackets seen so far.
+/// The brackets parsed so far.
 #[derive(Default)]
 struct Nesting {
     /// Open brackets.
     depth: usize,
     /// Items of each open bracket.
     counts: [u64; Shape::MAX_RANK],
-    /// Items of closed brackets of each depth; they must all agree.
+    /// Number of items of closed brackets of each depth; they must all agree.
     lengths: [Option<u64>; Shape::MAX_RANK],
-    /// Brackets around elements, once one was seen.
+    /// Depth of elements, once one was parsed.
     rank: Option<usize>,
 }
 
@@ -163,7 +163,7 @@ fn elements<E: Element>(
             until_check = CHECK_ELEMENTS;
             check();
         }
-        // A value is due here.
+        // A value is expected here.
         match cursor.peek() {
             Some(b'[') => {
                 nesting.open(cursor)?;
@@ -183,7 +183,7 @@ fn elements<E: Element>(
                 nesting.count();
             }
         }
-        // A comma or the ends of brackets follow it.
+        // A comma or the ends of brackets must follow.
         loop {
             if nesting.depth == 0 {
                 return Ok((nesting.shape(stated)?, data));
@@ -216,7 +216,7 @@ impl Nesting {
         Ok(())
     }
 
-    /// Elements, or the place where an empty bracket has none, must all be equally deep.
+    /// Requires that elements, or the positions of missing ones in empty brackets, all have the same depth.
     #[inline]
     fn element(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
         match *self.rank.get_or_insert(self.depth) {
@@ -241,7 +241,7 @@ impl Nesting {
         Ok(())
     }
 
-    /// One more item of the bracket around.
+    /// Counts one more item of the enclosing bracket.
     #[inline]
     fn count(&mut self) {
         if let Some(outer) = self.depth.checked_sub(1) {
@@ -251,7 +251,7 @@ impl Nesting {
 
     fn uneven(&self, cursor: &mut Cursor<'_>, expected: usize) -> Error {
         let (found, position) = cursor.token();
-        // A bracket that is one too many has not been counted.
+        // A superfluous bracket has not been counted.
         let actual = self.depth + usize::from(found == "[");
         Error::UnevenNesting {
             found,
@@ -261,7 +261,7 @@ impl Nesting {
         }
     }
 
-    /// The shape of the brackets; with no elements, `[]` stands for any stated one.
+    /// Returns the shape of the brackets; without elements, `[]` matches any stated one.
     fn shape(&self, stated: Option<Shape>) -> Result<Shape> {
         let lengths = self.lengths[..self.rank.unwrap_or(0)].iter();
         let dims: Vec<u64> = lengths.map(|n| n.unwrap_or(0)).collect();

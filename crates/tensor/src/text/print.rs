@@ -1,4 +1,4 @@
-//! Writing the text form.
+//! Prints the text form.
 
 use crate::convert::{elements, with_element};
 use crate::dtype::Kind;
@@ -7,14 +7,14 @@ use crate::{DType, Shape, TensorView};
 use faster_hex::hex_encode;
 use std::fmt::{Result, Write};
 
-/// Text is handed on in pieces of about this size.
+/// Text is passed on in pieces of about this size.
 const PIECE: usize = 8192;
 
-/// Writes a tensor, so that [`super::parse`] reads the same bits. `out` gets it in small pieces, and may unwind.
+/// Prints a tensor so that [`super::parse`] gives the same bits. `out` gets it in small pieces, and may unwind.
 pub fn format(view: &TensorView<'_>, out: &mut impl Write) -> Result {
     out.write_str(view.dtype().name())?;
     if !is_hexadecimal(view) {
-        // Of no elements the brackets do not say the shape.
+        // Without elements the brackets do not show the shape.
         if view.shape().elements() == 0 {
             write!(out, "{}", view.shape())?;
         }
@@ -25,9 +25,9 @@ pub fn format(view: &TensorView<'_>, out: &mut impl Write) -> Result {
     digits(view.data(), out)
 }
 
-/// Writes the elements as nested lists of JSON. A number reads back as the same one in its dtype, and of floats below
-/// 32 bits it is the exact value, not the shortest decimal that would do: 65504, not 65500. What JSON has no number for
-/// is a string: -0, whose sign others drop, infinities, NaN, hexadecimal digits.
+/// Prints the elements as nested JSON lists. A number parses to the same one in its dtype; floats below 32 bits are
+/// printed with their exact value, not the shortest decimal: 65504, not 65500. Values that JSON numbers cannot express
+/// are strings: -0, whose sign other parsers drop, infinities, NaN, hexadecimal digits.
 pub fn format_json(view: &TensorView<'_>, out: &mut impl Write) -> Result {
     if !is_hexadecimal(view) {
         with_element!(view.dtype(), E => return print_elements::<E>(view, print_json, out), _ => ());
@@ -49,10 +49,10 @@ fn print_json<E: Element>(value: E, out: &mut String) {
     }
 }
 
-/// Whether the elements are printed as hexadecimal digits.
+/// Returns whether the elements are printed as hexadecimal digits.
 fn is_hexadecimal(view: &TensorView<'_>) -> bool {
     match view.dtype() {
-        // The largest of a piece at a time, which the compiler vectorises.
+        // The maximum of a piece at a time, which the compiler vectorises.
         DType::Bool => (view.data().chunks(PIECE))
             .any(|piece| piece.iter().fold(0, |most, &b| most.max(b)) > 1),
         dtype => matches!(dtype.kind(), Kind::Opaque | Kind::Quantised),
@@ -95,7 +95,7 @@ fn print_elements<E: Element>(
             print(value, &mut piece);
             flush(&mut piece, out, PIECE)?;
         }
-        // How many dimensions end with this row, besides the row itself.
+        // The number of dimensions that end with this row, besides the row itself.
         let mut ended = 0;
         for (index, &dim) in indices.iter_mut().zip(outer).take(outer.len()).rev() {
             *index += 1;
