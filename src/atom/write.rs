@@ -151,7 +151,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Looks up every atom not found yet, and moves on those whose place another content occupies. At most
-    /// [`MAX_PROBES`] rounds, twice that with a salt.
+    /// [`MAX_PROBES`] rounds, twice that with a salt, each of which scans all atoms of the run.
     fn look_up(&mut self) -> Result<()> {
         loop {
             let mut unknown = self.numbers(State::Unknown);

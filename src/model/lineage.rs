@@ -29,7 +29,8 @@ fn lineage(
 fn ancestors(model: uuid::Uuid) -> Result<Vec<Ancestor>> {
     let store = Store::for_reading()?;
     models::require(&store, model)?;
-    // The path guards against a cycle made by hand; the columns alone cannot rule one out.
+    // The path guards against a cycle made by hand; the columns alone cannot rule one out. Each row carries its path:
+    // O(depth²) time and memory.
     store.rows(
         "WITH RECURSIVE line AS (
              SELECT 0 AS depth, ARRAY[m.model_id] AS path, m.* FROM @store@.models m WHERE m.model_id = $1

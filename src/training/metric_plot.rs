@@ -90,6 +90,7 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
+/// Runs one query per run and metric, and keeps all their points in memory.
 fn draw(
     sessions: &[Uuid],
     metrics: &[String],

@@ -13,7 +13,7 @@ use modelstore_atom::coordinates::{Coordinates, coordinates};
 const LARGE: usize = 4 << 20;
 const LEAF: &[u8; 40] = b"The quick brown fox jumps over the dog. ";
 
-/// Random bytes, as what they stand for: numbers around 0 for tensors, words with some Russian for what is written.
+/// Random bytes of a modality: numbers around 0 for tensors, words with some Russian for what is written.
 fn content(modality: Modality) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! Sources taken apart on one core: `cargo bench -p modelstore_atom --bench cut`. `cut` finds the leaves; `tree` also
+//! Sources split on one core: `cargo bench -p modelstore_atom --bench cut`. `cut` finds the leaves; `tree` also
 //! hashes them and everything above, without features. Each source has 16 MiB.
 
 #![allow(clippy::unwrap_used, missing_docs)]

@@ -1,4 +1,5 @@
-//! Coordinates of contents: golden numbers, a second way to compute each, cuts anywhere, and that like lies by like.
+//! Coordinates of contents: golden numbers, a second way to compute each, cuts anywhere, and that similar contents are
+//! close together.
 #![allow(clippy::unwrap_used)]
 
 use modelstore_atom::coordinates::{Coordinates, coordinates};
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 #[path = "coordinates/reference.rs"]
 mod reference;
 
-/// What its columns are stands in the file.
+/// The file describes its columns.
 const GOLDEN: &str = include_str!("golden/coordinates.txt");
 /// Lines of it.
 const COUNT: usize = 56;

@@ -1,4 +1,4 @@
-//! Every codec gives back the bytes it was given, whole and in part.
+//! Every codec decodes to the encoded bytes, whole and in part.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

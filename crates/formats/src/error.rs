@@ -582,7 +582,7 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// The same for a parser's reason, which carries values of the input in the middle.
 pub(crate) fn shown_reason(text: &str) -> String {
-    // The position stands at the end and is worth more than the rest of a long value.
+    // The position at the end matters more than the rest of a long value.
     let position = text.rfind(" at line ").unwrap_or(text.len());
     let (reason, position) = text.split_at(position);
     shorten(reason, 160) + position

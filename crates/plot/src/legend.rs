@@ -57,7 +57,6 @@ impl Legend {
 
     /// Returns the position along the edge of the plot that covers the least of the lines; `None` if even that covers
     /// more than a few pixels of them.
-    /// a few pixels of them.
     pub(crate) fn place_within(&self, plot: Area, lines: &[Vec<Vec<Pixel>>]) -> Option<Area> {
         let (area, hidden) = place(plot, self.width, self.height, lines)?;
         (hidden <= HIDDEN_AT_MOST).then_some(area)

@@ -1,6 +1,6 @@
 //! Text in a plot: characters that XML allows, and its approximate width.
 
-/// Returns the character unless XML forbids it, even escaped.
+/// Replaces characters that XML forbids, even escaped, and turns tabs and line ends into spaces.
 pub(crate) fn clean(text: &str) -> String {
     let replace = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',

@@ -181,6 +181,7 @@ impl Descent {
         Some(self.ranges)
     }
 
+    /// Adds the ranges of a square. Recursion is as deep as the order: at most 31 levels.
     fn visit(&mut self, square: &Square) -> Option<()> {
         if !self.window.meets(square) {
             return Some(());

@@ -1,4 +1,4 @@
-//! Sources taken apart into leaves and trees, and put together again.
+//! Splits sources into leaves and trees, and reassembles them.
 #![allow(clippy::unwrap_used)]
 
 mod cut;

@@ -29,12 +29,12 @@ fn chains_are_no_deeper_than_they_may_be() {
             chunk[byte] ^= 1;
         }
     }
-    // Four deltas of twelve bytes of changes are a fraction of the chunk they stand on.
+    // Four deltas of twelve bytes of changes are a fraction of their base chunk.
     let whole = store.chunks.values().filter(|(r, _)| r.delta_depth == 0);
     assert_eq!(whole.count(), 3, "the chain begins anew at its root");
 }
 
-/// Chains that somebody has made too long, or a circle, end with an error, whole and in part.
+/// Chains altered to be too long, or a cycle, end with an error, whole and in part.
 #[test]
 fn endless_chains_are_errors() {
     let (mut store, mut encoder) = (MemoryStore::new(), Encoder::new());

@@ -29,7 +29,7 @@ proptest! {
     }
 }
 
-/// A list of pieces that somebody has changed is damage, not a way to read other bytes.
+/// An altered list of pieces is reported as damage, and never reads other bytes.
 #[test]
 fn changed_lists_of_pieces_are_damage() {
     let tensor = given(DType::F32, &[400_000], Data::Gaussian);

@@ -1,4 +1,4 @@
-//! Writing and reading tensors through the ports, on the store in memory: any tensors, any files, any damage.
+//! Writes and reads tensors through the ports, on the store in memory: any tensors, any files, any damage.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -55,7 +55,7 @@ fn given(dtype: DType, dims: &[u64], data: Data) -> Given {
     }
 }
 
-/// Stores tensors that lie one behind the other in one file, after a header.
+/// Stores tensors that follow each other in one file, after a header.
 fn write(store: &mut MemoryStore, chunk: u64, all: &[Given]) -> Result<Written, Error> {
     let file = file(all);
     write_from(store, chunk, all, &mut Memory(&file))

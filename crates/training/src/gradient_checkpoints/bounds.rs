@@ -10,7 +10,7 @@ const NEVER: u64 = u64::MAX;
 /// Relative bound of the rounding error of floating-point sums of one chain.
 pub(super) const SLACK: f64 = 1e-9;
 
-/// Returns the smallest peak of any plan.
+/// Returns the smallest peak of any plan. O(layers²), like the bounds below for each price.
 pub(super) fn smallest_peak(chain: &Chain<'_>, ticker: &mut Ticker<'_>) -> Result<u64> {
     let n = chain.len();
     let mut peaks = vec![0u64; n + 1];
