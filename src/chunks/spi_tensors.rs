@@ -12,7 +12,7 @@ use pgrx::datum::Uuid as SqlUuid;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// Pieces of a statement.
+/// Pieces per statement.
 const BATCH_PIECES: usize = 8192;
 
 impl TensorStore for SpiChunks {
@@ -34,7 +34,7 @@ impl TensorStore for SpiChunks {
                 },
             )
         })?;
-        // The content may be that of another shape as well.
+        // The same content may exist with another shape.
         let wanted: BTreeSet<&Identity> = identities.iter().copied().collect();
         locked.retain(|(identity, _)| wanted.contains(identity));
         Ok(locked)
@@ -158,7 +158,7 @@ pub fn zone_map(prefix: &str) -> String {
     columns.join(", ")
 }
 
-/// Reads the columns chunk_hash, first_element and element_count, which come first in the row.
+/// Reads the columns chunk_hash, first_element and element_count, the first ones of the row.
 pub fn read_piece(row: &Row<'_>) -> Result<StoredPiece> {
     Ok(StoredPiece {
         hash: ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?,
@@ -186,12 +186,12 @@ fn read_recorded(row: &Row<'_>) -> Result<RecordedPiece> {
     Ok(piece)
 }
 
-/// A number that WITH ORDINALITY gave, from 0.
+/// Reads a number made by WITH ORDINALITY, counted from 0.
 fn place(row: &Row<'_>, n: usize) -> Result<usize> {
     Ok(usize::try_from(row.get::<i64>(n)? - 1).unwrap_or(0))
 }
 
-/// Dimensions as the text of a bigint[].
+/// Formats dimensions as the text of a bigint[].
 fn array_text(dims: &[u64]) -> String {
     let dims: Vec<String> = dims.iter().map(u64::to_string).collect();
     format!("{{{}}}", dims.join(","))

@@ -1,4 +1,4 @@
-//! Every source gives the same bytes, in whatever pieces.
+//! Every source returns the same bytes, in pieces of any size.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -15,7 +15,7 @@ mod tests {
 
     const LEN: usize = 300_007;
 
-    /// Forwards, backwards, over the edges of pages, nothing, everything.
+    /// Reads forwards, backwards, across page boundaries, nothing, and everything.
     fn check(source: &mut dyn Source, expected: &[u8]) {
         let n = expected.len();
         assert_eq!(source.len(), n as u64);

@@ -1,12 +1,12 @@
-//! Garbage collection: tensors that nothing refers to, then chunks that no tensor and no delta needs.
+//! Garbage collection: tensors that nothing refers to, then chunks that no tensor and no delta uses.
 //!
-//! Writers keep what they found with FOR KEY SHARE until they commit. The collector takes its candidates FOR UPDATE
-//! SKIP LOCKED, so it never waits while it holds a lock and never takes a row that a writer has; then it looks for
-//! references again with a newer snapshot, because a writer may have committed between the first look and the lock.
-//! From then on no writer can take the row.
+//! Writers lock what they reuse FOR KEY SHARE until they commit. gc locks its candidates FOR UPDATE SKIP LOCKED, so it
+//! never waits while holding a lock and never takes a row that a writer has locked. It then looks for references again
+//! with a newer snapshot, because a writer may have committed between the first look and the lock. From then on no
+//! writer can lock the row.
 //!
-//! It reads tables of the store's owner alone. What others refer to, and what a policy or an old snapshot hides, the
-//! foreign keys keep: a row that they refuse to let go stays, and the rest goes.
+//! It reads only tables of the store's owner. Foreign keys protect what others refer to, and what a policy or an old
+//! snapshot hides: a row that they refuse to delete stays, and the rest is deleted.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::query;
@@ -18,10 +18,10 @@ use pgrx::datum::{DatumWithOid, Interval, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use std::ops::AddAssign;
 
-/// Rows locked and deleted at a time: bounds memory and how long a batch holds its locks unexamined.
+/// Rows locked and deleted at a time: bounds memory, and how long a batch is locked before it is checked.
 const BATCH: usize = 10_000;
 
-/// How many tensors and chunks, and the raw and stored bytes of the chunks.
+/// Numbers of tensors and chunks, and raw and stored bytes of the chunks.
 type Collected = (i64, i64, i64, i64);
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -95,25 +95,25 @@ fn check_at_once(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// A foreign key to one of the store's tables, whichever module or user made it.
+/// A foreign key to one of the store's tables, created by any module or user.
 struct Reference {
-    /// The table it is of, quoted, and its OID.
+    /// Its referencing table, quoted, and the OID of that table.
     table: String,
     oid: pg_sys::Oid,
     /// Its first column.
     column: String,
-    /// Whether it is asked: it has one column, and is the store's own or, when this runs as the owner, the owner's.
+    /// Whether gc reads it: it has one column, and is the store's own or, if gc runs as the owner, the owner's.
     is_asked: bool,
-    /// Whether a delete would change rows of somebody else.
+    /// Whether a delete would change rows of another role.
     changes_others: bool,
     /// Its name, quoted.
     name: String,
-    /// Whose table it is.
+    /// The owner of the referencing table.
     owner: String,
 }
 
 impl Reference {
-    /// Those to a table.
+    /// Returns the foreign keys to a table.
     fn to(store: &Store, table: &str) -> Result<Vec<Reference>> {
         store.rows(
             "SELECT format('%I.%I', n.nspname, r.relname), r.oid, a.attname::text,
@@ -143,7 +143,7 @@ impl Reference {
         )
     }
 
-    /// That no row of it refers to an expression.
+    /// Returns the condition that none of its rows refers to an expression.
     fn absent(&self, value: &str) -> String {
         let column = pgrx::spi::quote_identifier(&self.column);
         format!(
@@ -152,7 +152,7 @@ impl Reference {
         )
     }
 
-    /// An error for one by which a delete of ours would run what another role has made of its table.
+    /// Raises an error if our delete would run an ON DELETE action on another role's table.
     fn require_harmless(&self) -> Result<()> {
         if !self.changes_others {
             return Ok(());
@@ -172,13 +172,13 @@ impl Reference {
     }
 }
 
-/// What says that a row is garbage.
+/// Conditions for garbage.
 struct Garbage {
-    /// Of tensor `t`.
+    /// For tensor `t`.
     tensor: String,
-    /// Of chunk `c`.
+    /// For chunk `c`.
     chunk: String,
-    /// Tables beside those of tensors that use chunks, each as a query of their hashes.
+    /// Other tables that use chunks, each as a query of their hashes.
     other_users: Vec<String>,
 }
 
@@ -198,7 +198,7 @@ impl Garbage {
             true => "true".to_owned(),
             false => references.join(" AND "),
         };
-        // A tensor's own pieces go with it.
+        // A tensor's own pieces are deleted with it.
         let tensor = of_tensors.iter().filter(|r| r.is_asked && r.oid != pieces);
         let chunk = of_chunks.iter().filter(|r| r.is_asked);
         let others = chunk.clone().filter(|r| r.oid != pieces && r.oid != chunks);
@@ -218,8 +218,8 @@ impl Garbage {
     }
 }
 
-/// A statement on the store's tables in which `@garbage@` stands for something. The parts are put together after
-/// the store's name has been put in, so that no name is mistaken for a placeholder.
+/// Replaces each `@garbage@` in a statement by the next of `garbage`. The store's name is inserted first, so that no
+/// name is mistaken for a placeholder.
 fn with(store: &Store, template: &str, garbage: &[&str]) -> String {
     let mut garbage = garbage.iter();
     let mut sql = String::new();
@@ -232,7 +232,7 @@ fn with(store: &Store, template: &str, garbage: &[&str]) -> String {
     sql
 }
 
-/// What a collection would remove now, unless tables of others refer to it.
+/// Counts what gc would delete now, unless tables of others refer to it.
 fn preview(store: &Store) -> Result<Collected> {
     let garbage = Garbage::find(store)?;
     let others: String = garbage
@@ -262,13 +262,13 @@ fn preview(store: &Store) -> Result<Collected> {
     .ok_or_else(|| Failure::new(Code::ERRCODE_INTERNAL_ERROR, "no result from counting garbage"))
 }
 
-/// What a statement deleted.
+/// Counts of deleted rows.
 #[derive(Clone, Copy, Default)]
 struct Deleted {
     rows: i64,
     raw_bytes: i64,
     stored_bytes: i64,
-    /// Those that were deltas.
+    /// How many of them were deltas.
     deltas: i64,
 }
 
@@ -319,7 +319,7 @@ fn collect(store: &Store) -> Result<Collected> {
     loop {
         let deleted = sweep::<Vec<u8>>(&lock, &delete, Vec::new())?;
         chunks += deleted;
-        // Without a delta its base may be without a user: at most one more round for each level of deltas.
+        // Deleting a delta may leave its base unused: at most one more round per level of deltas.
         if deleted.deltas == 0 {
             return Ok((
                 tensors.rows,
@@ -331,7 +331,7 @@ fn collect(store: &Store) -> Result<Collected> {
     }
 }
 
-/// Goes once through a table in the order of its key: locks garbage, and deletes what still is.
+/// Scans a table once in the order of its key: locks garbage, and deletes what still is garbage. Memory for one batch.
 fn sweep<K>(lock: &str, delete: &str, mut after: K) -> Result<Deleted>
 where
     K: Clone + IntoDatum + FromDatum,
@@ -354,7 +354,8 @@ where
     }
 }
 
-/// Deletes rows. Where a foreign key refuses, halves are tried, down to the rows that something refers to: those stay.
+/// Deletes rows. If a foreign key refuses, splits the batch in halves, down to the rows that are referenced, which
+/// stay. Takes O(r · log [`BATCH`]) statements for r such rows; the recursion is log2 [`BATCH`] deep.
 fn remove<K>(delete: &str, keys: &[K]) -> Result<Deleted>
 where
     K: Clone,
@@ -387,7 +388,7 @@ where
     }
 }
 
-/// Whether a foreign key refused. Since PostgreSQL 18, one with ON DELETE RESTRICT says so in its own way.
+/// Returns whether a foreign key refused. Since PostgreSQL 18, ON DELETE RESTRICT has its own SQLSTATE.
 fn is_reference(code: Code) -> bool {
     matches!(
         code,

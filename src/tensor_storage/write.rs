@@ -1,4 +1,4 @@
-//! Bytes become stored tensors, with progress.
+//! Stores bytes as tensors, and reports progress.
 
 use crate::chunks::spi_chunks::SpiChunks;
 use crate::error::{Failure, Result};
@@ -14,14 +14,14 @@ use modelstore_chunk::{Memory, TensorStore};
 use modelstore_tensor::TensorView;
 use uuid::Uuid;
 
-/// Stores tensors, those of each file in its order. Files that are stored in one transaction are given together, so that
-/// their chunks are inserted in one order.
+/// Stores the tensors of each file in its order. Files of one transaction must be passed together, so that their chunks
+/// are inserted in one order.
 pub fn write(
     store: &Store,
     files: Vec<InFile<'_, Failure>>,
     tensors: &[Incoming<'_>],
 ) -> Result<Written> {
-    // Each byte counts once for each pass.
+    // Each byte counts once per pass.
     let total = raw_bytes(tensors)?.saturating_mul(2);
     let progress = Progress::begin(store.relation_oid("tensor_chunks"), total);
     write_tensors(

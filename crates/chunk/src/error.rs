@@ -1,4 +1,4 @@
-//! What can be wrong with a chunk, a request on it, or the work around it.
+//! Errors of a chunk, of a request on it, or of the work around it.
 
 use modelstore_tensor::DType;
 
@@ -7,18 +7,18 @@ use crate::ChunkHash;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One variant for each way the input can be wrong. `Display` is a PostgreSQL primary message: lower case, no
-/// full stop, the offending value named. [`Error::detail`] adds what was expected.
+/// One variant for each defect of the input. `Display` is a PostgreSQL primary message: lower case, no full stop, the
+/// offending value named. [`Error::detail`] adds what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor that cannot be cut because it is not a tensor.
+    /// A tensor that cannot be split because it is invalid.
     #[error(transparent)]
     Tensor(#[from] modelstore_tensor::Error),
     /// A chunk size outside the limits.
     #[error("chunk size {0} is out of range")]
     ChunkSize(u64),
-    /// More pieces than an index counts.
+    /// More pieces than an index can count.
     #[error("tensor of {bytes} bytes has too many pieces of {piece_bytes} bytes")]
     TooManyPieces {
         /// Bytes of the tensor.
@@ -29,12 +29,12 @@ pub enum Error {
     /// A hash that does not have 32 bytes.
     #[error("chunk hash has {0} bytes")]
     HashLength(usize),
-    /// Fewer bytes than the chunk's own header or index asks for.
+    /// Fewer bytes than the chunk's header or index requires.
     #[error("tensor chunk ends at byte {actual}, but needs {needed}")]
     Truncated {
         /// Bytes needed.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes found.
         actual: usize,
     },
     /// Bytes after the end of the payload.
@@ -42,7 +42,7 @@ pub enum Error {
     TrailingBytes {
         /// Bytes the header and index describe.
         expected: usize,
-        /// Bytes there are.
+        /// Bytes found.
         actual: usize,
     },
     /// A version this library does not read.
@@ -135,7 +135,7 @@ pub enum Error {
     /// A chain of deltas that comes back to itself.
     #[error("tensor chunk {0} is a base of itself")]
     DeltaCycle(ChunkHash),
-    /// A chunk of a tensor that is missing or damaged, in the words of a message.
+    /// A chunk of a tensor that is missing or damaged; the text is the message.
     #[error("{0}")]
     DamagedChunk(String),
     /// Pieces that do not cover the elements of a tensor.
@@ -143,15 +143,15 @@ pub enum Error {
     Hole {
         /// The tensor.
         label: String,
-        /// First element wanted.
+        /// First element requested.
         first: u64,
-        /// One past the last element wanted.
+        /// One past the last element requested.
         end: u64,
     },
     /// A piece of more bytes than a chunk has.
     #[error("piece of tensor \"{0}\" is too large")]
     PieceTooLarge(String),
-    /// Chunks that do not have the bytes of their tensor's shape.
+    /// Chunks whose total size differs from that of their tensor's shape.
     #[error("chunks of tensor \"{label}\" do not have the {raw_bytes} bytes of its shape")]
     ChunksLength {
         /// The tensor.
@@ -159,7 +159,7 @@ pub enum Error {
         /// Bytes of its shape.
         raw_bytes: u64,
     },
-    /// Chunks that are as their hashes say, but are not those of their tensor.
+    /// Chunks that match their hashes, but are not those of their tensor.
     #[error("tensor \"{0}\" does not match its BLAKE3 hash")]
     ContentHash(String),
     /// A tensor whose recorded size is not that of its shape.
@@ -173,16 +173,16 @@ pub enum Error {
         shape: String,
         /// Its element type.
         dtype: DType,
-        /// The size that is recorded.
+        /// The recorded size.
         raw_bytes: u64,
     },
-    /// A stored tensor, found by the content of a new one of this name, whose chunks do not match its content hash.
+    /// A stored tensor with the content hash of a new one of this name, whose chunks do not match that hash.
     #[error("stored tensor with the same content as \"{0}\" is damaged")]
     DamagedTensor(String),
     /// A tensor that was neither inserted nor found.
     #[error("tensor \"{0}\" was not stored")]
     NotStored(String),
-    /// A source whose bytes are not those that were hashed before.
+    /// A source whose bytes differ from those hashed before.
     #[error("source changed while it was read: {0}")]
     SourceChanged(String),
     /// A stream that shall go on where no piece begins.
@@ -194,17 +194,17 @@ pub enum Error {
     /// A read behind the end of a source.
     #[error("source ends before byte {offset} and the {len} after it")]
     SourceEnd {
-        /// First byte asked for.
+        /// First byte requested.
         offset: u64,
-        /// Bytes asked for.
+        /// Bytes requested.
         len: usize,
     },
-    /// The operating system gave no threads.
+    /// The operating system could not start the threads.
     #[error("could not start {threads} worker threads: {reason}")]
     Threads {
-        /// Threads asked for.
+        /// Threads requested.
         threads: usize,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A job panicked; the text is that of the panic.
@@ -213,7 +213,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What was expected instead, as a sentence; `None` when the message says it all.
+    /// Returns what was expected, as a sentence; `None` if the message is enough.
     pub fn detail(&self) -> Option<String> {
         use crate::{MAX_CHUNK_BYTES, MAX_DELTA_DEPTH, MIN_CHUNK_BYTES, header};
         match self {

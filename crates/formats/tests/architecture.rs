@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use modelstore_formats::architecture::{
-    Architecture, Layer, MAX_HEADS, MAX_LAYERS, WeightInfo, recognise,
+    Architecture, Heads, Layer, MAX_HEADS, MAX_LAYERS, WeightInfo, recognise,
 };
 use modelstore_formats::safetensors::parse_header;
 use modelstore_tensor::DType;
@@ -495,7 +495,7 @@ fn unknown_names_still_have_layers() {
             (2, "net.blocks.2", "transformer", 80),
         ]
     );
-    assert!(found.heads.is_empty() && found.weight_roles.iter().all(|r| r.component.is_none()));
+    assert!(head_count(&found) == 0 && found.weight_roles.iter().all(|r| r.component.is_none()));
     let found = recognise_all(
         &weights,
         Some(&json!({"num_attention_heads": 2, "hidden_size": 8})),
@@ -603,9 +603,10 @@ fn heads_are_capped() {
         add(&mut weights, format!("blocks.{i}.attn.weight"), &[1]);
     }
     let with = |n: u64| {
-        recognise_all(&weights, Some(&json!({"num_heads": n, "head_dim": 1})))
-            .heads
-            .len()
+        head_count(&recognise_all(
+            &weights,
+            Some(&json!({"num_heads": n, "head_dim": 1})),
+        ))
     };
     assert_eq!(with(65), 65_000);
     assert_eq!(with(66), 0);
@@ -668,7 +669,7 @@ fn encoder_and_decoder_of_an_unknown_family_get_no_heads() {
     let config = json!({"num_heads": 2, "d_model": 8});
     let found = recognise_all(&weights, Some(&config));
     assert_eq!((found.layers.len(), head_count(&found)), (2, 0));
-    assert_eq!(recognise_all(&weights[..1], Some(&config)).heads.len(), 2);
+    assert_eq!(head_count(&recognise_all(&weights[..1], Some(&config))), 2);
 }
 
 #[test]
@@ -748,9 +749,10 @@ proptest! {
         });
         let found = recognise_all(&weights, Some(&config));
         prop_assert!(head_count(&found) as u64 <= MAX_HEADS);
-        for head in &found.heads {
-            prop_assert!(u64::from(head.kv_head_index) < found.num_kv_heads.unwrap());
-            prop_assert!(found.layers.iter().any(|l| l.index == head.layer_index));
+        for heads in found.layers.iter().filter_map(|l| l.heads) {
+            prop_assert!(heads.kv_count > 0 && heads.count.is_multiple_of(heads.kv_count));
+            prop_assert_eq!(Some(u64::from(heads.kv_count)), found.num_kv_heads);
+            prop_assert!(heads.dim <= u64::from(u32::MAX));
         }
         for role in &found.weight_roles {
             if let Some(index) = role.layer {

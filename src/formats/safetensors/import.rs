@@ -1,4 +1,4 @@
-//! One safetensors file becomes weights of a model.
+//! Imports a safetensors file as weights of a model.
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::files;
@@ -21,26 +21,26 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// What an import did.
+/// The result of an import.
 #[derive(Default)]
 pub struct Imported {
-    /// The model that has the weights now.
+    /// The model that has the weights.
     pub model: Uuid,
-    /// Weights of this file.
+    /// Number of weights of this file.
     pub weights: u64,
-    /// Their elements, tied weights once.
+    /// Number of their elements, tied weights once.
     pub parameters: u64,
-    /// Their bytes.
+    /// Number of their bytes.
     pub raw_bytes: u64,
-    /// Chunks that the store did not have.
+    /// Number of chunks that are new in the store.
     pub new_chunks: u64,
-    /// What those take, encoded.
+    /// Encoded bytes of the new chunks.
     pub new_bytes: u64,
-    /// Raw bytes that the store had already.
+    /// Raw bytes that the store already had.
     pub reused_bytes: u64,
 }
 
-/// Makes a model of one file.
+/// Creates a model from one file.
 pub fn import(
     store: &Store,
     model: &NewModel<'_>,
@@ -63,7 +63,7 @@ fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
     let file_len = source.len();
     let mut prefix = Vec::new();
     source.read_at(0, file_len.min(IDENTIFYING_BYTES) as usize, &mut prefix)?;
-    // What is wrong with it as a header is of no use to somebody who has another kind of file.
+    // A header error does not help someone whose file has another format.
     let other = |e: modelstore_formats::Error| other_format(&prefix, file_len).unwrap_or(e);
     let length = &prefix[..prefix.len().min(LENGTH_BYTES as usize)];
     let json_len = header_len(length, file_len).map_err(other)?;
@@ -73,13 +73,13 @@ fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
     Ok((header, head))
 }
 
-/// A safetensors file of which the header has been read.
+/// A safetensors file whose header has been read.
 pub struct FileIn<'a> {
     /// The name it is recorded under.
     pub name: &'a str,
-    /// What its header says.
+    /// The parsed header.
     pub header: Header,
-    /// Length and JSON, as they are.
+    /// Length and JSON, unchanged.
     head: Vec<u8>,
     body: Body<'a>,
 }
@@ -141,14 +141,14 @@ impl<'a> FileIn<'a> {
 
 /// What was stored of files.
 pub struct StoredFiles {
-    /// The stored tensor of each entry of each file's header, in its order.
+    /// For each file, the stored tensor of each entry of its header, in order.
     pub tensors: Vec<Vec<WrittenTensor>>,
-    /// Counts, over all files.
+    /// Totals over all files.
     pub counts: Imported,
 }
 
-/// Stores the tensors of files and records the files; the caller says what the tensors are. `bases` has, for each file,
-/// the stored tensors its own may be stored as differences to, by name.
+/// Stores the tensors of files and records the files; the caller links the tensors. `bases` has, for each file, the
+/// tensors that its own may be stored as deltas against, by name.
 pub fn store_files(
     store: &Store,
     of: StateDict,
@@ -305,7 +305,7 @@ fn insert_weights(
     Ok(())
 }
 
-/// Keeps a model's parent, and with it its tensors, until the transaction ends.
+/// Locks a model's parent, and so keeps its tensors, until the transaction ends.
 pub fn keep_parent(store: &Store, model: Uuid) -> Result<()> {
     let kept = store.write(
         "SELECT 1 FROM @store@.models p JOIN @store@.models m ON m.parent_model_id = p.model_id
@@ -316,7 +316,7 @@ pub fn keep_parent(store: &Store, model: Uuid) -> Result<()> {
     kept.map(drop)
 }
 
-/// The parent's tensors by weight name: what changed weights may be stored as differences to.
+/// Returns the parent's tensors by weight name, as bases of deltas.
 fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
     keep_parent(store, model)?;
     let rows = store.rows(

@@ -15,7 +15,7 @@ use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use std::path::Path;
 
-/// What every import returns, as one row. pgrx reads the columns from each signature, so they stand there as well.
+/// The result of every import, as one row. pgrx reads the columns from each signature, so they are repeated there.
 pub type ImportedRow = TableIterator<
     'static,
     (
@@ -29,7 +29,7 @@ pub type ImportedRow = TableIterator<
     ),
 >;
 
-/// The file name a model has when its bytes came without one.
+/// The file name of an import from bytes without a name.
 pub const DEFAULT_FILE_NAME: &str = "model.safetensors";
 
 #[pg_extern(name = "import_safetensors", volatile, parallel_unsafe)]
@@ -86,7 +86,6 @@ fn import_safetensors_large_object(
     })())
 }
 
-/// A safetensors file of the server, or the index.json of a sharded model whose shards lie beside it.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn import_safetensors_file(

@@ -1,4 +1,4 @@
-//! Models of several safetensors files: shards and the index.json that ties them together.
+//! Sharded models: several safetensors files, and the index.json that lists them.
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::files;
@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use uuid::Uuid;
 
-/// An index is JSON about names; this is far above any real one.
+/// Far above any real index, which only lists names.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
 
-/// Imports a file of the server; an index.json brings in the shards beside it.
+/// Imports a server file; an index.json also imports the shards next to it.
 pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<Imported> {
     let mut source = ServerFile::open(path)?;
     let file_name = path
@@ -43,7 +43,7 @@ pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<I
         })
         .collect::<Result<Vec<_>>>()?;
     let id = models::insert(store, model)?;
-    // All in one write: its chunks are inserted in one order, whichever shard they are of.
+    // In one write: the chunks of all shards are inserted in one order.
     let (mut imported, weights) = import_files(store, id, shards)?;
     record_index(store, id, &file_name, &bytes, &index)?;
     imported.parameters = architecture::describe_weights(store, id, weights)?;
@@ -112,7 +112,7 @@ fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {
     Ok((bytes, index))
 }
 
-/// Checks that each weight is in the shard the index says, and keeps the index as it is.
+/// Checks that each weight is in the shard named by the index, and stores the index unchanged.
 fn record_index(
     store: &Store,
     model: Uuid,

@@ -100,8 +100,7 @@ impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
     }
 
     /// Checks a file: its chunks, and the hashes over the whole file, which also cover the tensors. Only if these do
-    /// not match, checks each tensor separately to name the wrong one. Matching pieces to tensors takes O(tensors ·
-    /// pieces).
+    /// not match, checks each tensor separately to name the wrong one.
     pub fn file(&mut self, file: &RecordedFile, tensors: &[StoredTensor]) -> Result<(), S::Error> {
         let before = self.problems.len();
         let ids: Vec<Uuid> = tensors.iter().map(|t| t.id).collect();
@@ -113,9 +112,14 @@ impl<'a, S: TensorStore, C: Session<Error = S::Error>> Verifier<'a, S, C> {
             bytes += raw.len() as u64;
         })?;
         self.tensors += tensors.len() as u64;
+        // They come tensor after tensor.
+        let of = |place: usize| {
+            let start = pieces.partition_point(|p| p.tensor < place);
+            &pieces[start..pieces.partition_point(|p| p.tensor <= place)]
+        };
         for (place, tensor) in tensors.iter().enumerate() {
             let problem = match tensor.clone().check() {
-                Ok(_) => wrong_order(tensor, pieces.iter().filter(|p| p.tensor == place)),
+                Ok(_) => wrong_order(tensor, of(place).iter()),
                 Err(e) => Some(e.to_string()),
             };
             if let Some(problem) = problem {

@@ -1,4 +1,4 @@
-//! The pieces of tensors as recorded, each with its zone map, against what is decoded.
+//! Compares recorded pieces and their zone maps with the decoded data.
 
 use modelstore_tensor::stats::Stats;
 
@@ -8,7 +8,7 @@ use crate::{ChunkHash, PieceInfo};
 type Figure = fn(&Stats) -> Option<f64>;
 type Count = fn(&Stats) -> u64;
 
-/// Columns of a zone map that are numbers, and what each is of the elements.
+/// Numeric columns of a zone map, with the statistic of the elements that each contains.
 pub const FIGURES: [(&str, Figure); 5] = [
     ("value_min", Stats::min),
     ("value_max", Stats::max),
@@ -17,21 +17,21 @@ pub const FIGURES: [(&str, Figure); 5] = [
     ("abs_max", Stats::abs_max),
 ];
 
-/// Columns of a zone map that are counts of elements.
+/// Columns of a zone map that count elements.
 pub const COUNTS: [(&str, Count); 3] = [
     ("zero_count", |s| s.zeros),
     ("nan_count", |s| s.nans),
     ("inf_count", |s| s.infs),
 ];
 
-/// A piece as recorded. Its numbers may have been changed by hand.
+/// The record of a piece. Its numbers may have been changed by hand.
 #[derive(Clone, Debug)]
 pub struct RecordedPiece {
-    /// The place of its tensor in the list.
+    /// The index of its tensor in the list.
     pub tensor: usize,
-    /// The chunk that holds it.
+    /// The chunk that contains it.
     pub hash: ChunkHash,
-    /// Its place in the tensor.
+    /// Its index in the tensor.
     pub index: i64,
     /// Row-major index of its first element.
     pub first_element: i64,
@@ -44,7 +44,7 @@ pub struct RecordedPiece {
 }
 
 impl RecordedPiece {
-    /// As a piece is recorded when its tensor is inserted.
+    /// Returns the record of a piece as it is inserted.
     pub fn new(tensor: usize, info: &PieceInfo) -> RecordedPiece {
         let stats = info.stats.as_ref();
         RecordedPiece {
@@ -113,7 +113,7 @@ impl RecordedPiece {
     }
 }
 
-/// What is wrong with the places of a tensor's pieces.
+/// Returns the problem of the positions of a tensor's pieces.
 pub fn wrong_order<'a>(
     tensor: &StoredTensor,
     pieces: impl Iterator<Item = &'a RecordedPiece>,

@@ -1,8 +1,8 @@
-//! The second pass over incoming tensors: chunks that the store does not have are encoded and inserted, those that it has
-//! are decoded, and replaced where they are not what their hash says.
+//! The second pass over incoming tensors: new chunks are encoded and inserted; existing ones are decoded, and replaced
+//! if they do not match their hash.
 //!
-//! All in the order of the hashes. What is encoded has been hashed again on the same thread: a source that changes
-//! between the passes is an error, and never bytes under the hash of others.
+//! All in the order of hashes. Bytes are hashed again on the thread that encodes them: a source that changes between
+//! the passes is an error, and its bytes are never stored under another hash.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,21 +15,21 @@ use crate::write::inserting::{Inserting, chain, is_good, mend};
 use crate::write::task::{Base, Done, Job, Raw, Results, Task, work};
 use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, Pipeline};
 
-/// Where the bytes of a chunk are, and what it may be a difference to.
+/// Where the bytes of a chunk are, and its possible base.
 pub struct Origin<'a> {
     /// Which of the sources.
     pub file: usize,
     /// The tensor's name.
     pub name: &'a str,
-    /// Where they begin.
+    /// Offset of the first byte.
     pub offset: u64,
-    /// How many there are.
+    /// Number of bytes.
     pub len: u32,
     /// Type of the elements.
     pub dtype: DType,
-    /// A chunk it may be a difference to.
+    /// A possible base of a delta.
     pub base: Option<ChunkHash>,
-    /// Whether the hash is recorded of a tensor of the store, and not that of these bytes.
+    /// Whether the hash is recorded for a stored tensor, not computed from these bytes.
     pub recorded: bool,
 }
 
@@ -91,7 +91,7 @@ pub fn write_chunks<S: ChunkStore, C: Session<Error = S::Error>>(
             pass.take_next(&mut pipeline)?;
         }
         let job = pass.read(job, &present, &bases)?;
-        // Room was made above, so the job is taken.
+        // There is room, as ensured above.
         drop(pipeline.submit(job));
     }
     while !pipeline.is_empty() {
@@ -112,7 +112,7 @@ struct SecondPass<'p, 's, 'a, S: ChunkStore, C> {
 }
 
 impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
-    /// How many of the chunks make the next job.
+    /// Returns how many of the chunks form the next job.
     fn job_len(&self, hashes: &[ChunkHash]) -> usize {
         let mut bytes = 0;
         let fits = hashes.iter().take(JOB_CHUNKS).take_while(|hash| {
@@ -202,7 +202,7 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
                 }
                 Done::Good(raw_bytes) => self.session.advance(raw_bytes),
                 Done::Damaged => {
-                    // In the order of the hashes, this as well.
+                    // Keeps the order of hashes.
                     self.flush()?;
                     self.mend(&hash)?;
                 }

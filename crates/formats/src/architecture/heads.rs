@@ -55,7 +55,7 @@ impl HeadCounts {
         Some(Heads {
             count: count(self.query?)?,
             kv_count: count(self.key_value?)?,
-            dim: self.dim?,
+            dim: self.dim.filter(|&dim| dim <= u32::MAX.into())?,
         })
     }
 }

@@ -1,9 +1,9 @@
-//! What the tensors of a model are for: its layers, attention heads and embeddings.
+//! The role of each tensor of a model: its layers, attention heads and embeddings.
 //!
 //! Everything is derived from names and shapes, and from the model's configuration (the `config.json` of Hugging Face)
-//! where there is one. Nothing is guessed: what these do not say stays empty. A model of an unknown family still has
-//! its layers, as long as names number them (`blocks.3.…`). Names and configuration come from strangers: counts are
-//! capped, and a field of the wrong type is as good as absent.
+//! if there is one. Nothing is guessed: what these do not determine stays empty. A model of an unknown family still has
+//! layers if names number them (`blocks.3.…`). Names and configuration are untrusted: counts are limited, and a field
+//! of the wrong type counts as absent.
 
 mod buffers;
 mod config;
@@ -23,13 +23,13 @@ pub use parameters::parameter_count;
 pub use recognise::recognise;
 pub use tied::{SharedWeight, is_mask, tied};
 
-/// The most layers that are told apart; tensors of further ones belong to none.
+/// Maximum number of distinct layers; tensors of further ones belong to no layer.
 pub const MAX_LAYERS: usize = 65_536;
 
-/// The most attention heads of a layer; with more, its heads are unknown.
+/// The most attention heads of a model; with more, [`Layer::heads`] is `None` everywhere.
 pub const MAX_HEADS: u64 = 65_536;
 
-/// One tensor as a file lists it.
+/// One tensor in the listing of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightInfo<'a> {
     /// The name.
@@ -40,11 +40,11 @@ pub struct WeightInfo<'a> {
     pub dims: &'a [u64],
 }
 
-/// What is known of a model.
+/// The derived architecture of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Architecture {
-    /// The family by the names of the tensors, `bert`, `gpt2` or `llama`, or the member of it that the configuration
-    /// names (`mistral`).
+    /// The family according to the names of the tensors, `bert`, `gpt2` or `llama`, or the member of it named by the
+    /// configuration (`mistral`).
     pub family: Option<String>,
     /// The length of a token's vector between layers.
     pub hidden_size: Option<u64>,
@@ -56,28 +56,29 @@ pub struct Architecture {
     pub max_positions: Option<u64>,
     /// Query heads in a layer.
     pub num_heads: Option<u64>,
-    /// Key and value heads in a layer; fewer than query heads where these share them.
+    /// Key and value heads in a layer; fewer than query heads if these share them.
     pub num_kv_heads: Option<u64>,
-    /// The length of a head's query.
+    /// The length of a head's query, which fits into 32 bits.
     pub head_dim: Option<u64>,
-    /// The layers by [`Layer::index`].
+    /// The layers, ordered by [`Layer::index`].
     pub layers: Vec<Layer>,
     /// The embeddings in the order of the weights.
     pub embeddings: Vec<Embedding>,
-    /// What each weight is for, in the order of the weights.
+    /// The role of each weight, in the order of the weights.
     pub weight_roles: Vec<WeightRole>,
 }
 
 /// One layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// The number in the name. Where a model has several stacks of layers, sorted by name, the numbers of each go on
-    /// after the last of the stack before, so that an index occurs once. Stacks that predict further tokens come last.
+    /// The number in the name. If a model has several stacks of layers, these are sorted by name, and the numbers of
+    /// each continue after the last of the previous one, so that an index is unique. Stacks that predict further tokens
+    /// come last.
     pub index: u32,
-    /// What the names of its tensors start with, such as `encoder.layer.0`.
+    /// The common prefix of the names of its tensors, such as `encoder.layer.0`.
     pub name: String,
-    /// `mtp` for a layer that predicts further tokens (beyond the configuration's number of layers, or in a list of its
-    /// own), which is not one of the model's layers; else `transformer` for a layer with attention, and `block`.
+    /// `mtp` for a layer that predicts further tokens (beyond the configuration's number of layers, or in its own list)
+    /// and does not count as one of the model's layers; else `transformer` for a layer with attention, and `block`.
     pub kind: &'static str,
     /// Its attention heads, where it has attention and their number is known.
     pub heads: Option<Heads>,
@@ -88,11 +89,11 @@ pub struct Layer {
 /// The attention heads of a layer. Query head `i` uses key and value head `i / (count / kv_count)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads, from 1 to [`MAX_HEADS`].
+    /// Query heads, at least one.
     pub count: u32,
     /// Key and value heads, which divide `count`.
     pub kv_count: u32,
-    /// The length of a head's query.
+    /// The length of a head's query, which fits into 32 bits.
     pub dim: u64,
 }
 
@@ -101,7 +102,7 @@ pub struct Heads {
 pub struct Embedding {
     /// `token`, `position` or `segment`.
     pub kind: &'static str,
-    /// The place among the weights.
+    /// Its index among the weights.
     pub weight: usize,
     /// Rows, one for each token, position or segment.
     pub rows: u64,
@@ -109,14 +110,14 @@ pub struct Embedding {
     pub dim: u64,
 }
 
-/// What one weight is for.
+/// The role of one weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WeightRole {
     /// The [`Layer::index`] of the layer it belongs to.
     pub layer: Option<u32>,
-    /// Its part: one of `attention.query`, `attention.key`, `attention.value`, `attention.qkv`, `attention.output`,
-    /// `mlp.up`, `mlp.gate`, `mlp.gate_up`, `mlp.down`, `mlp.router`, `norm`, `embedding.token`, `embedding.position`,
-    /// `embedding.segment`, `lm_head`, `pooler`, `classifier`, or `buffer` for what is stored but not learnt. A bias is
-    /// of the part it is added to.
+    /// Its component: one of `attention.query`, `attention.key`, `attention.value`, `attention.qkv`,
+    /// `attention.output`, `mlp.up`, `mlp.gate`, `mlp.gate_up`, `mlp.down`, `mlp.router`, `norm`, `embedding.token`,
+    /// `embedding.position`, `embedding.segment`, `lm_head`, `pooler`, `classifier`, or `buffer` for what is stored but
+    /// not trained. A bias has the component that it is added to.
     pub component: Option<&'static str>,
 }

@@ -1,4 +1,4 @@
-//! Putting the picture together.
+//! Combines names, shapes and configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use super::family::Family;
 use super::heads::HeadCounts;
 use super::path::{LayerPath, Path};
 use super::sizes::{Parts, Sizes};
-use super::{Architecture, Embedding, Heads, Layer, MAX_LAYERS, WeightInfo, WeightRole};
+use super::{Architecture, Embedding, Heads, Layer, MAX_HEADS, MAX_LAYERS, WeightInfo, WeightRole};
 
-/// Derives the architecture of a model from its weights and, if there is one, its configuration. Where the two
-/// contradict each other, shapes win.
+/// Derives the architecture of a model from its weights and its configuration, if any. If these contradict each other,
+/// shapes win.
 pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architecture {
     let config = Config::new(config);
     let paths: Vec<Path<'_>> = weights.iter().map(|w| Path::new(w.name)).collect();
@@ -80,9 +80,9 @@ pub fn recognise(weights: &[WeightInfo<'_>], config: Option<&Value>) -> Architec
 
 /// The lists of layers in a model, and the index of the first layer of each.
 struct Stacks<'a> {
-    /// Those of layers that predict further tokens are marked, and come after the others.
+    /// Lists of layers that predict further tokens are marked with true, and so come after the others.
     first: BTreeMap<(bool, &'a str), u32>,
-    /// The layers that are told apart.
+    /// The distinct layers.
     known: BTreeSet<(&'a str, u32)>,
 }
 
@@ -119,22 +119,22 @@ impl<'a> Stacks<'a> {
         first.checked_add(layer.number)
     }
 
-    /// The lists of the model's own layers.
+    /// Returns the lists of the model's own layers.
     fn own(&self) -> impl Iterator<Item = &'a str> {
         let own = self.first.keys().filter(|(is_mtp, _)| !is_mtp);
         own.map(|(_, stack)| *stack)
     }
 }
 
-/// Layers at the end of the model's own list that its configuration does not count: DeepSeek-V3 and GLM-4.5 keep there
-/// those that predict further tokens (`num_nextn_predict_layers`).
+/// Layers at the end of the model's own list that its configuration does not count: DeepSeek-V3 and GLM-4.5 put those
+/// that predict further tokens there (`num_nextn_predict_layers`).
 #[derive(Clone, Copy, Default)]
 struct Further<'a> {
     beyond: Option<(&'a str, u64)>,
 }
 
 impl<'a> Further<'a> {
-    /// Only where there is no doubt which list the configuration counts: an encoder and a decoder may differ.
+    /// Only if it is certain which list the configuration counts: an encoder and a decoder may differ.
     fn new(
         stacks: &Stacks<'a>,
         family_stacks: &BTreeSet<&'a str>,
@@ -195,7 +195,16 @@ fn layers(
             layer.heads = heads;
         }
     }
-    layers.into_values().collect()
+    let mut layers: Vec<Layer> = layers.into_values().collect();
+    let total: u64 = layers
+        .iter()
+        .filter_map(|l| l.heads)
+        .map(|h| u64::from(h.count))
+        .sum();
+    if total > MAX_HEADS {
+        layers.iter_mut().for_each(|layer| layer.heads = None);
+    }
+    layers
 }
 
 fn is_attention(module: &str) -> bool {
@@ -205,7 +214,7 @@ fn is_attention(module: &str) -> bool {
     })
 }
 
-/// Elements of a tensor, at most what fits.
+/// Returns the number of elements of a tensor, saturated.
 fn elements(dims: &[u64]) -> u64 {
     if dims.contains(&0) {
         return 0;

@@ -30,24 +30,79 @@ pub struct SharedWeight<'a> {
 /// unless the configuration says `"tie_word_embeddings": false`; and the names listed in its `"tied_weights"`, as in
 /// `[["encoder.weight", "decoder.weight"]]`. Their content is equal and, unless the configuration says that they are
 /// tied, not constant.
-///
-/// Compares each weight with all distinct ones of equal content: quadratic if many equal weights are not tied.
 pub fn tied(weights: &[SharedWeight<'_>], config: Option<&Value>) -> Vec<Option<usize>> {
     let rules = Rules::new(config);
-    let mut groups: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
+    let mut firsts = Firsts::default();
     let mut tied = vec![None; weights.len()];
     for (place, weight) in weights.iter().enumerate().filter(|(_, w)| w.rank >= 2) {
-        let firsts = groups.entry(weight.content).or_default();
-        let first = firsts
-            .iter()
-            .copied()
-            .find(|&first| rules.are_one(&weights[first], weight));
-        match first {
-            Some(first) => tied[place] = Some(first),
-            None => firsts.push(place),
+        let group = rules.groups.get(weight.name).copied();
+        let part = Part::of(weight.name).filter(|_| rules.go_by_name(weight));
+        tied[place] = firsts.find(weight, group, part);
+        if tied[place].is_none() {
+            firsts.add(place, weight, group, part);
         }
     }
     tied
+}
+
+/// The first weights of each content that are no other weight, by what they can be shared by.
+#[derive(Default)]
+struct Firsts<'a> {
+    /// By the configuration's group.
+    by_group: HashMap<([u8; 16], usize), usize>,
+    /// By what the name says of copies: the first token embedding, the first of several stacks, the first output projection.
+    by_name: HashMap<([u8; 16], Vec<&'a str>), [Option<usize>; 3]>,
+}
+
+impl<'a> Firsts<'a> {
+    fn find(
+        &self,
+        weight: &SharedWeight<'a>,
+        group: Option<usize>,
+        part: Option<Part>,
+    ) -> Option<usize> {
+        let of_group = group.and_then(|group| self.by_group.get(&(weight.content, group)).copied());
+        let of_name = part.and_then(|part| {
+            let key = (weight.content, copies(weight.name).collect());
+            let [token, of_both, output] = *self.by_name.get(&key)?;
+            let others = match part {
+                Part::Token if is_of_both(module(weight.name)) => [of_both, output],
+                Part::Token => [None, output],
+                Part::Output => [token, output],
+            };
+            others.into_iter().flatten().min()
+        });
+        of_group.into_iter().chain(of_name).min()
+    }
+
+    fn add(
+        &mut self,
+        place: usize,
+        weight: &SharedWeight<'a>,
+        group: Option<usize>,
+        part: Option<Part>,
+    ) {
+        if let Some(group) = group {
+            self.by_group
+                .entry((weight.content, group))
+                .or_insert(place);
+        }
+        if let Some(part) = part {
+            let key = (weight.content, copies(weight.name).collect());
+            let [token, of_both, output] = self.by_name.entry(key).or_default();
+            match part {
+                Part::Token => {
+                    token.get_or_insert(place);
+                    if is_of_both(module(weight.name)) {
+                        of_both.get_or_insert(place);
+                    }
+                }
+                Part::Output => {
+                    output.get_or_insert(place);
+                }
+            }
+        }
+    }
 }
 
 /// Returns whether a tensor is, by its name, an attention mask saved with the weights: it may contain -inf and is not
@@ -78,22 +133,9 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn are_one(&self, a: &SharedWeight<'_>, b: &SharedWeight<'_>) -> bool {
-        let group = |w: &SharedWeight<'_>| self.groups.get(w.name);
-        if group(a).is_some() && group(a) == group(b) {
-            return true;
-        }
-        if self.says == Some(false) || (a.constant && self.says.is_none()) {
-            return false;
-        }
-        let (Some(first), Some(second)) = (Part::of(a.name), Part::of(b.name)) else {
-            return false;
-        };
-        let shares = match (first, second) {
-            (Part::Token, Part::Token) => is_of_both(module(a.name)) && is_of_both(module(b.name)),
-            _ => true,
-        };
-        shares && copies(a.name).eq(copies(b.name))
+    /// Whether a weight can be shared because of its name.
+    fn go_by_name(&self, weight: &SharedWeight<'_>) -> bool {
+        self.says == Some(true) || self.says.is_none() && !weight.constant
     }
 }
 

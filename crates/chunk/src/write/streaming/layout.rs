@@ -102,15 +102,6 @@ impl Layout {
         starts_there.then_some(Position { tensor, piece })
     }
 
-    /// The first byte of the piece at a position.
-    pub fn offset(&self, at: Position) -> u64 {
-        let placed = self.tensors.get(at.tensor);
-        placed.map_or(self.bytes, |placed| {
-            let piece = placed.grid.get(at.piece);
-            placed.start + piece.map_or(0, |piece| piece.byte_offset)
-        })
-    }
-
     /// One past the last byte of the piece at a position; `None` at the end.
     pub fn piece_end(&self, at: Position) -> Option<u64> {
         let mut at = at;
@@ -199,11 +190,11 @@ mod tests {
         let mut at = layout.position(0).expect("the first");
         let (mut sizes, mut end) = (Vec::new(), 0);
         loop {
-            assert_eq!(layout.offset(at), end);
-            assert_eq!(layout.position(end).map(|at| layout.offset(at)), Some(end));
-            let Some(run) = layout.next_run(&mut at) else {
-                break;
-            };
+            // Where a run ends, the next one is found by its byte.
+            let mut found = layout.position(end).expect("a piece or the end");
+            let (run, same) = (layout.next_run(&mut at), layout.next_run(&mut found));
+            assert_eq!(same.map(|run| run.bytes), run.as_ref().map(|run| run.bytes));
+            let Some(run) = run else { break };
             sizes.push((run.pieces.len(), run.bytes));
             end += run.bytes as u64;
         }
