@@ -25,6 +25,7 @@ from atom_partitions import bench_partitions, bench_stores
 from atoms import bench_atoms
 from models import Model, bf16_model, minilm_model, partly_changed, write_copy_file
 from training import bench_training
+from uploads import bench_uploads
 
 MIB = 1 << 20
 
@@ -227,7 +228,7 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="connection string of a superuser")
     parser.add_argument("--bindir", default="", help="where the server's own programs are, pgbench among them")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="import,export,slice,size,training,atoms,stores,partitions")
+    parser.add_argument("--only", default="import,uploads,export,slice,size,training,atoms,stores,partitions")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".local/bench"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -238,6 +239,8 @@ def main() -> None:
     for model in (minilm, bf16):
         if "import" in only:
             bench_import(b, model)
+        if "uploads" in only:
+            bench_uploads(b, model)
         if "export" in only:
             bench_export(b, model)
     if "slice" in only:
