@@ -43,8 +43,8 @@ def by_copy(b, parts, data) -> None:
 
 def by_appends(b, parts, data) -> None:
     upload = b.value("SELECT modelstore.begin_upload()")
-    for at in range(0, len(data), 16 * MIB):
-        b.db.execute("SELECT modelstore.append_upload(%s, %b, %s)", (upload, data[at : at + 16 * MIB], at))
+    for at in range(0, len(data), 8 * MIB):
+        b.db.execute("SELECT modelstore.append_upload(%s, %b, %s)", (upload, data[at : at + 8 * MIB], at))
     b.db.execute("SELECT * FROM modelstore.finish_upload(%s, 'm', '1')", (upload,))
 
 
@@ -52,8 +52,8 @@ def by_parameter(b, parts, data) -> None:
     b.db.execute("SELECT * FROM modelstore.import_safetensors('m', '1', %b::bytea)", (data,))
 
 
-WAYS: dict[str, Callable] = {"COPY": by_copy, "appends of 16 MiB": by_appends, "import_safetensors with a parameter": by_parameter}
-TARGETS = {"COPY": "1.20", "appends of 16 MiB": "1.20", "import_safetensors with a parameter": "1.50"}
+WAYS: dict[str, Callable] = {"COPY": by_copy, "appends of 8 MiB": by_appends, "import_safetensors with a parameter": by_parameter}
+TARGETS = {"COPY": "1.20", "appends of 8 MiB": "1.20", "import_safetensors with a parameter": "1.50"}
 
 
 def bench_uploads(b, model) -> None:

@@ -120,13 +120,14 @@ fn end(pool: Pool) {
 }
 
 /// glibc returns freed blocks of a mebibyte to the system and faults every page in again at the next use. A session
-/// that has streamed chunks keeps up to 32 MB for the next ones instead.
+/// that has streamed chunks keeps up to 64 MB for the next ones instead: enough for an append of 8 MiB, whose message PostgreSQL
+/// reads into 16 MiB.
 fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets two parameters of the allocator; any value is allowed.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 16 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
     }
 }
 
