@@ -16,7 +16,7 @@ from atoms import ingest, large_object
 from harness import wait_until
 from models import random_tensor, safetensors_bytes
 from observe import aside, is_blocked, problems, row_counts
-from transfer import export_model, forever, import_model, refusal, upload_in_parts
+from transfer import export_model, import_model, refusal
 
 # Larger than what the first pass keeps of a file, and one weight that it does keep.
 TENSORS = {f"w{i}": random_tensor(i, 300, 700) for i in range(4)} | {"small": random_tensor(9, 3)}

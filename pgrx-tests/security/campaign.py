@@ -39,16 +39,6 @@ CODE, MESSAGE, DETAIL, HINT, CONTEXT = (ord(c) for c in "CMDHW")
 RAN = re.compile(r"^RAN AS (\S+) super (\w+)")
 
 
-def size(name: str, default: int) -> int:
-    """The size of a campaign."""
-    return int(os.environ.get(name) or default)
-
-
-def seed() -> int:
-    """The seed of this run."""
-    return size("CAMPAIGN_SEED", 20260801)
-
-
 def quote(text: str) -> str:
     """A literal."""
     text = text.replace("\0", "")

@@ -39,12 +39,11 @@ from campaign import (
     populate,
     rate,
     relations,
-    seed,
-    size,
     views,
 )
 from harness import CRASH, FAST, Server, wait_until
 from hostile import TRAPS, Hostile
+from rounds import seed, size
 
 ATTACKER, SECOND, PLAIN, OWNER = "campaign_attacker", "campaign_second", "campaign_plain", "campaign_owner"
 TEMPLATE = "campaign_template"

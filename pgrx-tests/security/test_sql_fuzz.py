@@ -9,7 +9,8 @@ import time
 
 import psycopg
 import pytest
-from campaign import PANIC, Addresses, Arguments, Findings, Session, casts, functions, operators, populate, rate, seed, size
+from campaign import PANIC, Addresses, Arguments, Findings, Session, casts, functions, operators, populate, rate
+from rounds import seed, size
 
 # What would leave the store as none, or makes a thousand tables: tried, and rolled back.
 UNDONE = ("create_store", "drop_store", "upgrade_store", "add_module", "secure_atoms", "enable_pgvector", "enable_postgis", "delete_model")

@@ -8,8 +8,9 @@ import random
 import time
 
 import numpy as np
-from campaign import PANIC, Addresses, Findings, Session, rate, seed, size
+from campaign import PANIC, Addresses, Findings, Session, rate
 from models import random_tensor, safetensors_bytes, to_bf16
+from rounds import seed, size
 
 CHUNK = "modelstore.tensor_chunk"
 # Errors that say what is wrong. XX001 is damage; the others come from a value that contradicts another.

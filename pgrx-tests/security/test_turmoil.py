@@ -13,9 +13,10 @@ import time
 
 import psycopg
 import pytest
-from campaign import functions, rate, seed, size
+from campaign import functions, rate
 from models import random_tensor, safetensors_bytes
 from observe import dangling, exported_sha256, problems
+from rounds import seed, size
 
 LEVELS = ("read committed", "repeatable read", "serializable")
 # What another session's deletion makes of a call: the model, checkpoint, run, upload or atom is gone; a name is taken; a model

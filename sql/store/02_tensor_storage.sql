@@ -152,7 +152,7 @@ COMMENT ON COLUMN @store@.uploads.received_bytes IS 'Bytes received: the offset 
 COMMENT ON COLUMN @store@.uploads.wanted_bytes IS 'Bytes received at which the header or the next chunk is complete; NULL for a file that is not safetensors.';
 COMMENT ON COLUMN @store@.uploads.header IS 'Length and JSON of the header, once it is complete.';
 COMMENT ON COLUMN @store@.uploads.hash_state IS 'State of the hashes of the file and of the tensor that is arriving.';
-COMMENT ON COLUMN @store@.uploads.chunk_bytes IS 'Size of chunks, from modelstore.chunk_size_kb at the start.';
+COMMENT ON COLUMN @store@.uploads.chunk_bytes IS 'Size of chunks, from modelstore.chunk_size at the start.';
 COMMENT ON COLUMN @store@.uploads.parent_model_id IS 'Model whose tensors of the same names the new ones are stored as differences to.';
 COMMENT ON COLUMN @store@.uploads.parent_checkpoint_id IS 'Checkpoint whose tensors of the same names the new ones are stored as differences to.';
 COMMENT ON COLUMN @store@.uploads.new_chunks IS 'Chunks that the store did not have.';

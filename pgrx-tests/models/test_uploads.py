@@ -1,0 +1,428 @@
+"""Uploads store chunks as bytes arrive: what waits, how they resume, what the collector does, and who is in whose way."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+import threading
+import time
+import uuid
+
+import numpy as np
+import psycopg
+import pytest
+from harness import Server
+from models import random_tensor, safetensors_bytes
+from observe import dangling, exported_sha256, problems, row_counts
+from psycopg.rows import namedtuple_row
+from rounds import seed, size
+from transfer import export_model, import_model, refusal
+
+pytestmark = pytest.mark.versioned
+
+MIB = 1 << 20
+
+
+def begin(db: psycopg.Connection, **arguments: object) -> uuid.UUID:
+    given = ", ".join(f"{name} => %({name})s" for name in arguments)
+    (upload,) = db.execute(f"SELECT modelstore.begin_upload({given})", arguments).fetchone()
+    return upload
+
+
+def append(db: psycopg.Connection, upload: uuid.UUID, data: bytes) -> int:
+    return db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, data)).fetchone()[0]
+
+
+def copy(db: psycopg.Connection, rows: list[tuple[uuid.UUID | None, bytes]]) -> None:
+    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as out:
+        out.set_types(["uuid", "bytea"])
+        for row in rows:
+            out.write_row(row)
+
+
+def rows_of(upload: uuid.UUID, data: bytes, size: int = MIB) -> list[tuple[uuid.UUID, bytes]]:
+    return [(upload, data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def finish(db: psycopg.Connection, upload: uuid.UUID, name: str = "m"):
+    return row(db, "SELECT * FROM modelstore.finish_upload(%s, %s, '1')", upload, name)
+
+
+def row(db: psycopg.Connection, sql: str, *arguments: object):
+    with db.cursor(row_factory=namedtuple_row) as cursor:
+        return cursor.execute(sql, arguments).fetchone()
+
+
+def offset(db: psycopg.Connection, upload: uuid.UUID) -> int:
+    return db.execute("SELECT modelstore.upload_offset(%s)", (upload,)).fetchone()[0]
+
+
+def waiting(db: psycopg.Connection) -> int:
+    """Bytes that are staged."""
+    return db.execute("SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM store.upload_parts").fetchone()[0]
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, np.ndarray]:
+    """From nothing to several chunks, with one content twice."""
+    tensors = {f"layer.{i}.weight": random_tensor(i, 700, 512) for i in range(4)}
+    return tensors | {
+        "again": tensors["layer.2.weight"],
+        "empty": np.zeros((0, 3), "float32"),
+        "small": np.arange(7, dtype="int64"),
+        "zeros": np.zeros((600, 512), "float32"),
+    }
+
+
+def test_only_what_is_not_complete_waits(weights, db) -> None:
+    data = safetensors_bytes(weights)
+    (length,) = struct.unpack("<Q", data[:8])
+    upload = begin(db)
+    append(db, upload, data[: length // 2])
+    assert waiting(db) == length // 2 and "tensor_chunks" not in row_counts(db)
+    for end in (8 + length, 8 + length + 1000, 3 * MIB, 3 * MIB + 1, len(data) - 1):
+        append(db, upload, data[offset(db, upload) : end])
+        assert waiting(db) < MIB
+        stored = db.execute("SELECT coalesce(sum(c.raw_bytes), 0)::bigint FROM store.upload_parts JOIN store.tensor_chunks c USING (chunk_hash)").fetchone()[0]
+        assert 8 + length + stored + waiting(db) == end
+        (seen,) = db.execute("SELECT (received_bytes, file_bytes, created_by, age > '0', bytes_per_second > 0)::text FROM store.v_uploads").fetchone()
+        assert seen == f"({end},{len(data)},postgres,t,t)"
+    append(db, upload, data[-1:])
+    assert waiting(db) == 0
+    before = row_counts(db)
+    made = finish(db, upload)
+    after = row_counts(db)
+    assert after["tensor_chunks"] == before["tensor_chunks"], "finish_upload stored a chunk"
+    assert made.raw_bytes == len(data) - 8 - length and made.new_chunks == after["tensor_chunks"]
+    (bytes_of_chunks,) = db.execute("SELECT sum(raw_bytes)::bigint FROM store.tensor_chunks").fetchone()
+    assert made.reused_bytes == made.raw_bytes - bytes_of_chunks >= weights["again"].nbytes
+    assert not {"uploads", "upload_parts"} & after.keys()
+    assert exported_sha256(db, made.model_id) == hashlib.sha256(data).hexdigest()
+    assert problems(db) == []
+
+
+def test_what_an_upload_makes_is_what_an_import_makes(weights, db) -> None:
+    data = safetensors_bytes(weights)
+    upload = begin(db)
+    copy(db, rows_of(upload, data, 100_001))
+    finish(db, upload, "uploaded")
+    import_model(db, data, "imported")
+    columns = {
+        "models": "content_hash, architecture, hidden_size, status",
+        "model_files": "file_name, format, header, file_bytes, sha256, blake3, manifest_hash",
+        "model_weights": "weight_name, tensor_id, trainable, layer_index, component, tied_to, file_name, file_offset",
+    }
+    for table, names in columns.items():
+        sql = f"SELECT {names} FROM store.{table} JOIN store.models o USING (model_id) WHERE o.model_name = %s ORDER BY 1, 2"
+        sql = sql.replace("JOIN store.models o USING (model_id)", "o") if table == "models" else sql
+        assert db.execute(sql, ("uploaded",)).fetchall() == db.execute(sql, ("imported",)).fetchall(), table
+    # Zone maps were made while the bytes arrived: they are those of what is stored.
+    assert problems(db) == []
+
+
+def test_a_parent_makes_deltas(db) -> None:
+    first = random_tensor(1, 1500, 512)
+    parent = import_model(db, safetensors_bytes({"w": first}), "parent").model_id
+    changed = first.copy()
+    changed.view("uint32")[::9] ^= 1
+    data = safetensors_bytes({"w": changed})
+    upload = begin(db, parent=parent)
+    copy(db, rows_of(upload, data))
+    made = finish(db, upload, "child")
+    assert made.new_bytes < 0.4 * made.raw_bytes
+    assert db.execute("SELECT bool_and(base_hash IS NOT NULL) FROM store.tensor_chunks JOIN store.tensor_data USING (chunk_hash) JOIN store.model_weights USING (tensor_id) WHERE model_id = %s", (made.model_id,)).fetchone() == (True,)
+    assert db.execute("SELECT parent_model_id FROM store.models WHERE model_id = %s", (made.model_id,)).fetchone() == (parent,)
+    assert export_model(db, made.model_id) == data
+    assert refusal(db, "SELECT modelstore.begin_upload(parent => gen_random_uuid())").sqlstate == "42704"
+    assert refusal(db, "SELECT modelstore.begin_upload(parent_checkpoint => gen_random_uuid())").sqlstate == "42704"
+    assert refusal(db, "SELECT modelstore.begin_upload(NULL, gen_random_uuid(), gen_random_uuid())").sqlstate == "22023"
+
+
+def test_a_parent_that_goes_is_no_base(db) -> None:
+    first = random_tensor(1, 1500, 512)
+    parent = import_model(db, safetensors_bytes({"w": first}), "parent").model_id
+    data = safetensors_bytes({"w": first + 1})
+    upload = begin(db, parent=parent)
+    append(db, upload, data[: 2 * MIB])
+    db.execute("SELECT modelstore.delete_model(%s)", (parent,))
+    db.execute("SELECT modelstore.gc()")
+    append(db, upload, data[2 * MIB :])
+    assert refusal(db, "SELECT modelstore.finish_upload(%s, 'm', '1')", upload).sqlstate == "42704"
+    db.execute("SELECT modelstore.abort_upload(%s)", (upload,))
+    db.execute("SELECT modelstore.gc()")
+    assert row_counts(db) == {}
+
+
+def test_a_checkpoint_from_uploads_continues_the_one_before(db) -> None:
+    w, m = random_tensor(1, 1200, 512), random_tensor(2, 1200, 512)
+    (model,) = db.execute("SELECT modelstore.register_model('m', '1')").fetchone()
+    create = "SELECT * FROM modelstore.create_checkpoint_upload(%s, NULL, %s, NULL, %s, %s)"
+
+    def both(of: dict, **parent) -> list[uuid.UUID]:
+        uploads = []
+        for tensors in of:
+            uploads.append(begin(db, **parent))
+            copy(db, rows_of(uploads[-1], safetensors_bytes(tensors)))
+        return uploads
+
+    first = row(db, create, model, 1, *both([{"w": w}, {"w.exp_avg": m}]))
+    for tensor in (w, m):
+        tensor.view("uint32")[::17] ^= 1
+    second = row(db, create, model, 2, *both([{"w": w}, {"w.exp_avg": m}], parent_checkpoint=first.checkpoint_id))
+    assert second.new_bytes < 0.4 * second.raw_bytes == 0.4 * first.raw_bytes
+    assert row_counts(db)["model_checkpoints"] == 2 and "uploads" not in row_counts(db)
+    assert problems(db) == []
+
+
+def test_the_collector_keeps_the_chunks_of_uploads(weights, db) -> None:
+    data = safetensors_bytes(weights)
+    upload = begin(db)
+    append(db, upload, data[: 4 * MIB])
+    before = row_counts(db)
+    assert db.execute("SELECT chunks, uploads FROM modelstore.gc(abandoned_after => '1 hour')").fetchone() == (0, 0)
+    assert row_counts(db) == before
+    append(db, upload, data[4 * MIB :])
+    assert exported_sha256(db, finish(db, upload).model_id) == hashlib.sha256(data).hexdigest()
+
+
+def test_abandoned_uploads_are_collected(weights, db, connect) -> None:
+    data = safetensors_bytes(weights)
+    uploads = [begin(db) for _ in range(3)]
+    for upload in uploads:
+        append(db, upload, data[: 3 * MIB])
+    db.execute("UPDATE store.uploads SET updated_at = updated_at - interval '2 days' WHERE upload_id = ANY (%s)", (uploads[:2],))
+    # One that a session appends to is not abandoned.
+    other = connect(autocommit=False)
+    append(other, uploads[0], b"")
+    append(other, uploads[0], data[3 * MIB : 4 * MIB])
+    gc = "SELECT chunks > 0, uploads FROM modelstore.gc(%s, abandoned_after => '1 day')"
+    assert db.execute(gc, (True,)).fetchone() == (False, 2)
+    assert db.execute(gc, (False,)).fetchone() == (False, 1)
+    other.commit()
+    for upload in (uploads[0], uploads[2]):
+        db.execute("SELECT modelstore.abort_upload(%s)", (upload,))
+    assert db.execute(gc, (False,)).fetchone() == (True, 0)
+    assert row_counts(db) == {}
+    assert db.execute("SELECT uploads FROM modelstore.gc(abandoned_after => NULL)").fetchone() == (0,)
+
+
+def test_an_error_in_a_copy_leaves_what_was_there(weights, db) -> None:
+    data = safetensors_bytes(weights)
+    upload = begin(db)
+    append(db, upload, data[:MIB])
+    before = row_counts(db)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        copy(db, [*rows_of(upload, data[MIB : 4 * MIB]), (None, b"x")])
+    with db.transaction():
+        with pytest.raises(psycopg.errors.UndefinedObject), db.transaction():
+            copy(db, [*rows_of(upload, data[MIB : 4 * MIB]), (uuid.uuid4(), b"x")])
+        assert offset(db, upload) == MIB
+        copy(db, rows_of(upload, data[MIB : 2 * MIB]))
+    assert offset(db, upload) == 2 * MIB
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        copy(db, [*rows_of(upload, data[2 * MIB :]), (upload, b"more")])
+    assert offset(db, upload) == 2 * MIB and row_counts(db).keys() == before.keys() | {"tensor_chunks", "upload_parts"}
+    copy(db, rows_of(upload, data[2 * MIB :]))
+    assert exported_sha256(db, finish(db, upload).model_id) == hashlib.sha256(data).hexdigest()
+
+
+def test_several_uploads_in_one_statement(db) -> None:
+    files = [safetensors_bytes({"w": random_tensor(i, 900, 512), "v": random_tensor(9, 300, 512)}) for i in range(3)]
+    uploads = [begin(db) for _ in files]
+    parts = [rows_of(upload, data, 300_000) for upload, data in zip(uploads, files)]
+    copy(db, [part for together in zip(*parts) for part in together])
+    for name, (upload, data) in enumerate(zip(uploads, files)):
+        assert export_model(db, finish(db, upload, str(name)).model_id) == data
+    # From tables, and with what the statement returns: the data is not kept.
+    db.execute("CREATE TABLE parts (n int, data bytea)")
+    db.cursor().executemany("INSERT INTO parts VALUES (%s, %b)", [(n, data) for n, (_, data) in enumerate(parts[0])])
+    upload = begin(db)
+    returned = db.execute("INSERT INTO modelstore.upload SELECT %s, data FROM parts ORDER BY n RETURNING upload_id, data", (upload,)).fetchall()
+    assert returned == [(upload, None)] * len(parts[0])
+    assert export_model(db, finish(db, upload, "again").model_id) == files[0]
+
+
+def test_an_upload_within_its_own_statement(db) -> None:
+    """Whatever else the statement does to it: no byte is lost or taken twice."""
+    data = safetensors_bytes({"w": random_tensor(1, 900, 512)})
+    db.execute("CREATE TABLE parts (n int, data bytea)")
+    db.cursor().executemany("INSERT INTO parts VALUES (%s, %b)", [(n, part) for n, (_, part) in enumerate(rows_of(uuid.uuid4(), data, 500_000))])
+    db.execute("""
+        CREATE FUNCTION directly(upload uuid, part bytea) RETURNS bytea LANGUAGE plpgsql AS $$
+        BEGIN PERFORM modelstore.append_upload(upload, part); RETURN ''; END $$;
+        CREATE FUNCTION in_a_block(upload uuid, part bytea) RETURNS bytea LANGUAGE plpgsql AS $$
+        BEGIN PERFORM modelstore.append_upload(upload, part); RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN RETURN part; END $$""")
+    upload = begin(db)
+    insert = "INSERT INTO modelstore.upload SELECT %s, CASE WHEN n %% 2 = 0 THEN data ELSE {}(%s, data) END FROM parts ORDER BY n"
+    assert refusal(db, insert.format("in_a_block"), upload, upload).sqlstate == "55006"
+    assert offset(db, upload) == 0
+    db.execute(insert.format("directly"), (upload, upload))
+    assert export_model(db, finish(db, upload).model_id) == data
+
+
+def test_settings_that_change_between_parts(weights, db) -> None:
+    data = safetensors_bytes(weights)
+    upload = begin(db)
+    for number, (_, part) in enumerate(rows_of(upload, data, 1_500_000)):
+        db.execute("SELECT set_config('modelstore.chunk_size', %s, false)", (("1MB", "256kB", "4MB")[number % 3],))
+        append(db, upload, part)
+    assert exported_sha256(db, finish(db, upload).model_id) == hashlib.sha256(data).hexdigest()
+    assert problems(db) == []
+
+
+@pytest.mark.parametrize(
+    ("json", "sqlstate"),
+    [
+        (b"{]", "22032"),
+        (b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,9]}}', "22P03"),
+        (b'{"w":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}}', "42704"),
+        (b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}', "22P04"),
+    ],
+)
+def test_a_wrong_header_is_refused_when_it_is_complete(json: bytes, sqlstate: str, db) -> None:
+    upload, head = begin(db), struct.pack("<Q", len(json)) + json
+    append(db, upload, head[:-1])
+    assert refusal(db, "SELECT modelstore.append_upload(%s, %b)", upload, head[-1:] + b"more").sqlstate == sqlstate
+    assert offset(db, upload) == len(head) - 1
+
+
+def test_a_file_of_no_tensors_and_sizes_that_disagree(db) -> None:
+    for number, data in enumerate((safetensors_bytes({}), safetensors_bytes({"e": np.zeros((0, 2), "float32")}))):
+        upload = begin(db, expected_bytes=len(data))
+        for byte in data:
+            append(db, upload, bytes([byte]))
+        assert export_model(db, finish(db, upload, str(number)).model_id) == data
+    data = safetensors_bytes({"w": random_tensor(1, 5, 5)})
+    for expected in (len(data) - 1, len(data) + 1):
+        upload = begin(db, expected_bytes=expected)
+        assert refusal(db, "SELECT modelstore.append_upload(%s, %b)", upload, data[: len(data) - 4]).sqlstate in ("22001", "22026")
+    upload = begin(db)
+    append(db, upload, data)
+    assert refusal(db, "SELECT modelstore.append_upload(%s, 'x')", upload).sqlstate == "22023"
+    assert append(db, upload, b"") == len(data)
+
+
+CHANGES = [
+    ("UPDATE store.uploads SET hash_state = '\\x00'", "XX001"),
+    ("UPDATE store.uploads SET hash_state = NULL", "XX001"),
+    ("UPDATE store.uploads SET received_bytes = received_bytes - 1", "XX001"),
+    ("UPDATE store.uploads SET header = substr(header, 1, 20)", "22032"),
+    ("UPDATE store.uploads SET chunk_bytes = 262144", "XX001"),
+    ("UPDATE store.uploads SET chunk_bytes = 1", "22023"),
+    ("DELETE FROM store.upload_parts WHERE data IS NOT NULL", "XX001"),
+    ("DELETE FROM store.upload_parts WHERE part_offset = (SELECT min(part_offset) FROM store.upload_parts)", "XX001"),
+    ("UPDATE store.upload_parts SET part_offset = part_offset + 1 WHERE data IS NOT NULL", "XX001"),
+    ("UPDATE store.upload_parts SET part_offset = part_offset + 1 WHERE part_offset = (SELECT min(part_offset) FROM store.upload_parts)", "XX001"),
+    ("UPDATE store.upload_parts SET content_hash = NULL", "XX001"),
+]
+
+
+@pytest.mark.parametrize(("change", "sqlstate"), CHANGES)
+def test_changed_rows_are_errors(change: str, sqlstate: str, db) -> None:
+    data = safetensors_bytes({"w": random_tensor(1, 1200, 512), "v": random_tensor(2, 700, 512)})
+    upload = begin(db)
+    append(db, upload, data[: 3 * MIB])
+    db.execute(change)
+    found = None
+    try:
+        append(db, upload, data[3 * MIB :])
+        finish(db, upload)
+    except psycopg.Error as e:
+        found = e.sqlstate
+    assert found == sqlstate
+    assert row_counts(db).get("models") is None
+    assert db.execute("SELECT modelstore.abort_upload(%s) > 0", (upload,)).fetchone() == (True,)
+
+
+def overlapping(generator: random.Random) -> list[bytes]:
+    """Files of the same tensors in opposite order, which no store has yet."""
+    tensors = {f"t{i:02}": np.frombuffer(generator.randbytes(700_000), "uint8") for i in range(10)}
+    turned = {f"t{9 - int(name[1:]):02}": tensor for name, tensor in reversed(tensors.items())}
+    return [safetensors_bytes(tensors), safetensors_bytes(turned)]
+
+
+def test_overlapping_uploads_at_once(server: Server, dbname: str, db) -> None:
+    """Two clients upload the same chunks in opposite order, each in one COPY. One may be the victim of a deadlock, and goes on
+    where it was: what docs/models.md tells clients to do."""
+    generator, retries = random.Random(seed()), 0
+    for round_ in range(size("UPLOAD_ROUNDS", 3)):
+        models: dict[int, uuid.UUID] = {}
+        tries: list[str] = []
+
+        def run(number: int, data: bytes, models=models, tries=tries, round_=round_) -> None:
+            with server.connect(dbname, autocommit=True) as session:
+                upload = begin(session)
+                while (at := offset(session, upload)) < len(data):
+                    try:
+                        copy(session, rows_of(upload, data[at:], 300_000))
+                    except psycopg.errors.DeadlockDetected as e:
+                        tries.append(e.sqlstate)
+                        time.sleep(generator.uniform(0, 0.05))
+                models[number] = finish(session, upload, f"m{round_}-{number}").model_id
+
+        files = overlapping(generator)
+        threads = [threading.Thread(target=run, args=(number, data)) for number, data in enumerate(files)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert models.keys() == {0, 1}
+        retries += len(tries)
+        for number, data in enumerate(files):
+            assert exported_sha256(db, models[number]) == hashlib.sha256(data).hexdigest()
+    print(f"retries after a deadlock: {retries}")
+    assert problems(db) == []
+
+
+@pytest.mark.crash
+def test_killed_in_the_middle_of_uploads(server: Server, dbname: str) -> None:
+    """The client, the backend or the server goes at random points of a COPY or of appends; another session goes on."""
+    generator = random.Random(seed())
+    rounds = size("UPLOAD_ROUNDS", 3)
+    for round_ in range(rounds):
+        data = safetensors_bytes({f"t{i}": np.frombuffer(generator.randbytes(generator.randrange(2 * MIB)), "uint8") for i in range(12)})
+        with server.connect(dbname, autocommit=True) as db:
+            upload = begin(db)
+        interrupted = 0
+        while True:
+            server.wait_ready()
+            with server.connect(dbname, autocommit=True) as db:
+                at = offset(db, upload)
+                assert waiting(db) < 2 * MIB
+            if at == len(data):
+                break
+            victim = ["client", "backend", "server"][(round_ + interrupted) % 3] if interrupted < 3 else "nobody"
+            with server.crash_expected():
+                session = server.connect(dbname, autocommit=True)
+                pid = session.info.backend_pid
+
+                def go_on(session=session, at=at, by_copy=round_ % 2 == 0) -> None:
+                    try:
+                        if by_copy:
+                            half = at + (len(data) - at) // 2
+                            copy(session, rows_of(upload, data[at:half], 200_000))
+                            copy(session, rows_of(upload, data[half:], 200_000))
+                        else:
+                            for _, part in rows_of(upload, data[at:], 1_300_000):
+                                append(session, upload, part)
+                    except psycopg.Error:
+                        pass
+
+                thread = threading.Thread(target=go_on)
+                thread.start()
+                if victim == "nobody":
+                    thread.join(60)
+                else:
+                    time.sleep(generator.uniform(0.01, 0.12))
+                    {"client": session.close, "backend": lambda: server.kill_backend(pid), "server": server.crash}[victim]()
+                    interrupted += 1
+                thread.join(60)
+                assert not thread.is_alive()
+                session.close()
+        with server.connect(dbname, autocommit=True) as db:
+            model = finish(db, upload, f"m{round_}").model_id
+            assert exported_sha256(db, model) == hashlib.sha256(data).hexdigest()
+            assert dangling(db) == 0
+    with server.connect(dbname, autocommit=True) as db:
+        assert problems(db) == []
