@@ -12,7 +12,7 @@ import uuid
 import numpy as np
 import psycopg
 import pytest
-from harness import Server
+from harness import Server, wait_until
 from models import random_tensor, safetensors_bytes
 from observe import dangling, exported_sha256, problems, row_counts
 from psycopg.rows import namedtuple_row
@@ -375,6 +375,14 @@ def test_overlapping_uploads_at_once(server: Server, dbname: str, db) -> None:
     assert problems(db) == []
 
 
+def is_gone(session: psycopg.Connection) -> bool:
+    try:
+        session.execute("SELECT 1")
+    except psycopg.Error:
+        return True
+    return False
+
+
 @pytest.mark.crash
 def test_killed_in_the_middle_of_uploads(server: Server, dbname: str) -> None:
     """The client, the backend or the server goes at random points of a COPY or of appends; another session goes on."""
@@ -394,7 +402,7 @@ def test_killed_in_the_middle_of_uploads(server: Server, dbname: str) -> None:
                 break
             victim = ["client", "backend", "server"][(round_ + interrupted) % 3] if interrupted < 3 else "nobody"
             with server.crash_expected():
-                session = server.connect(dbname, autocommit=True)
+                session, other = (server.connect(dbname, autocommit=True) for _ in range(2))
                 pid = session.info.backend_pid
 
                 def go_on(session=session, at=at, by_copy=round_ % 2 == 0) -> None:
@@ -417,9 +425,12 @@ def test_killed_in_the_middle_of_uploads(server: Server, dbname: str) -> None:
                     time.sleep(generator.uniform(0.01, 0.12))
                     {"client": session.close, "backend": lambda: server.kill_backend(pid), "server": server.crash}[victim]()
                     interrupted += 1
+                if victim == "backend":  # the server ends all others when it has noticed
+                    wait_until(lambda: is_gone(other), "the server has noticed")
                 thread.join(60)
                 assert not thread.is_alive()
                 session.close()
+                other.close()
         with server.connect(dbname, autocommit=True) as db:
             model = finish(db, upload, f"m{round_}").model_id
             assert exported_sha256(db, model) == hashlib.sha256(data).hexdigest()

@@ -143,6 +143,7 @@ impl Appending {
         if next.is_some_and(|next| next != known) {
             return Err(broken(self.row.id));
         }
+        self.row.read_head(&self.store)?;
         match self.row.head.take() {
             None => {
                 if self.waiting != known {

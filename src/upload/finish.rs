@@ -37,8 +37,9 @@ pub fn consume<T>(
 ) -> Result<T> {
     copy::flush()?;
     let store = Store::current()?;
-    let row = UploadRow::lock(&store, upload)?;
+    let mut row = UploadRow::lock(&store, upload)?;
     row.check_complete()?;
+    row.read_head(&store)?;
     let received = match &row.head {
         None => Received::Other(Waiting::new(store.clone(), upload, row.received)),
         Some(head) => {

@@ -19,9 +19,9 @@ pub struct UploadRow {
     /// Bytes received at which the next step is possible: the header or a piece is complete. `None` for a file of another
     /// format, which waits as it is.
     pub wanted: Option<u64>,
-    /// Length and JSON of the header, once it is complete.
+    /// Length and JSON of the header, once it is complete and has been read with `read_head`.
     pub head: Option<Vec<u8>>,
-    /// State of the hashes of what is stored.
+    /// State of the hashes of what is stored, read with the header.
     pub hash_state: Option<Vec<u8>>,
     /// Size of chunks.
     pub chunk_bytes: u64,
@@ -36,36 +36,53 @@ impl UploadRow {
     pub fn lock(store: &Store, id: Uuid) -> Result<UploadRow> {
         store
             .write(
-                "SELECT expected_bytes, file_bytes, received_bytes, wanted_bytes, header, hash_state, chunk_bytes,
+                "SELECT expected_bytes, file_bytes, received_bytes, wanted_bytes, chunk_bytes,
                         parent_model_id, parent_checkpoint_id, new_chunks, new_bytes, new_raw_bytes
                  FROM @store@.uploads WHERE upload_id = $1 FOR UPDATE",
                 &[uuid(id)],
                 |row| {
-                    let size = |n| Ok::<_, Failure>(row.opt::<i64>(n)?.and_then(|n| u64::try_from(n).ok()));
+                    let size = |n| {
+                        Ok::<_, Failure>(row.opt::<i64>(n)?.and_then(|n| u64::try_from(n).ok()))
+                    };
                     let base = |n| Ok::<_, Failure>(row.opt::<SqlUuid>(n)?.map(from_sql_uuid));
-                    let (mut head, mut hash_state) = (Vec::new(), Vec::new());
-                    let has_head = row.append_bytes(5, &mut head)?;
-                    let has_state = row.append_bytes(6, &mut hash_state)?;
                     Ok(UploadRow {
                         id,
                         expected: size(1)?,
                         file_bytes: size(2)?,
                         received: size(3)?.unwrap_or(0),
                         wanted: size(4)?,
-                        head: has_head.then_some(head),
-                        hash_state: has_state.then_some(hash_state),
-                        chunk_bytes: row.get::<i32>(7)? as u64,
-                        base: bases([base(8)?, base(9)?]).next(),
+                        head: None,
+                        hash_state: None,
+                        chunk_bytes: row.get::<i32>(5)? as u64,
+                        base: bases([base(6)?, base(7)?]).next(),
                         new: Inserted {
-                            chunks: size(10)?.unwrap_or(0),
-                            stored_bytes: size(11)?.unwrap_or(0),
-                            raw_bytes: size(12)?.unwrap_or(0),
+                            chunks: size(8)?.unwrap_or(0),
+                            stored_bytes: size(9)?.unwrap_or(0),
+                            raw_bytes: size(10)?.unwrap_or(0),
                         },
                     })
                 },
             )?
             .pop()
             .ok_or_else(|| unknown(store, id))
+    }
+
+    /// Reads the header and the state of the hashes: small appends need neither, and a header can have megabytes.
+    pub fn read_head(&mut self, store: &Store) -> Result<()> {
+        let (mut head, mut hash_state) = (Vec::new(), Vec::new());
+        let (mut has_head, mut has_state) = (false, false);
+        store.query(
+            "SELECT header, hash_state FROM @store@.uploads WHERE upload_id = $1",
+            &[uuid(self.id)],
+            |row| {
+                has_head = row.append_bytes(1, &mut head)?;
+                has_state = row.append_bytes(2, &mut hash_state)?;
+                Ok(())
+            },
+        )?;
+        self.head = has_head.then_some(head);
+        self.hash_state = has_state.then_some(hash_state);
+        Ok(())
     }
 
     /// An error if it would become larger than it may.
@@ -90,10 +107,10 @@ impl UploadRow {
     pub fn save(&self, store: &Store) -> Result<()> {
         let size = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
         let saved = store.execute(
-            // A header that is there is not written again.
+            // What was not read, or is there already, stays as it is.
             "UPDATE @store@.uploads
-             SET received_bytes = $2, wanted_bytes = $3, file_bytes = $4, header = CASE WHEN header IS NULL THEN $5 ELSE header END,
-                 hash_state = $6, new_chunks = $7, new_bytes = $8, new_raw_bytes = $9, updated_at = clock_timestamp()
+             SET received_bytes = $2, wanted_bytes = $3, file_bytes = $4, header = coalesce(header, $5),
+                 hash_state = coalesce($6, hash_state), new_chunks = $7, new_bytes = $8, new_raw_bytes = $9, updated_at = clock_timestamp()
              WHERE upload_id = $1",
             &[
                 uuid(self.id),
