@@ -210,7 +210,7 @@ def test_collecting_is_for_who_sees_everything(secured, alice, bob) -> None:
     key = ingest(alice, BLOB)
     release(bob, ingest(bob, HIS))
     assert state_of(bob, "SELECT * FROM modelstore.atoms_gc()") == "42501"
-    assert secured.execute("SELECT * FROM modelstore.gc()").fetchone() == (0, 0, 0, 0)
+    assert secured.execute("SELECT * FROM modelstore.gc()").fetchone() == (0, 0, 0, 0, 0)
     assert secured.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone()[0] > 0
     secured.execute("SELECT modelstore.gc()")
     assert owned(secured, bob) == set()

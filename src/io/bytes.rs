@@ -20,7 +20,7 @@ impl ByteaOut {
     }
 }
 
-/// Reads a `bytea` in pieces if TOAST can (stored uncompressed, or inline), else all at once.
+/// Reads a `bytea` in pieces if TOAST can (out of line, uncompressed), else all at once: inline, it is in memory as it is.
 pub enum ByteaSource<'a> {
     /// Not yet read.
     Pieces(Toasted<'a>),
@@ -31,7 +31,7 @@ pub enum ByteaSource<'a> {
 impl<'a> ByteaSource<'a> {
     /// Chooses by how the value is stored.
     pub fn new(value: Bytea<'a>) -> ByteaSource<'a> {
-        if value.0.is_compressed() {
+        if value.0.is_compressed() || !value.0.is_out_of_line() {
             ByteaSource::Whole(value.0.whole())
         } else {
             ByteaSource::Pieces(value.0)

@@ -111,6 +111,12 @@ impl<'a> Toasted<'a> {
         stored + pg_sys::VARHDRSZ < self.len()
     }
 
+    /// Returns whether it is in a TOAST table, or elsewhere out of line.
+    pub fn is_out_of_line(&self) -> bool {
+        // SAFETY: the constructor's promise; reads the first byte.
+        unsafe { pgrx::varlena::varatt_is_1b_e(self.ptr.as_ptr()) }
+    }
+
     /// Returns bytes `offset .. offset + len`, clamped to the end of the value; reads only the TOAST pieces that
     /// contain them.
     pub fn slice(&self, offset: usize, len: usize) -> Detoasted<'a> {

@@ -18,6 +18,9 @@ use uuid::Uuid;
 /// Bytes that tell whether a file is a safetensors file: the length of its header and the brace that opens it.
 pub const IDENTIFYING_BYTES: u64 = LENGTH_BYTES + 1;
 
+/// Bytes that are collected without looking at what waits: more than any chunk has, whatever the row says.
+const MAX_COLLECTED: usize = 8 << 20;
+
 /// An upload that takes in bytes. Nothing of it counts until `finish`.
 pub struct Appending {
     store: Store,
@@ -92,11 +95,11 @@ impl Appending {
         match &mut self.body {
             Body::Collecting(bytes) => {
                 bytes.extend_from_slice(data);
-                if self
+                let wanted = self
                     .row
                     .wanted
-                    .is_some_and(|wanted| self.row.received >= wanted)
-                {
+                    .is_some_and(|wanted| self.row.received >= wanted);
+                if wanted || bytes.len() > MAX_COLLECTED {
                     let bytes = std::mem::take(bytes);
                     self.step(bytes)?;
                 }
