@@ -25,7 +25,7 @@ from atom_partitions import bench_partitions, bench_stores
 from atoms import bench_atoms
 from models import Model, bf16_model, minilm_model, partly_changed, write_copy_file
 from training import bench_training
-from uploads import bench_uploads
+from uploads import bench_checkpoints, bench_uploads
 
 MIB = 1 << 20
 
@@ -243,6 +243,8 @@ def main() -> None:
             bench_uploads(b, model)
         if "export" in only:
             bench_export(b, model)
+    if "uploads" in only:
+        bench_checkpoints(b)
     if "slice" in only:
         bench_slice(b, minilm)
     if "training" in only:

@@ -9,6 +9,9 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
+from safetensors.numpy import save
+
 MIB = 1 << 20
 
 
@@ -52,6 +55,16 @@ def by_parameter(b, parts, data) -> None:
     b.db.execute("SELECT * FROM modelstore.import_safetensors('m', '1', %b::bytea)", (data,))
 
 
+def received(b, parts, data) -> None:
+    """The parameter arrives, and nothing is done with it."""
+    b.db.execute("SELECT octet_length(%b::bytea)", (data,))
+
+
+def inserted(b, parts, data) -> None:
+    """What users do without the extension."""
+    b.db.execute("INSERT INTO plain (data) VALUES (%b)", (data,))
+
+
 WAYS: dict[str, Callable] = {"COPY": by_copy, "appends of 8 MiB": by_appends, "import_safetensors with a parameter": by_parameter}
 TARGETS = {"COPY": "1.20", "appends of 8 MiB": "1.20", "import_safetensors with a parameter": "1.50"}
 
@@ -61,7 +74,7 @@ def bench_uploads(b, model) -> None:
     data = memoryview(model.path.read_bytes())
     parts = [data[at : at + MIB] for at in range(0, len(data), MIB)]
     backend = b.db.info.backend_pid
-    figures: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in ("plain", *WAYS)}
+    figures: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in ("plain", "received", "inserted", *WAYS)}
 
     def measure(name: str, run: Callable) -> None:
         b.db.execute("CHECKPOINT")
@@ -79,11 +92,14 @@ def bench_uploads(b, model) -> None:
         b.db.execute("CREATE TABLE plain (id uuid, data bytea)")
         b.db.execute("ALTER TABLE plain ALTER data SET STORAGE EXTERNAL")
         measure("plain", plain_rows)
+        measure("received", received)
+        measure("inserted", inserted)
         for name, run in WAYS.items():
             b.fresh_store()
             measure(name, run)
     stored = b.value("SELECT sum(stored_bytes)::bigint FROM store.tensor_chunks")
     plain = figures.pop("plain")
+    of_parameter = [statistics.median(row[0] / base[0] for row, base in zip(figures.pop(name), plain)) for name in ("received", "inserted")]
     for name, rows in figures.items():
         ratio = statistics.median(row[0] / base[0] for row, base in zip(rows, plain))
         seconds, server, client, wal = (statistics.median(column) for column in zip(*rows))
@@ -95,4 +111,56 @@ def bench_uploads(b, model) -> None:
             f"{ratio:.2f} of COPY's time",
             TARGETS[name],
         )
-    b.report(f"memory of the backend after them", f"{peak_memory(backend):.0f} MB", "", "")
+    b.report(
+        f"{model.name} as a parameter, plain",
+        f"INSERT takes {of_parameter[1]:.2f} of COPY's time, receiving it alone {of_parameter[0]:.2f}",
+        "",
+        "",
+    )
+    b.report("memory of the backend after them", f"{peak_memory(backend):.0f} MB", "", "")
+
+
+def training_files(seed: int, before: dict[str, np.ndarray] | None = None) -> tuple[dict, dict]:
+    """Weights of ten matrices, a step of training away from those before, and the state of AdamW."""
+    rng = np.random.default_rng(seed)
+    normal = lambda scale: (rng.standard_normal((512, 512)) * scale).astype("float32")
+    weights = {f"layer.{i}": normal(0.02) if before is None else before[f"layer.{i}"] + normal(1e-5) for i in range(10)}
+    moments = {f"{name}.exp_avg": normal(1e-3) for name in weights}
+    moments |= {f"{name}.exp_avg_sq": normal(1e-3) ** 2 for name in weights}
+    return weights, moments
+
+
+def bench_checkpoints(b) -> None:
+    """A checkpoint with AdamW's state from a client, against a plain INSERT of its two files."""
+    first = training_files(1)
+    steps = [[save(tensors) for tensors in first], [save(tensors) for tensors in training_files(2, first[0])]]
+    times: dict[str, list[float]] = {"parameters": [], "uploads": []}
+    plain: list[float] = []
+
+    def upload(data: bytes, parent) -> object:
+        id = b.db.execute("SELECT modelstore.begin_upload(parent_checkpoint => %s)", (parent,)).fetchone()[0]
+        view = memoryview(data)
+        copy(b, "COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)", [view[at : at + MIB] for at in range(0, len(data), MIB)], id)
+        return id
+
+    for _ in range(b.rounds):
+        b.db.execute("DROP TABLE IF EXISTS plain")
+        b.db.execute("CREATE TABLE plain (weights bytea, optimizer bytea)")
+        b.db.execute("ALTER TABLE plain ALTER weights SET STORAGE EXTERNAL, ALTER optimizer SET STORAGE EXTERNAL")
+        b.db.execute("CHECKPOINT")
+        plain.append(b.timed("INSERT INTO plain VALUES (%b, %b)", *steps[0]))
+        for way, taken in times.items():
+            b.fresh_store()
+            model, parent = b.value("SELECT modelstore.register_model('m', '1')"), None
+            for step, files in enumerate(steps):
+                begun = time.perf_counter()
+                if way == "uploads":
+                    create, files = "create_checkpoint_upload(%s, NULL, %s, NULL, %s, %s)", [upload(data, parent) for data in files]
+                else:
+                    create = "create_checkpoint(%s, NULL, %s, NULL, %b::bytea, %b::bytea)"
+                parent = b.value(f"SELECT checkpoint_id FROM modelstore.{create}", model, step, *files)
+                taken.append(time.perf_counter() - begun)
+    for way, taken in times.items():
+        for name, some in (("the first", taken[::2]), ("the next", taken[1::2])):
+            ratio = statistics.median(own / base for own, base in zip(some, plain))
+            b.report(f"checkpoint of 31 MB by {way}, {name}", f"{1000 * statistics.median(some):.0f} ms", f"{ratio:.2f} of a plain INSERT's time", "1.20")
