@@ -148,7 +148,6 @@ def test_a_parent_that_goes_is_no_base(db) -> None:
     db.execute("SELECT modelstore.delete_model(%s)", (parent,))
     db.execute("SELECT modelstore.gc()")
     append(db, upload, data[2 * MIB :])
-    assert refusal(db, "SELECT modelstore.finish_upload(%s, 'm', '1')", upload).sqlstate == "42704"
     db.execute("SELECT modelstore.abort_upload(%s)", (upload,))
     db.execute("SELECT modelstore.gc()")
     assert row_counts(db) == {}
@@ -333,6 +332,109 @@ def test_changed_rows_are_errors(change: str, sqlstate: str, db) -> None:
     assert found == sqlstate
     assert row_counts(db).get("models") is None
     assert db.execute("SELECT modelstore.abort_upload(%s) > 0", (upload,)).fetchone() == (True,)
+
+
+def test_an_error_that_is_caught_loses_nothing(db) -> None:
+    data = safetensors_bytes({"w": random_tensor(1, 900, 512)})
+    db.execute("CREATE TABLE parts (n int, data bytea)")
+    db.cursor().executemany("INSERT INTO parts VALUES (%s, %b)", [(n, part) for n, (_, part) in enumerate(rows_of(uuid.uuid4(), data, 500_000))])
+    db.execute("""
+        CREATE FUNCTION harmless() RETURNS bytea LANGUAGE plpgsql AS $$
+        BEGIN PERFORM modelstore.abort_upload(gen_random_uuid()); RETURN '';
+        EXCEPTION WHEN OTHERS THEN RETURN ''; END $$""")
+    upload = begin(db)
+    db.execute("INSERT INTO modelstore.upload SELECT %s, data || harmless() FROM (SELECT * FROM parts ORDER BY n OFFSET 0) p", (upload,))
+    assert offset(db, upload) == len(data)
+    assert export_model(db, finish(db, upload).model_id) == data
+
+
+def test_the_append_of_one_role_is_not_finished_by_another(db, connect) -> None:
+    """A trigger of mallory's on her own store must not run as the role of a function that she may call."""
+    name = f"mallory_{uuid.uuid4().hex[:8]}"
+    db.execute(f"CREATE ROLE {name} LOGIN; GRANT CREATE ON DATABASE {db.info.dbname} TO {name}")
+    try:
+        db.execute("""
+            CREATE FUNCTION admin_append(u uuid, d bytea) RETURNS bytea LANGUAGE plpgsql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp SET modelstore.store = 'store'
+            AS $$BEGIN PERFORM modelstore.append_upload(u, d); RETURN 'ok'; END$$""")
+        admins = begin(db)
+        her = connect(user=name)
+        her.execute("SELECT modelstore.create_store('evil'); SET modelstore.store = 'evil'")
+        her.execute("CREATE TABLE evil.ran (who text)")
+        her.execute("""
+            CREATE FUNCTION evil.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO evil.ran VALUES (current_user); RETURN NEW; END$$;
+            GRANT ALL ON evil.ran TO PUBLIC;
+            CREATE TRIGGER t BEFORE INSERT ON evil.upload_parts FOR EACH ROW EXECUTE FUNCTION evil.t()""")
+        upload = begin(her)
+        insert = "INSERT INTO modelstore.upload SELECT %s, CASE WHEN n = 2 THEN public.admin_append(%s, '123') ELSE 'abc' END FROM generate_series(1, 2) n"
+        assert refusal(her, insert, upload, admins).sqlstate == "55006"
+        copy(her, [(upload, b"abc")])
+        assert her.execute("SELECT DISTINCT who FROM evil.ran").fetchall() == [(name,)]
+        assert (offset(db, admins), offset(her, upload)) == (0, 3)
+        her.close()
+    finally:
+        db.execute("DROP FUNCTION IF EXISTS admin_append")
+        db.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
+def test_a_parent_that_was_deleted_is_left_out(db) -> None:
+    parent = import_model(db, safetensors_bytes({"w": random_tensor(1, 10, 10)}), "parent").model_id
+    data = safetensors_bytes({"w": random_tensor(2, 10, 10)})
+    upload = begin(db, parent=parent)
+    append(db, upload, data)
+    db.execute("SELECT modelstore.delete_model(%s)", (parent,))
+    model = finish(db, upload).model_id
+    assert db.execute("SELECT parent_model_id FROM store.models WHERE model_id = %s", (model,)).fetchone() == (None,)
+    assert export_model(db, model) == data
+
+
+def test_an_upload_of_weights_is_no_index(db) -> None:
+    upload = begin(db)
+    append(db, upload, safetensors_bytes({"w": random_tensor(1, 10, 10)}))
+    (model,) = db.execute("SELECT modelstore.register_model('m', '1')").fetchone()
+    add = "SELECT modelstore.add_safetensors_upload(%s, 'model.safetensors.index.json', %s)"
+    assert refusal(db, add, model, upload).sqlstate == "2203C"
+
+
+def test_a_stored_tensor_that_is_damaged_is_not_taken_for_the_upload(db) -> None:
+    """Cut in another way, it has chunks that the upload has not looked at."""
+    data = safetensors_bytes({"w": random_tensor(1, 1500, 512)})
+    db.execute("SET modelstore.chunk_size = '512kB'")
+    import_model(db, data, "old")
+    db.execute("RESET modelstore.chunk_size")
+    db.execute("""UPDATE store.tensor_chunks SET chunk = (SELECT chunk FROM store.tensor_chunks ORDER BY chunk_hash DESC LIMIT 1)
+                  WHERE chunk_hash = (SELECT min(chunk_hash::text)::bytea FROM store.tensor_chunks)""")
+    upload = begin(db)
+    copy(db, rows_of(upload, data))
+    diag = refusal(db, "SELECT modelstore.finish_upload(%s, 'm', '1')", upload)
+    assert diag.sqlstate == "XX001" and "is corrupted" in diag.message_primary
+
+
+def test_a_piece_of_another_length_is_an_error(db) -> None:
+    upload = begin(db)
+    append(db, upload, safetensors_bytes({"v": random_tensor(1, 10, 10), "w": random_tensor(2, 1500, 512)}))
+    db.execute("UPDATE store.upload_parts SET chunk_hash = (SELECT chunk_hash FROM store.tensor_chunks ORDER BY raw_bytes LIMIT 1)")
+    assert refusal(db, "SELECT modelstore.finish_upload(%s, 'm', '1')", upload).sqlstate == "XX001"
+
+
+def test_a_wanted_size_that_nothing_has(db) -> None:
+    """Bytes are not collected without end because a row says so."""
+    data = safetensors_bytes({"w": random_tensor(1, 6000, 512)})
+    upload = begin(db)
+    append(db, upload, data[: 2 * MIB])
+    db.execute("UPDATE store.uploads SET wanted_bytes = 9223372036854775807")
+    copy(db, rows_of(upload, data[2 * MIB :]))
+    assert waiting(db) == 0
+    assert export_model(db, finish(db, upload).model_id) == data
+
+
+def test_the_collector_within_the_statement(db) -> None:
+    data = safetensors_bytes({"w": random_tensor(1, 1500, 512)})
+    db.execute("CREATE TABLE parts (n int, data bytea)")
+    db.cursor().executemany("INSERT INTO parts VALUES (%s, %b)", [(n, part) for n, (_, part) in enumerate(rows_of(uuid.uuid4(), data))])
+    upload = begin(db)
+    db.execute("INSERT INTO modelstore.upload SELECT %s, data FROM parts WHERE (SELECT chunks FROM modelstore.gc() WHERE n >= 0) = 0 ORDER BY n", (upload,))
+    assert export_model(db, finish(db, upload).model_id) == data
 
 
 def overlapping(generator: random.Random) -> list[bytes]:

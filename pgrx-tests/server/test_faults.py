@@ -129,24 +129,47 @@ def test_a_statement_timeout_stops_an_import(db, connect, big: pathlib.Path) -> 
     assert row_counts(db) == {}
 
 
-def test_a_cancelled_import_of_an_upload_leaves_the_upload(db, connect, big: pathlib.Path) -> None:
+@pytest.mark.parametrize("stop", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_copy_into_an_upload_stops_at_once_and_goes_on_later(stop: str, db, connect, big: pathlib.Path) -> None:
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
-    with big.open("rb") as file:
-        while part := file.read(32 * MIB):
-            db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, part))
     session = connect()
-    running = aside(session, "SELECT * FROM modelstore.finish_upload(%s, 'big', 'x')", (upload,))
-    wait_for_progress(db, session.info.backend_pid, 0.4)
+    failed: list[psycopg.Error] = []
+
+    def copy(connection: psycopg.Connection, at: int) -> None:
+        with big.open("rb") as file, connection.cursor() as cursor:
+            file.seek(at)
+            with cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as out:
+                out.set_types(["uuid", "bytea"])
+                while part := file.read(MIB):
+                    out.write_row((upload, part))
+
+    def run() -> None:
+        try:
+            copy(session, 10 * MIB)
+        except psycopg.Error as e:
+            failed.append(e)
+
+    with big.open("rb") as file:
+        db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, file.read(10 * MIB)))
+    before, pid = row_counts(db), session.info.backend_pid
+    thread = threading.Thread(target=run)
+    thread.start()
+    sql = "SELECT bytes_processed > 60000000 FROM pg_stat_progress_copy WHERE pid = %s"
+    wait_until(lambda: (db.execute(sql, (pid,)).fetchone() or (False,))[0], "the COPY is in its middle")
     asked = time.monotonic()
-    session.cancel_safe()
-    running.join()
-    print(f"client's cancel: answered in {1000 * (running.ended - asked):.0f} ms")
-    assert running.ended - asked < PATIENCE
-    assert isinstance(running.error, psycopg.errors.QueryCanceled)
-    assert set(row_counts(db)) == {"uploads", "upload_parts"}
-    assert db.execute("SELECT modelstore.upload_offset(%s)", (upload,)).fetchone() == (big.stat().st_size,)
-    db.execute("SELECT modelstore.abort_upload(%s)", (upload,))
-    assert row_counts(db) == {}
+    db.execute(f"SELECT {stop}(%s)", (pid,))
+    stopped = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active')"
+    wait_until(lambda: db.execute(stopped, (pid,)).fetchone()[0], "the COPY has stopped")
+    print(f"{stop}: answered in {1000 * (time.monotonic() - asked):.0f} ms")
+    assert time.monotonic() - asked < PATIENCE
+    thread.join(60)
+    assert isinstance(failed[0], psycopg.errors.QueryCanceled if stop == "pg_cancel_backend" else psycopg.OperationalError)
+    assert row_counts(db) == before
+    assert db.execute("SELECT modelstore.upload_offset(%s)", (upload,)).fetchone() == (10 * MIB,)
+    other = session if stop == "pg_cancel_backend" else connect()
+    copy(other, 10 * MIB)
+    (model, *_) = other.execute("SELECT * FROM modelstore.finish_upload(%s, 'big', 'x')", (upload,)).fetchone()
+    assert exported_sha256(db, model) == hashlib.sha256(big.read_bytes()).hexdigest()
 
 
 # One thread, so that the statement still runs when it is asked to stop.

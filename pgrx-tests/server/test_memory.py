@@ -79,26 +79,48 @@ def test_a_large_model_in_little_memory(db, connect, server, file) -> None:
 
 
 @pytest.mark.slow
-def test_an_upload_and_a_large_object_in_little_memory(db, connect, server) -> None:
-    """The sources that lie in tables are read in pieces as well."""
+def test_uploads_and_a_large_object_in_little_memory(db, connect, server) -> None:
+    """No row of a COPY stays, no more than a few chunks are under way, and a large object is read in pieces."""
     path = server.scratch / "memory-upload.safetensors"
     write_large_file(path, 256, 6)
+    peaks = {}
+
+    def by_copy(session, file) -> None:
+        (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
+        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["uuid", "bytea"])
+            while part := file.read(1 << 20):
+                copy.write_row((upload, part))
+        session.execute("SELECT * FROM modelstore.finish_upload(%s, 'copy', '1')", (upload,))
+
+    def by_appends(session, file) -> None:
+        (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
+        while part := file.read(1 << 20):
+            session.execute("SELECT modelstore.append_upload(%s, %b)", (upload, part))
+        session.execute("SELECT * FROM modelstore.finish_upload(%s, 'appends', '1')", (upload,))
+
+    def by_copy_of_almost_nothing(session, file) -> None:
+        """Chunks that are encoded in a few bytes keep as much memory while they wait as any."""
+        (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
+        header = b'{"w":{"dtype":"U8","shape":[268435456],"data_offsets":[0,268435456]}}'
+        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["uuid", "bytea"])
+            copy.write_row((upload, len(header).to_bytes(8, "little") + header))
+            for n in range(256):
+                copy.write_row((upload, n.to_bytes(2, "little") + bytes((1 << 20) - 2)))
+        session.execute("SELECT * FROM modelstore.finish_upload(%s, 'nothing', '1')", (upload,))
+
+    def by_large_object(session, file) -> None:
+        session.execute("SELECT * FROM modelstore.import_safetensors_large_object('object', '1', %s::oid)", (oid,))
+
     try:
         (oid,) = db.execute("SELECT pg_catalog.lo_import(%s)", (str(path),)).fetchone()
-        (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
-        with path.open("rb") as data:
-            while part := data.read(1 << 20):
-                db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, part))
+        for way in (by_copy, by_appends, by_copy_of_almost_nothing, by_large_object):
+            session = connect()
+            with path.open("rb") as file, memory_peak(session.info.backend_pid) as peak:
+                way(session, file)
+            peaks[way.__name__] = peak.mib
     finally:
         path.unlink()
-    peaks = {}
-    for what, sql, argument in (
-        ("large object", "SELECT * FROM modelstore.import_safetensors_large_object('object', '1', %s::oid)", oid),
-        ("upload", "SELECT * FROM modelstore.finish_upload(%s, 'upload', '1')", upload),
-    ):
-        session = connect()
-        with memory_peak(session.info.backend_pid) as peak:
-            session.execute(sql, (argument,))
-        peaks[what] = peak.mib
     print("import of 256 MiB, peaks in MiB:", {what: round(mib) for what, mib in peaks.items()})
     assert max(peaks.values()) < 100, peaks

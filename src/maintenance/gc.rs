@@ -14,6 +14,7 @@ use crate::pg::scratch::in_scratch_memory;
 use crate::pg::subtransaction::subtransaction;
 use crate::store::Store;
 use crate::store::owner::as_owner;
+use crate::upload::copy;
 use pgrx::datum::{DatumWithOid, Interval, Uuid as SqlUuid};
 use pgrx::prelude::*;
 use std::ops::AddAssign;
@@ -41,6 +42,8 @@ fn gc(
 > {
     TableIterator::once(or_raise((|| {
         let dry_run = required(dry_run, "dry_run")?;
+        // The chunks of a statement that is running are nobody's until it ends.
+        copy::flush()?;
         let store = Store::current()?;
         if !dry_run {
             check_at_once(&store)?;

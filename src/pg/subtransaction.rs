@@ -38,10 +38,30 @@ pub fn subtransaction<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// The number of the subtransaction that is running.
-pub fn current() -> u32 {
-    // SAFETY: main thread; reads a variable.
-    unsafe { pg_sys::GetCurrentSubTransactionId() }
+/// Who runs something, and in which subtransaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Runner {
+    /// The number of the subtransaction.
+    pub subtransaction: u32,
+    role: pg_sys::Oid,
+    /// Whether it is inside a function that runs with restrictions, such as the maintenance of an index.
+    context: i32,
+}
+
+impl Runner {
+    /// Returns the runner of now.
+    pub fn now() -> Runner {
+        let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: main thread; reads variables into these two.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut role, &mut context);
+            Runner {
+                subtransaction: pg_sys::GetCurrentSubTransactionId(),
+                role,
+                context,
+            }
+        }
+    }
 }
 
 /// Runs something when the subtransaction, or the transaction where there is none, has ended in whichever way. It must not

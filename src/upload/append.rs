@@ -7,9 +7,10 @@ use crate::pg::background::Backend;
 use crate::store::Store;
 use crate::upload::pieces;
 use crate::upload::row::{UploadRow, broken, insert_waiting};
+use modelstore_chunk::MAX_CHUNK_BYTES;
 use modelstore_chunk::write::streaming::{Expected, Layout, StreamHashes, StreamWriter};
 use modelstore_formats::safetensors::{
-    Header, LENGTH_BYTES, header_len, parse_header, parse_header_of_any,
+    Header, LENGTH_BYTES, MAX_HEADER_BYTES, header_len, parse_header, parse_header_of_any,
 };
 use pgrx::datum::Uuid as SqlUuid;
 use std::collections::HashMap;
@@ -127,12 +128,20 @@ impl Appending {
     fn step(&mut self, received: Vec<u8>) -> Result<()> {
         let mut waiting = Vec::new();
         let mut next = None;
+        // More does not wait for a header or for a chunk.
+        let limit = match self.row.file_bytes {
+            None => LENGTH_BYTES + MAX_HEADER_BYTES,
+            Some(_) => MAX_CHUNK_BYTES,
+        };
         self.store.query(
             "SELECT part_offset, data FROM @store@.upload_parts WHERE upload_id = $1 AND data IS NOT NULL ORDER BY part_offset",
             &[uuid(self.row.id)],
             |row| {
                 let start = row.get::<i64>(1)? as u64;
                 if next.is_some_and(|next| start != next) {
+                    return Err(broken(self.row.id));
+                }
+                if waiting.len() as u64 > limit {
                     return Err(broken(self.row.id));
                 }
                 let before = waiting.len() as u64;

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::arguments::from_sql_uuid;
-use crate::pg::subtransaction;
+use crate::pg::subtransaction::{self, Runner};
 use crate::store::Store;
 use crate::upload::append::Appending;
 use pgrx::datum::Uuid as SqlUuid;
@@ -11,26 +11,28 @@ use std::cell::RefCell;
 use uuid::Uuid;
 
 thread_local! {
-    /// The upload that the rows of the statement go to, and the subtransaction that the statement runs in.
-    static CURRENT: RefCell<Option<(u32, Appending)>> = const { RefCell::new(None) };
+    /// The upload that the rows of the statement go to, and who runs the statement in which subtransaction.
+    static CURRENT: RefCell<Option<(Runner, Appending)>> = const { RefCell::new(None) };
 }
 
-/// The upload of the statement that is running.
+/// The upload of the statement that is running. Another subtransaction of the statement must not touch it: what it takes in
+/// would be lost with that one. Nor must another role: it would write with its own rights to tables that it has not looked
+/// at. It stays as it is then, because the error may be caught.
 fn current() -> Result<Option<Appending>> {
-    match CURRENT.take() {
-        Some((at, appending)) if at == subtransaction::current() => Ok(Some(appending)),
-        // What it has taken in would be lost with this subtransaction and not with its own.
-        Some(_) => Err(Failure::new(
+    let now = Runner::now();
+    CURRENT.with_borrow_mut(|current| match current {
+        Some((runner, _)) if *runner != now => Err(Failure::new(
             Code::ERRCODE_OBJECT_IN_USE,
-            "an upload that a statement appends to cannot be used in a subtransaction of the statement",
-        )),
-        None => Ok(None),
-    }
+            "a statement that appends to an upload is running",
+        )
+        .detail("Its subtransactions and the functions that it calls as another role cannot use uploads.")),
+        _ => Ok(current.take().map(|(_, appending)| appending)),
+    })
 }
 
 /// Takes a row.
 fn take(upload: Uuid, data: &[u8]) -> Result<()> {
-    let at = subtransaction::current();
+    let now = Runner::now();
     let mut appending = match current()? {
         Some(appending) if appending.upload() == upload => appending,
         other => {
@@ -38,14 +40,14 @@ fn take(upload: Uuid, data: &[u8]) -> Result<()> {
             // After an error nobody comes back to finish.
             subtransaction::at_end(move || {
                 CURRENT.with_borrow_mut(|current| {
-                    current.take_if(|(of, _)| *of == at);
+                    current.take_if(|(runner, _)| runner.subtransaction == now.subtransaction);
                 });
             });
             Appending::open(&Store::current()?, upload)?
         }
     };
     appending.feed(data)?;
-    CURRENT.set(Some((at, appending)));
+    CURRENT.set(Some((now, appending)));
     Ok(())
 }
 

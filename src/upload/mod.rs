@@ -5,7 +5,7 @@
 //! ends, `upload_parts` the pieces and the bytes that wait.
 
 mod append;
-mod copy;
+pub mod copy;
 pub mod finish;
 mod pieces;
 mod row;

@@ -88,9 +88,10 @@ pub fn read(store: &Store, upload: Uuid, offset: u64, layout: &Layout) -> Result
     in_scratch_memory(|| {
         store.query(
             &format!(
-                "SELECT part_offset, chunk_hash, content_hash, {} FROM @store@.upload_parts
-                 WHERE upload_id = $1 AND chunk_hash IS NOT NULL ORDER BY part_offset",
-                zone_map("")
+                "SELECT p.part_offset, p.chunk_hash, p.content_hash, {}, c.raw_bytes
+                 FROM @store@.upload_parts p JOIN @store@.tensor_chunks c USING (chunk_hash)
+                 WHERE p.upload_id = $1 ORDER BY p.part_offset",
+                zone_map("p.")
             ),
             &[uuid(upload)],
             |row| {
@@ -101,6 +102,10 @@ pub fn read(store: &Store, upload: Uuid, offset: u64, layout: &Layout) -> Result
                     return Err(broken(upload));
                 }
                 at += u64::from(piece.byte_len);
+                let raw_bytes = row.get::<i32>(4 + FIGURES.len() + COUNTS.len())?;
+                if u32::try_from(raw_bytes) != Ok(piece.byte_len) {
+                    return Err(broken(upload));
+                }
                 let mut recorded = RecordedPiece {
                     tensor: number,
                     hash: ChunkHash::from_slice(&row.get::<Vec<u8>>(2)?)?,

@@ -1,5 +1,6 @@
 //! The row of an upload.
 
+use crate::chunks::spi_chunks::suppressed;
 use crate::error::{Code, Failure, Result};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{bytes, from_sql_uuid, maybe_bytes, uuid};
@@ -7,6 +8,9 @@ use crate::store::Store;
 use modelstore_chunk::write::Inserted;
 use pgrx::datum::Uuid as SqlUuid;
 use uuid::Uuid;
+
+/// Bytes of a row that waits: a value of a gigabyte cannot be made.
+const MAX_WAITING_ROW: usize = 64 << 20;
 
 /// What is recorded of an upload.
 pub struct UploadRow {
@@ -203,18 +207,22 @@ pub fn insert(
     Ok(id)
 }
 
-/// Bytes are given as an argument once they are in a row of their own.
+/// Adds bytes that wait, in rows that a statement can hold.
 pub fn insert_waiting(store: &Store, upload: Uuid, offset: u64, data: &[u8]) -> Result<()> {
-    let inserted = store.execute(
-        "INSERT INTO @store@.upload_parts (upload_id, part_offset, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        &[uuid(upload), (offset as i64).into(), bytes(data)],
-    )?;
-    match inserted {
-        0 => Err(crate::chunks::spi_chunks::suppressed(
-            store,
-            "upload_parts",
-            &format!("part at offset {offset} of upload {upload}"),
-        )),
-        _ => Ok(()),
+    let mut offset = offset;
+    for part in data.chunks(MAX_WAITING_ROW) {
+        let inserted = store.execute(
+            "INSERT INTO @store@.upload_parts (upload_id, part_offset, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            &[uuid(upload), (offset as i64).into(), bytes(part)],
+        )?;
+        if inserted == 0 {
+            return Err(suppressed(
+                store,
+                "upload_parts",
+                &format!("part at offset {offset} of upload {upload}"),
+            ));
+        }
+        offset += part.len() as u64;
     }
+    Ok(())
 }

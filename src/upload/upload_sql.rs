@@ -1,9 +1,10 @@
 //! The SQL functions of uploads.
 
-use crate::error::{Code, Failure, or_raise, required};
+use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::formats::safetensors::import::import_file;
 use crate::formats::safetensors::import_sql::{DEFAULT_FILE_NAME, new_model, row};
 use crate::formats::safetensors::shards::{self, AddedFile};
+use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid, uuid};
 use crate::pg::jsonb::Jsonb;
 use crate::settings;
@@ -11,10 +12,11 @@ use crate::store::Store;
 use crate::upload::append::Appending;
 use crate::upload::copy;
 use crate::upload::finish::{Received, consume};
-use crate::upload::row::{self as upload_row, UploadRow, unknown};
-use modelstore_formats::safetensors::is_index_name;
+use crate::upload::row::{self as upload_row, UploadRow, broken, unknown};
+use modelstore_formats::safetensors::{is_index_name, parse_index};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
+use uuid::Uuid;
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -121,7 +123,10 @@ fn finish_upload(
     or_raise((|| {
         let upload = from_sql_uuid(required(upload_id, "upload_id")?);
         consume(upload, |received, base| {
-            let parent = parent.or(base.map(to_sql_uuid));
+            let parent = match (parent, base) {
+                (None, Some(base)) => existing(base)?.map(to_sql_uuid),
+                (parent, _) => parent,
+            };
             let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
             let mut waiting = None;
             let file = received.file(DEFAULT_FILE_NAME, &mut waiting)?;
@@ -160,9 +165,25 @@ fn add_safetensors_upload(
                 Received::Other(bytes) if is_index_name(name) => {
                     AddedFile::Index(name, waiting.insert(bytes))
                 }
+                // Whatever it is, it is no index.
+                Received::Stored(body) if is_index_name(name) => {
+                    return Err(match parse_index(&body.head) {
+                        Err(e) => e.into(),
+                        Ok(_) => broken(upload),
+                    });
+                }
                 received => AddedFile::Shard(received.file(name, &mut waiting)?),
             };
             row(shards::add(&store, model, file)?)
         })
     })())
+}
+
+/// The model, unless it has been deleted: what was begun as its child can be finished without it.
+fn existing(model: Uuid) -> Result<Option<Uuid>> {
+    match StateDict::Model(model).require(&Store::current()?) {
+        Ok(()) => Ok(Some(model)),
+        Err(e) if e.code() == Code::ERRCODE_UNDEFINED_OBJECT => Ok(None),
+        Err(e) => Err(e),
+    }
 }

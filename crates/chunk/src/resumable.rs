@@ -119,7 +119,7 @@ impl Blake3 {
                 .last()
                 .is_none_or(|(chunks, _)| u32::from(log) < chunks.trailing_zeros());
             // The input of a hash has less than 2^64 bytes.
-            if log >= 54 || !smaller {
+            if log >= 53 || !smaller {
                 return None;
             }
             hasher.subtrees.push((1 << log, *value));

@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::port::{Identity, Session, Source, TensorStore};
 use crate::{Buffers, ChunkHash, Error};
 use chunks::write_chunks;
+use inserting::is_good;
 use pieces::{new_pieces, pieces_of_stored};
 use scan::{Scan, scan};
 use tensors::{insert_tensors, lock_tensors};
@@ -168,6 +169,19 @@ pub fn record_tensors<S: TensorStore, C: Session<Error = S::Error>>(
     let mut stored = HashMap::new();
     lock_tensors(store, rows.keys().copied(), &mut stored)?;
     let recut = pieces_of_stored(store, &rows, &stored, &mut BTreeMap::new())?;
+    // These were not read with the bytes: a damaged chunk of them would be found by whoever reads the tensor.
+    let buffers = Buffers::for_chunks();
+    for (identity, chunks) in &recut {
+        let known = rows.get(identity).map(|(_, scan)| &scan.pieces);
+        let own = |hash| known.is_some_and(|pieces| pieces.iter().any(|piece| piece.hash == hash));
+        let is_own = chunks.first().is_some_and(|first| own(*first));
+        for chunk in chunks.iter().filter(|_| !is_own) {
+            session.check()?;
+            if !is_good(store, &buffers, chunk)? {
+                return Err(Error::DamagedChunk(format!("chunk {chunk} is corrupted")).into());
+            }
+        }
+    }
     rows.retain(|identity, _| !stored.contains_key(*identity));
     add_rows(
         store,

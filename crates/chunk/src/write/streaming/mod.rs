@@ -33,6 +33,8 @@ use layout::{Position, Run};
 const BATCH_BYTES: usize = 2 << 20;
 /// The same for small pieces.
 const BATCH_PIECES: usize = 1024;
+/// Raw bytes that wait for what is encoded of them to be inserted.
+const MAX_PINNED_BYTES: usize = 8 << 20;
 /// Runs that may wait for the hashes of the file: bounds memory where they are slower than the rest.
 const BACKLOG: usize = 8;
 
@@ -106,6 +108,9 @@ pub struct StreamWriter {
     settled: HashSet<ChunkHash>,
     encoded: Vec<NewChunk>,
     encoded_bytes: usize,
+    /// The buffers with the raw bytes of those, and how much they hold: what is encoded small keeps as much as any.
+    pinned: HashSet<usize>,
+    pinned_bytes: usize,
     inserting: Inserting,
     /// The chunks of the stored tensors that these may be differences to, by their first element and their size.
     bases: HashMap<usize, HashMap<(u64, u64), ChunkHash>>,
@@ -159,6 +164,8 @@ impl StreamWriter {
             settled: HashSet::new(),
             encoded: Vec::new(),
             encoded_bytes: 0,
+            pinned: HashSet::new(),
+            pinned_bytes: 0,
             inserting: Inserting::default(),
             bases: HashMap::new(),
             pieces: Vec::new(),
@@ -316,6 +323,7 @@ impl StreamWriter {
                         Done::Encoded(new) => {
                             session.advance(new.raw_bytes.into());
                             self.encoded_bytes += new.encoded.len();
+                            self.pin(&new.hash);
                             self.encoded.push(new);
                         }
                         Done::Good(raw_bytes) => {
@@ -332,7 +340,10 @@ impl StreamWriter {
                         }
                     }
                 }
-                if self.encoded_bytes >= BATCH_BYTES || self.encoded.len() >= BATCH_PIECES {
+                if self.encoded_bytes >= BATCH_BYTES
+                    || self.pinned_bytes >= MAX_PINNED_BYTES
+                    || self.encoded.len() >= BATCH_PIECES
+                {
                     self.insert(store)?;
                 }
             }
@@ -449,7 +460,8 @@ impl StreamWriter {
 
     /// Inserts what is encoded, in the order of the hashes.
     fn insert<S: TensorStore>(&mut self, store: &mut S) -> Result<(), S::Error> {
-        self.encoded_bytes = 0;
+        (self.encoded_bytes, self.pinned_bytes) = (0, 0);
+        self.pinned.clear();
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.sort_unstable_by_key(|new| new.hash);
         let hashes: Vec<ChunkHash> = encoded.iter().map(|new| new.hash).collect();
@@ -472,6 +484,15 @@ impl StreamWriter {
         match self.working.get(hash) {
             Some(arrived) => mend(store, hash, self.dtype(arrived.tensor), arrived.raw.bytes()),
             None => Ok(()),
+        }
+    }
+
+    fn pin(&mut self, hash: &ChunkHash) {
+        if let Some(arrived) = self.working.get(hash) {
+            let buffer = &arrived.raw.buffer;
+            if self.pinned.insert(Arc::as_ptr(buffer) as usize) {
+                self.pinned_bytes += buffer.len();
+            }
         }
     }
 
