@@ -9,7 +9,6 @@ mod tests {
     use crate::io::server_file::ServerFile;
     use crate::pg::arguments::bytes;
     use crate::pg::varlena::Toasted;
-    use crate::store::Store;
     use modelstore_chunk::Source as _;
     use pgrx::prelude::*;
 

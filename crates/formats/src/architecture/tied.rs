@@ -45,13 +45,16 @@ pub fn tied(weights: &[SharedWeight<'_>], config: Option<&Value>) -> Vec<Option<
     tied
 }
 
+/// The content of a weight, and what its name says of copies.
+type NameKey<'a> = ([u8; 16], Vec<&'a str>);
+
 /// The first weights of each content that are no other weight, by what they can be shared by.
 #[derive(Default)]
 struct Firsts<'a> {
     /// By the configuration's group.
     by_group: HashMap<([u8; 16], usize), usize>,
     /// By what the name says of copies: the first token embedding, the first of several stacks, the first output projection.
-    by_name: HashMap<([u8; 16], Vec<&'a str>), [Option<usize>; 3]>,
+    by_name: HashMap<NameKey<'a>, [Option<usize>; 3]>,
 }
 
 impl<'a> Firsts<'a> {

@@ -63,6 +63,9 @@ pub struct Outcome {
     pub next_end: Option<u64>,
 }
 
+/// A run and its bytes.
+type Collected = (Arc<Run>, Arc<Vec<u8>>);
+
 /// Work for the threads.
 enum Work {
     /// Hash the pieces of a run; its number counts runs.
@@ -98,7 +101,7 @@ pub struct StreamWriter {
     /// Chunks to be encoded and checked, which do not fit into the pipeline.
     queue: VecDeque<Job>,
     hashes: Arc<Mutex<StreamHashes>>,
-    in_order: Arc<InOrder<(Arc<Run>, Arc<Vec<u8>>)>>,
+    in_order: Arc<InOrder<Collected>>,
     /// Pieces that have not been looked up, and their bytes.
     hashed: Vec<Arrived>,
     hashed_bytes: usize,
@@ -130,7 +133,7 @@ impl StreamWriter {
         let (layout, buffers) = (Arc::new(layout), Buffers::for_chunks());
         let hashes = Arc::new(Mutex::new(hashes));
         let (into, free, tensors) = (Arc::clone(&hashes), buffers.clone(), Arc::clone(&layout));
-        let in_order = Arc::new(InOrder::new(move |(run, raw): (Arc<Run>, Arc<Vec<u8>>)| {
+        let in_order = Arc::new(InOrder::new(move |(run, raw): Collected| {
             let mut hashes = into.lock().unwrap_or_else(PoisonError::into_inner);
             hashes.update(&tensors, &run, &raw);
             give(&free, raw);
