@@ -15,6 +15,7 @@ struct Upload {
     rest: Vec<u8>,
     pieces: Vec<Streamed>,
     new_chunks: u64,
+    next_end: Option<u64>,
 }
 
 fn expected(all: &[Given]) -> Vec<Expected> {
@@ -54,6 +55,7 @@ fn append(
     upload.state = outcome.hashes.save();
     upload.done = outcome.hashes.bytes() - 6;
     upload.rest = outcome.rest;
+    upload.next_end = outcome.next_end;
     upload.pieces.extend(outcome.pieces);
     upload.new_chunks += outcome.inserted.chunks;
     Ok(())
@@ -108,6 +110,11 @@ proptest! {
                 let arrived = bytes.len() - rest.len();
                 prop_assert_eq!(upload.done as usize + upload.rest.len(), arrived);
                 prop_assert!(upload.rest.len() < CHUNK as usize);
+                // The piece that waits ends after what has arrived, and within a chunk of what is stored.
+                match upload.next_end {
+                    Some(end) => prop_assert!(end > arrived as u64 && end - upload.done <= CHUNK),
+                    None => prop_assert_eq!(arrived, bytes.len()),
+                }
             }
         }
         parts.push(rest);
@@ -152,6 +159,11 @@ fn damaged_chunks_are_mended_and_those_of_others_checked() {
     let mut upload = Upload::default();
     append(&mut store, &all, &mut upload, &[&tensor.raw]).expect("in memory");
     assert_eq!((upload.new_chunks, store.chunks == good), (0, true));
+    for (recorded, _) in store.chunks.values_mut() {
+        recorded.raw_bytes += 1;
+    }
+    append(&mut store, &all, &mut Upload::default(), &[&tensor.raw]).expect("in memory");
+    assert!(store.chunks == good, "columns that do not fit are mended");
 
     // Another session inserts damaged chunks under the hashes just before this one does.
     let mut store = MemoryStore::new();
