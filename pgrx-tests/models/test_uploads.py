@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import struct
-import threading
-import time
 import uuid
 
 import numpy as np
 import psycopg
 import pytest
-from harness import Server, wait_until
 from models import random_tensor, safetensors_bytes
-from observe import dangling, exported_sha256, problems, row_counts
-from psycopg.rows import namedtuple_row
-from rounds import seed, size
+from observe import exported_sha256, problems, row_counts
 from transfer import export_model, import_model, refusal
+from uploads import MIB, append, begin, copy, finish, offset, row, rows_of, waiting
 
 pytestmark = pytest.mark.versioned
-
-MIB = 1 << 20
-
-
-def begin(db: psycopg.Connection, **arguments: object) -> uuid.UUID:
-    given = ", ".join(f"{name} => %({name})s" for name in arguments)
-    (upload,) = db.execute(f"SELECT modelstore.begin_upload({given})", arguments).fetchone()
-    return upload
-
-
-def append(db: psycopg.Connection, upload: uuid.UUID, data: bytes) -> int:
-    return db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, data)).fetchone()[0]
-
-
-def copy(db: psycopg.Connection, rows: list[tuple[uuid.UUID | None, bytes]]) -> None:
-    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as out:
-        out.set_types(["uuid", "bytea"])
-        for row in rows:
-            out.write_row(row)
-
-
-def rows_of(upload: uuid.UUID, data: bytes, size: int = MIB) -> list[tuple[uuid.UUID, bytes]]:
-    return [(upload, data[at : at + size]) for at in range(0, len(data), size)]
-
-
-def finish(db: psycopg.Connection, upload: uuid.UUID, name: str = "m"):
-    return row(db, "SELECT * FROM modelstore.finish_upload(%s, %s, '1')", upload, name)
-
-
-def row(db: psycopg.Connection, sql: str, *arguments: object):
-    with db.cursor(row_factory=namedtuple_row) as cursor:
-        return cursor.execute(sql, arguments).fetchone()
-
-
-def offset(db: psycopg.Connection, upload: uuid.UUID) -> int:
-    return db.execute("SELECT modelstore.upload_offset(%s)", (upload,)).fetchone()[0]
-
-
-def waiting(db: psycopg.Connection) -> int:
-    """Bytes that are staged."""
-    return db.execute("SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM store.upload_parts").fetchone()[0]
-
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, np.ndarray]:
@@ -437,105 +390,8 @@ def test_the_collector_within_the_statement(db) -> None:
     assert export_model(db, finish(db, upload).model_id) == data
 
 
-def overlapping(generator: random.Random) -> list[bytes]:
-    """Files of the same tensors in opposite order, which no store has yet."""
-    tensors = {f"t{i:02}": np.frombuffer(generator.randbytes(700_000), "uint8") for i in range(10)}
-    turned = {f"t{9 - int(name[1:]):02}": tensor for name, tensor in reversed(tensors.items())}
-    return [safetensors_bytes(tensors), safetensors_bytes(turned)]
-
-
-def test_overlapping_uploads_at_once(server: Server, dbname: str, db) -> None:
-    """Two clients upload the same chunks in opposite order, each in one COPY. One may be the victim of a deadlock, and goes on
-    where it was: what docs/models.md tells clients to do."""
-    generator, retries = random.Random(seed()), 0
-    for round_ in range(size("UPLOAD_ROUNDS", 3)):
-        models: dict[int, uuid.UUID] = {}
-        tries: list[str] = []
-
-        def run(number: int, data: bytes, models=models, tries=tries, round_=round_) -> None:
-            with server.connect(dbname, autocommit=True) as session:
-                upload = begin(session)
-                while (at := offset(session, upload)) < len(data):
-                    try:
-                        copy(session, rows_of(upload, data[at:], 300_000))
-                    except psycopg.errors.DeadlockDetected as e:
-                        tries.append(e.sqlstate)
-                        time.sleep(generator.uniform(0, 0.05))
-                models[number] = finish(session, upload, f"m{round_}-{number}").model_id
-
-        files = overlapping(generator)
-        threads = [threading.Thread(target=run, args=(number, data)) for number, data in enumerate(files)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-        assert models.keys() == {0, 1}
-        retries += len(tries)
-        for number, data in enumerate(files):
-            assert exported_sha256(db, models[number]) == hashlib.sha256(data).hexdigest()
-    print(f"retries after a deadlock: {retries}")
-    assert problems(db) == []
-
-
-def is_gone(session: psycopg.Connection) -> bool:
-    try:
-        session.execute("SELECT 1")
-    except psycopg.Error:
-        return True
-    return False
-
-
-@pytest.mark.crash
-def test_killed_in_the_middle_of_uploads(server: Server, dbname: str) -> None:
-    """The client, the backend or the server goes at random points of a COPY or of appends; another session goes on."""
-    generator = random.Random(seed())
-    rounds = size("UPLOAD_ROUNDS", 3)
-    for round_ in range(rounds):
-        data = safetensors_bytes({f"t{i}": np.frombuffer(generator.randbytes(generator.randrange(2 * MIB)), "uint8") for i in range(12)})
-        with server.connect(dbname, autocommit=True) as db:
-            upload = begin(db)
-        interrupted = 0
-        while True:
-            server.wait_ready()
-            with server.connect(dbname, autocommit=True) as db:
-                at = offset(db, upload)
-                assert waiting(db) < 2 * MIB
-            if at == len(data):
-                break
-            victim = ["client", "backend", "server"][(round_ + interrupted) % 3] if interrupted < 3 else "nobody"
-            with server.crash_expected():
-                session, other = (server.connect(dbname, autocommit=True) for _ in range(2))
-                pid = session.info.backend_pid
-
-                def go_on(session=session, at=at, by_copy=round_ % 2 == 0) -> None:
-                    try:
-                        if by_copy:
-                            half = at + (len(data) - at) // 2
-                            copy(session, rows_of(upload, data[at:half], 200_000))
-                            copy(session, rows_of(upload, data[half:], 200_000))
-                        else:
-                            for _, part in rows_of(upload, data[at:], 1_300_000):
-                                append(session, upload, part)
-                    except psycopg.Error:
-                        pass
-
-                thread = threading.Thread(target=go_on)
-                thread.start()
-                if victim == "nobody":
-                    thread.join(60)
-                else:
-                    time.sleep(generator.uniform(0.01, 0.12))
-                    {"client": session.close, "backend": lambda: server.kill_backend(pid), "server": server.crash}[victim]()
-                    interrupted += 1
-                if victim == "backend":  # the server ends all others when it has noticed
-                    wait_until(lambda: is_gone(other), "the server has noticed")
-                thread.join(60)
-                assert not thread.is_alive()
-                session.close()
-                other.close()
-        with server.connect(dbname, autocommit=True) as db:
-            model = finish(db, upload, f"m{round_}").model_id
-            assert exported_sha256(db, model) == hashlib.sha256(data).hexdigest()
-            assert dangling(db) == 0
-    with server.connect(dbname, autocommit=True) as db:
-        assert problems(db) == []
+def test_a_file_of_another_format_waits_in_rows_that_can_be_made(db) -> None:
+    upload, data = begin(db), b"GGUF" + bytes(70 * MIB)
+    assert append(db, upload, data) == len(data) == waiting(db)
+    assert db.execute("SELECT array_agg(part_offset ORDER BY 1) FROM store.upload_parts").fetchone() == ([0, 64 * MIB],)
+    assert refusal(db, "SELECT modelstore.finish_upload(%s, 'm', '1')", upload).sqlstate == "42809"

@@ -40,10 +40,10 @@ pub fn consume<T>(
     let mut row = UploadRow::lock(&store, upload)?;
     row.check_complete()?;
     row.read_head(&store)?;
-    let received = match &row.head {
+    let received = match row.head.take() {
         None => Received::Other(Waiting::new(store.clone(), upload, row.received)),
         Some(head) => {
-            let header = header_of(head, row.file_bytes)?;
+            let header = header_of(&head, row.file_bytes)?;
             let layout = layout(&store, &row, &header)?;
             let hashes = row.hash_state.as_deref().and_then(StreamHashes::restore);
             let hashes = hashes.filter(|hashes| hashes.bytes() == row.received);
@@ -55,7 +55,7 @@ pub fn consume<T>(
                     row.new.stored_bytes,
                     layout.bytes().saturating_sub(row.new.raw_bytes),
                 ),
-                head: head.clone(),
+                head,
                 header,
             })
         }

@@ -111,7 +111,7 @@ impl UploadRow {
     pub fn save(&self, store: &Store) -> Result<()> {
         let size = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
         let saved = store.execute(
-            // What was not read, or is there already, stays as it is.
+            // A header is written once; a hash state that was not read is kept.
             "UPDATE @store@.uploads
              SET received_bytes = $2, wanted_bytes = $3, file_bytes = $4, header = coalesce(header, $5),
                  hash_state = coalesce($6, hash_state), new_chunks = $7, new_bytes = $8, new_raw_bytes = $9, updated_at = clock_timestamp()
