@@ -39,8 +39,8 @@ def bench_partitions(b) -> None:
             note("rows", ATOMS / seconds(lambda: b.db.execute(insert)))
             b.db.execute("VACUUM ANALYZE partitioned.atoms")
             b.db.execute("SET modelstore.store = 'partitioned'")
-            note("nearest", each(b.db, "SELECT * FROM modelstore.nearest(%s::int[], 10, %s)", asked))
-            note("all", each(b.db, "SELECT * FROM modelstore.nearest(%s::int[], 10)", [(point,) for point, _ in asked]))
+            note("nearest", each(b.db, "SELECT * FROM modelstore.nearest_points(%s::int[], 10, %s)", asked))
+            note("all", each(b.db, "SELECT * FROM modelstore.nearest_points(%s::int[], 10)", [(point,) for point, _ in asked]))
             b.db.execute("RESET modelstore.store")
             with b.db.transaction():
                 plan = b.db.execute("EXPLAIN (FORMAT json, SUMMARY) SELECT count(*) FROM partitioned.atoms").fetchone()[0]

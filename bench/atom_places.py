@@ -85,7 +85,7 @@ def others(db: psycopg.Connection) -> dict[str, str]:
 def check_same(db: psycopg.Connection, asked: list[list[int]], statements: dict[str, str]) -> None:
     """That all find the same distances: what is compared must do the same work."""
     for point in asked[:20]:
-        ours = [d for (d,) in db.execute("SELECT distance FROM modelstore.nearest(%s::integer[], 10, 'text')", (point,))]
+        ours = [d for (d,) in db.execute("SELECT distance FROM modelstore.nearest_points(%s::integer[], 10, 'text')", (point,))]
         for name, sql in statements.items():
             theirs = [row[-1] for row in db.execute(sql, [point] * sql.count("%s"))]
             assert np.allclose(ours, theirs, rtol=1e-6), (name, point, ours, theirs)
@@ -96,8 +96,8 @@ def bench_nearest(b, db: psycopg.Connection, kind: str, found: np.ndarray, rng: 
     asked = np.clip(found[rng.integers(0, len(found), 50_000)] + rng.integers(-(2**17), 2**17, (50_000, 4)), 0, LAST).tolist()
     statements = others(db)
     check_same(db, asked, statements)
-    ours = "SELECT * FROM modelstore.nearest(%s::integer[], 10, 'text')"
-    every = "SELECT * FROM modelstore.nearest(%s::integer[], 10)"
+    ours = "SELECT * FROM modelstore.nearest_points(%s::integer[], 10, 'text')"
+    every = "SELECT * FROM modelstore.nearest_points(%s::integer[], 10)"
     jobs = {"ours": ours, "every modality": every} | statements
     times: dict[str, list[float]] = {name: [] for name in jobs}
     # The first calls plan, in each partition; then everything is in memory for all.

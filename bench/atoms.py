@@ -31,7 +31,7 @@ def bench_hilbert(b) -> None:
     b.db.execute("INSERT INTO arrays VALUES (%s::bigint[], %s::bigint[])", [rng.integers(0, LAST + 1, count).tolist() for _ in range(2)])
     ours, plain = [], []
     for _ in range(b.rounds + 1):
-        ours.append(b.timed("SELECT cardinality(modelstore.hilbert_encode(xs, ys, 28)) FROM arrays"))
+        ours.append(b.timed("SELECT cardinality(modelstore.hilbert_encode_many(xs, ys, 28)) FROM arrays"))
         plain.append(b.timed("SELECT cardinality(xs || 1::bigint), cardinality(ys || 1::bigint) FROM arrays"))
     ours, plain = ours[1:], plain[1:]
     ratio = statistics.median(p / o for p, o in zip(plain, ours))
@@ -140,8 +140,9 @@ def bench_whole(b, db: psycopg.Connection) -> None:
     rng = np.random.default_rng(4)
     for name, modality, data, target in (("opaque", "other", rng.bytes(1_000_000), "5 ms"), ("text", "text", real_text(1_000_000), "")):
         cast = "bytea" if modality == "other" else "text"
+        function = "ingest" if modality == "other" else "ingest_text"
         value = data if modality == "other" else data.decode()
-        sql = f"SELECT i.h_xy, i.h_yz, i.h_zm, i.status FROM modelstore.ingest(%b::{cast}, %s) i"
+        sql = f"SELECT i.h_xy, i.h_yz, i.h_zm, i.status FROM modelstore.{function}(%b::{cast}, %s) i"
         taken, put_together = [], []
         for _ in range(b.rounds):
             b.fresh_store()
@@ -172,7 +173,7 @@ def bench_large_text(b, db: psycopg.Connection) -> None:
     b.fresh_store()
     data = real_text(25_000_000)
     begun = time.perf_counter()
-    *key, atoms = db.execute("SELECT i.h_xy, i.h_yz, i.h_zm, i.created FROM modelstore.ingest(%b::text, 'code') i", (data.decode(),)).fetchone()
+    *key, atoms = db.execute("SELECT i.h_xy, i.h_yz, i.h_zm, i.created FROM modelstore.ingest_text(%b::text, 'code') i", (data.decode(),)).fetchone()
     taken = time.perf_counter() - begun
     again = seconds(lambda: db.execute("SELECT octet_length(modelstore.reconstruct((%s, %s, %s)))", key).fetchone())
     (stored,) = db.execute("SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c WHERE c.relnamespace = 'store'::regnamespace AND relname ~ '^atom' AND relkind = 'r'").fetchone()

@@ -138,7 +138,7 @@ def bench_checkpoints(b, model: Model) -> None:
     changed = changed_path.read_bytes()
     write(changed_path, [(name, "F32", shape, array.tobytes()) for name, shape, array in floats(model)])
     data = changed_path.read_bytes()
-    create = "SELECT new_bytes FROM modelstore.create_checkpoint(%s, NULL, %s, NULL, %b::bytea)"
+    create = "SELECT new_bytes FROM modelstore.create_checkpoint(%s, %s, %b::bytea)"
     seconds: dict[str, list[float]] = {"first": [], "next": [], "same": [], "import": []}
     for _ in range(b.rounds):
         b.fresh_store()

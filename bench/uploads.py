@@ -155,9 +155,9 @@ def bench_checkpoints(b) -> None:
             for step, files in enumerate(steps):
                 begun = time.perf_counter()
                 if way == "uploads":
-                    create, files = "create_checkpoint_upload(%s, NULL, %s, NULL, %s, %s)", [upload(data, parent) for data in files]
+                    create, files = "create_checkpoint_upload(%s, %s, %s, %s)", [upload(data, parent) for data in files]
                 else:
-                    create = "create_checkpoint(%s, NULL, %s, NULL, %b::bytea, %b::bytea)"
+                    create = "create_checkpoint(%s, %s, %b::bytea, %b::bytea)"
                 parent = b.value(f"SELECT checkpoint_id FROM modelstore.{create}", model, step, *files)
                 taken.append(time.perf_counter() - begun)
     for way, taken in times.items():

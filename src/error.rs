@@ -3,6 +3,7 @@
 use modelstore_atom as atom;
 use modelstore_chunk as chunk;
 use modelstore_formats as formats;
+use modelstore_names as names;
 use modelstore_plot as plot;
 use modelstore_tensor as tensor;
 use modelstore_training as training;
@@ -146,6 +147,16 @@ impl From<pgrx::spi::Error> for Failure {
     }
 }
 
+impl From<names::Error> for Failure {
+    fn from(e: names::Error) -> Failure {
+        from_pure(
+            Code::ERRCODE_INVALID_NAME,
+            e.to_string(),
+            Some(e.detail().to_owned()),
+        )
+    }
+}
+
 /// Combines an SQLSTATE with the message and DETAIL of a pure crate's error.
 fn from_pure(code: Code, message: String, detail: Option<String>) -> Failure {
     Failure {
@@ -181,6 +192,7 @@ fn tensor_code(e: &tensor::Error) -> Code {
         | E::TextTooDeep { .. }
         | E::TypmodTooLong(_) => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         E::NegativeDimension(_)
+        | E::NoDimension { .. }
         | E::InvalidTypmodWord(_)
         | E::InvalidTypmod(_)
         | E::SliceSyntax { .. }

@@ -30,8 +30,8 @@ mod upload;
 #[allow(clippy::expect_used, clippy::unwrap_used)]
 mod in_server_tests;
 
-pgrx::extension_sql_file!(
-    "../sql/extension/00_shell_types.sql",
+modelstore_sql_folder::extension_sql_folder!(
+    "sql/extension/bootstrap",
     name = "shell_types",
     bootstrap
 );

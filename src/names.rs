@@ -2,6 +2,8 @@
 
 use crate::error::{Code, Failure, Result};
 use modelstore_formats::safetensors::{MAX_FILE_NAME_BYTES, MAX_NAME_BYTES};
+use modelstore_names::RESERVED;
+use modelstore_names::reference::parse_uuid;
 
 /// The longest name of any kind, in bytes. A B-tree key has at most 2704 bytes and contains up to two names.
 pub const MAX_BYTES: usize = MAX_NAME_BYTES;
@@ -25,6 +27,27 @@ pub fn check<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
             format!("invalid {kind} \"{}\"", name.escape_debug()),
         )
         .detail("A name has no control characters."));
+    }
+    Ok(name)
+}
+
+/// Checks a name that is a part of a reference such as `name:version@alias`, as [`check`] does, and that the reference
+/// reads back as it (42602).
+pub fn check_part<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
+    check(kind, name)?;
+    let invalid = || {
+        Failure::new(
+            Code::ERRCODE_INVALID_NAME,
+            format!("invalid {kind} \"{name}\""),
+        )
+    };
+    if name.contains(RESERVED) {
+        return Err(invalid().detail(
+            "It must not contain : @ or #, which separate a name from a version, an alias or a step.",
+        ));
+    }
+    if parse_uuid(name).is_some() {
+        return Err(invalid().detail("A UUID is the key of a model, not a name."));
     }
     Ok(name)
 }

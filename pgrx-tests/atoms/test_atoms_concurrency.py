@@ -171,7 +171,7 @@ def test_an_ingest_waits_for_the_collector(end: str, db, connect) -> None:
     first, second = connect(), connect()
     first.execute("BEGIN")
     assert first.execute("SELECT atoms FROM modelstore.atoms_gc()").fetchone()[0] > 0
-    running = aside(second, "SELECT h_xy, h_yz, h_zm, status FROM modelstore.ingest(%s::text)", (BOTH,))
+    running = aside(second, "SELECT h_xy, h_yz, h_zm, status FROM modelstore.ingest_text(%s::text)", (BOTH,))
     wait_until(lambda: is_blocked(db, second.info.backend_pid), "the ingest waits")
     # Readers do not.
     connect().execute("SET statement_timeout = '5s'; SELECT count(*) FROM store.atoms")

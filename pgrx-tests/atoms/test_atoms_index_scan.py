@@ -28,7 +28,7 @@ def by_statements(db: Connection, isolation: str = "READ COMMITTED") -> bool:
     with db.transaction():
         db.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
         db.execute("SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL client_min_messages = log; SET LOCAL debug_print_plan = on")
-        db.execute("SELECT * FROM modelstore.nearest(%s::integer[], 3)", (list(ASKED),), prepare=False)
+        db.execute("SELECT * FROM modelstore.nearest_points(%s::integer[], 3)", (list(ASKED),), prepare=False)
         db.execute("SET LOCAL debug_print_plan = off")
     db.remove_notice_handler(handler)
     plans = planned.count("plan:")
@@ -97,7 +97,7 @@ def test_what_a_snapshot_sees(db, connect) -> None:
 def test_a_cursor_keeps_its_snapshot(db) -> None:
     put(db, np.array([[5, 5, 5, 5]]))
     with db.transaction():
-        db.execute("DECLARE c CURSOR FOR SELECT x.* FROM generate_series(1, 2), LATERAL modelstore.nearest('{5,5,5,5}'::integer[], 9 + 0 * generate_series) x")
+        db.execute("DECLARE c CURSOR FOR SELECT x.* FROM generate_series(1, 2), LATERAL modelstore.nearest_points('{5,5,5,5}'::integer[], 9 + 0 * generate_series) x")
         db.execute("FETCH 1 FROM c")
         db.execute("DELETE FROM store.atoms")
         put(db, np.array([[5, 5, 5, 6], [5, 5, 5, 7]]))
@@ -143,7 +143,7 @@ def test_indexes_and_partitions_that_are_not_as_made(db) -> None:
 def test_who_may_read(db, connect, role) -> None:  # noqa: F811
     put(db, make("uniform", 300, np.random.default_rng(35)))
     cloud = Cloud(db)
-    ask = "SELECT * FROM modelstore.nearest(%s::integer[], 5)"
+    ask = "SELECT * FROM modelstore.nearest_points(%s::integer[], 5)"
     plain = connect(user=role(READ))
     assert by_point(plain, ASKED, 5) == cloud.nearest(ASKED, 5)
     assert not by_statements(plain)
@@ -173,10 +173,10 @@ def test_a_search_that_ends_early_leaves_nothing(db, server) -> None:
     db.execute("SET maintenance_work_mem = '1MB'")
     with pytest.raises(psycopg.errors.QueryCanceled), db.transaction():
         db.execute("SET LOCAL statement_timeout = '150ms'")
-        db.execute("SELECT count(*) FROM modelstore.nearest(%s::integer[], 20)", (points,))
+        db.execute("SELECT count(*) FROM modelstore.nearest_points(%s::integer[], 20)", (points,))
     with db.transaction():
         with pytest.raises(psycopg.errors.NumericValueOutOfRange), db.transaction():
-            db.execute("SELECT count(*) FROM modelstore.nearest(%s::integer[], 20) n WHERE 2147483647 + n.point_index::int > 0", (points[:50],))
+            db.execute("SELECT count(*) FROM modelstore.nearest_points(%s::integer[], 20) n WHERE 2147483647 + n.point_index::int > 0", (points[:50],))
         assert len(by_point(db, ASKED, 5)) == 5
     assert notices == []
     assert by_point(db, ASKED, 5) == Cloud(db).nearest(ASKED, 5)

@@ -229,20 +229,20 @@ def test_boxes_and_balls_of_real_data(real) -> None:
 @pytest.mark.parametrize(
     ("call", "sqlstate"),
     [
-        ("nearest('{0,0,0,0}'::integer[], -1)", "22023"),
+        ("nearest_points('{0,0,0,0}'::integer[], -1)", "22023"),
         ("nearest(ROW(0, 0, 0)::modelstore.atom, -1)", "22023"),
-        ("nearest('{0,0,0,0}'::integer[], NULL)", "22004"),
-        ("nearest(NULL::integer[], 1)", "22004"),
+        ("nearest_points('{0,0,0,0}'::integer[], NULL)", "22004"),
+        ("nearest_points(NULL::integer[], 1)", "22004"),
         ("nearest(NULL::modelstore.atom, 1)", "22004"),
         ("nearest(ROW(0, NULL, 0)::modelstore.atom, 1)", "22004"),
         ("nearest(ROW(-1, 0, 0)::modelstore.atom, 1)", "22023"),
-        ("nearest('{0,NULL,0,0}'::integer[], 1)", "22004"),
-        ("nearest('{0,0,0}'::integer[], 1)", "2202E"),
-        ("nearest('{0,0,0,0,0,0,0,0}'::integer[], 1)", "2202E"),
-        ("nearest('{{{0,0,0,0}}}'::integer[], 1)", "2202E"),
-        ("nearest('{0,0,0,268435456}'::integer[], 1)", "22003"),
-        ("nearest('{{0,0,0,0},{0,-1,0,0}}'::integer[], 1)", "22003"),
-        ("nearest('{0,0,0,0}'::integer[], 1, 'smell')", "22023"),
+        ("nearest_points('{0,NULL,0,0}'::integer[], 1)", "22004"),
+        ("nearest_points('{0,0,0}'::integer[], 1)", "2202E"),
+        ("nearest_points('{0,0,0,0,0,0,0,0}'::integer[], 1)", "2202E"),
+        ("nearest_points('{{{0,0,0,0}}}'::integer[], 1)", "2202E"),
+        ("nearest_points('{0,0,0,268435456}'::integer[], 1)", "22003"),
+        ("nearest_points('{{0,0,0,0},{0,-1,0,0}}'::integer[], 1)", "22003"),
+        ("nearest_points('{0,0,0,0}'::integer[], 1, 'smell')", "22023"),
         ("within_box('{0,0,0,1}', '{0,0,0,0}')", "22023"),
         ("within_box('{5,0,0,0}', '{4,9,9,9}')", "22023"),
         ("within_box('{0,0,0}', '{0,0,0,0}')", "2202E"),
@@ -266,6 +266,6 @@ def test_what_is_refused(call: str, sqlstate: str, db) -> None:
 
 def test_no_points_and_no_radius(db) -> None:
     put(db, np.array([[0, 0, 0, 0]]))
-    assert db.execute("SELECT count(*) FROM modelstore.nearest('{}'::integer[])").fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM modelstore.nearest_points('{}'::integer[])").fetchone() == (0,)
     assert len(ball(db, CORNERS[0], -0.0)) == 1
     assert len(ball(db, CORNERS[0], 5e-324)) == 1

@@ -37,10 +37,10 @@ def template(server: Server) -> str:
     postgis = f"CREATE SCHEMA {GIS}; CREATE EXTENSION postgis SCHEMA {GIS};"
     name = make_template(server, "with_postgis", f"{postgis} CREATE EXTENSION {EXTENSION}; SELECT modelstore.create_store(modules => ARRAY['atoms']);")
     with server.connect(name, autocommit=True) as c:
-        c.execute("SELECT modelstore.ingest(%s::text)", (TEXT,))
+        c.execute("SELECT modelstore.ingest_text(%s::text)", (TEXT,))
         c.execute("SELECT modelstore.ingest(%b::bytea, 'code')", (sources()[:60_000],))
         c.execute("SELECT modelstore.ingest(%b::bytea, 'image')", (pnm(picture(101, 67)),))
-        c.execute("SELECT modelstore.ingest(''::text)")
+        c.execute("SELECT modelstore.ingest_text(''::text)")
     return name
 
 
@@ -119,7 +119,7 @@ def test_a_store_without_atoms(gis: Connection) -> None:
 def test_the_nearest_are_those_of_nearest(gis: Connection) -> None:
     points = gis.execute("SELECT x, y, z, m FROM store.atoms, modelstore.atom_point(h_xy, h_yz, h_zm) ORDER BY h_zm LIMIT 20").fetchall()
     for point in points:
-        ours = gis.execute("SELECT distance FROM modelstore.nearest(%s::int[], 10) ORDER BY 1", (list(point),)).fetchall()
+        ours = gis.execute("SELECT distance FROM modelstore.nearest_points(%s::int[], 10) ORDER BY 1", (list(point),)).fetchall()
         theirs = gis.execute(f"SELECT geom <<->> st_makepoint(%s, %s, %s, %s) AS d FROM {VIEW} ORDER BY d LIMIT 10", point).fetchall()
         assert [d for (d,) in theirs] == pytest.approx([d for (d,) in ours])
 
@@ -156,7 +156,7 @@ def test_a_copy_can_be_indexed(gis: Connection) -> None:
     gis.execute("SET enable_seqscan = off")
     near = "SELECT geom <<->> st_makepoint(1e8, 1e8, 1e8, 1e8) AS d FROM points ORDER BY d LIMIT 5"
     assert "Index Scan" in str(gis.execute(f"EXPLAIN {near}").fetchall())
-    ours = gis.execute("SELECT distance FROM modelstore.nearest('{100000000,100000000,100000000,100000000}'::int[], 5) ORDER BY 1").fetchall()
+    ours = gis.execute("SELECT distance FROM modelstore.nearest_points('{100000000,100000000,100000000,100000000}'::int[], 5) ORDER BY 1").fetchall()
     assert [d for (d,) in gis.execute(near)] == pytest.approx([d for (d,) in ours])
 
 
@@ -189,7 +189,7 @@ def test_a_transaction_takes_it_back(db: Connection) -> None:
 def test_names_that_need_quoting(name: str, db: Connection) -> None:
     db.execute("SELECT modelstore.create_store(%s, ARRAY['atoms'])", (name,))
     db.execute("SELECT set_config('modelstore.store', %s, false)", (name,))
-    db.execute("SELECT modelstore.ingest(%s::text)", (TEXT,))
+    db.execute("SELECT modelstore.ingest_text(%s::text)", (TEXT,))
     view = SQL("{}.atom_geometries").format(Identifier(name)).as_string(db)
     made = enable(db)
     assert value(db, "SELECT %s::regclass = %s::regclass", made, view)
@@ -224,7 +224,7 @@ def test_an_owner_who_is_no_superuser(connect: Any, db: Connection, dbname: str,
     c = connect(user=role)
     c.execute("SELECT modelstore.create_store('hers', ARRAY['atoms'])")
     c.execute("SET modelstore.store = 'hers'")
-    c.execute("SELECT modelstore.ingest(%s::text)", (TEXT,))
+    c.execute("SELECT modelstore.ingest_text(%s::text)", (TEXT,))
     diag = refusal(c, "SELECT modelstore.enable_postgis()")
     assert diag.sqlstate == "42501" and GIS.strip('"') in diag.message_primary
     db.execute(f"GRANT USAGE ON SCHEMA {GIS} TO {role}")

@@ -61,8 +61,8 @@ def seen(db: psycopg.Connection) -> dict[str, set[Key]]:
         "table": ("SELECT h_xy, h_yz, h_zm FROM store.atoms", ()),
         "nearest atom, text": ("SELECT h_xy, h_yz, h_zm FROM modelstore.nearest((%s, %s, %s), 10000)", some),
         "nearest atom, other": ("SELECT h_xy, h_yz, h_zm FROM modelstore.nearest((%s, %s, %s), 10000, 'other')", some),
-        "nearest point": ("SELECT h_xy, h_yz, h_zm FROM modelstore.nearest('{1,2,3,4}'::int[], 10000)", ()),
-        "nearest points": ("SELECT DISTINCT h_xy, h_yz, h_zm FROM modelstore.nearest(%s::int[], 300)", (points,)),
+        "nearest point": ("SELECT h_xy, h_yz, h_zm FROM modelstore.nearest_points('{1,2,3,4}'::int[], 10000)", ()),
+        "nearest points": ("SELECT DISTINCT h_xy, h_yz, h_zm FROM modelstore.nearest_points(%s::int[], 300)", (points,)),
         "within_box": (f"SELECT * FROM modelstore.within_box({EVERYWHERE[0]}, {EVERYWHERE[1]})", ()),
         "within_radius": ("SELECT * FROM modelstore.within_radius('{5,5,5,5}', 5.4e8)", ()),
     }
@@ -416,8 +416,8 @@ def test_rows_under_keys_of_others_change_nothing(secured, alice, bob) -> None:
 # Privileges
 
 FUNCTIONS = {
-    "ingest('x'::text)": "w", "ingest('x'::bytea)": "w", "ingest_many('{{x}}'::bytea[])": "w",
-    "reconstruct({k})": "r", "reconstruct_parts({k})": "r", "nearest({k})": "r", "nearest('{{1,2,3,4}}'::int[])": "r",
+    "ingest_text('x'::text)": "w", "ingest('x'::bytea)": "w", "ingest_many('{{x}}'::bytea[])": "w",
+    "reconstruct({k})": "r", "reconstruct_parts({k})": "r", "nearest({k})": "r", "nearest_points('{{1,2,3,4}}'::int[])": "r",
     "nearest(array_fill(1, '{{1000,4}}'))": "r", "within_box('{{0,0,0,0}}', '{{9,9,9,9}}')": "r",
     "within_radius('{{0,0,0,0}}', 5)": "r", "find_path({k}, {k})": "r", "release({k})": "w",
     "verify_atoms()": "r", "set_atom_meta({k}, '{{}}')": "w", "atoms_gc()": "w", "secure_atoms()": "o", "secure_atoms(false)": "o",
@@ -479,7 +479,7 @@ def test_each_of_the_grants_is_necessary(db, connect, role) -> None:
 def test_the_log_of_a_run_without_privileges(db, connect, role) -> None:
     """What fails after the log has begun is a row of it, and leaves nothing else."""
     c = connect(user=role("GRANT USAGE ON SCHEMA store TO {0}; GRANT INSERT, SELECT, UPDATE ON store.ingestion_log TO {0}"))
-    row = c.execute("SELECT status, error FROM modelstore.ingest('x'::text)").fetchone()
+    row = c.execute("SELECT status, error FROM modelstore.ingest_text('x'::text)").fetchone()
     assert row == ("failed", "permission denied for table atoms")
     assert db.execute("SELECT status, error FROM store.ingestion_log").fetchall() == [row]
     assert rows(db) == {}

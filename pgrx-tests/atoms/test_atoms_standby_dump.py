@@ -24,7 +24,7 @@ def reads(key: tuple[int, int, int], other: tuple[int, int, int]) -> list[str]:
     a, b = ("ROW({}::pg_catalog.int8, {}::pg_catalog.int8, {}::pg_catalog.int8)".format(*k) for k in (key, other))
     calls = [
         f"reconstruct({a})", f"reconstruct({b})", f"reconstruct_parts({b})", f"nearest({a})", f"nearest({b}, 5, 'text')",
-        "verify_atoms()", "nearest('{7,8,9,10}'::pg_catalog.int4[], 4)", "nearest(pg_catalog.array_fill(9, '{1000,4}'), 2)",
+        "verify_atoms()", "nearest_points('{7,8,9,10}'::pg_catalog.int4[], 4)", "nearest_points(pg_catalog.array_fill(9, '{1000,4}'), 2)",
         "within_box('{0,0,0,0}', '{268435455,268435455,268435455,268435455}')", "within_radius('{0,0,0,0}', 4e8)",
         f"find_path({a}, {b})", f"find_path({a}, ({a}), 3, 'dijkstra', '{{composition}}')",
         f"atom_point({key[0]}, {key[1]}, {key[2]})", "atom_key('text', 1, 2, 3, 4)", f"atom_place({key[0]}, {key[1]}, {key[2]})",
@@ -72,9 +72,9 @@ def test_ingest_in_a_block_with_an_exception_clause(db) -> None:
         CREATE FUNCTION attempt(first text, second text, fail boolean) RETURNS text LANGUAGE plpgsql AS $$
         DECLARE got record; what text := 'kept';
         BEGIN
-            PERFORM modelstore.ingest(first);
+            PERFORM modelstore.ingest_text(first);
             BEGIN
-                SELECT * INTO got FROM modelstore.ingest(second);
+                SELECT * INTO got FROM modelstore.ingest_text(second);
                 IF fail THEN RAISE division_by_zero; END IF;
                 PERFORM modelstore.reconstruct(ROW(got.h_xy, got.h_yz, got.h_zm));
             EXCEPTION WHEN division_by_zero THEN what := 'undone';

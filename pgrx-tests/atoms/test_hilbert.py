@@ -21,7 +21,7 @@ def test_the_table_of_the_python_package(db) -> None:
     for row in rows:
         axes, order, code = (int(row[name]) for name in ("axes", "order", "code"))
         point = [int(c) for c in row["point"].split()]
-        encoded = db.execute("SELECT modelstore.hilbert_encode(%s::bigint[], %s), modelstore.hilbert_decode(%s, %s, %s)",
+        encoded = db.execute("SELECT modelstore.hilbert_encode_point(%s::bigint[], %s), modelstore.hilbert_decode_point(%s, %s, %s)",
                              (point, order, code, axes, order)).fetchone()  # fmt: skip
         assert encoded == (code, point)
         if axes == 2 and order <= 31:
@@ -31,11 +31,11 @@ def test_the_table_of_the_python_package(db) -> None:
 @pytest.mark.parametrize("order", [1, 2, 5, 8])
 def test_every_cell_once_and_neighbours_in_a_row(order: int, db) -> None:
     codes = list(range(4**order))
-    xs, ys = (np.array(c) for c in db.execute("SELECT * FROM modelstore.hilbert_decode(%s::bigint[], %s)", (codes, order)).fetchone())
+    xs, ys = (np.array(c) for c in db.execute("SELECT * FROM modelstore.hilbert_decode_many(%s::bigint[], %s)", (codes, order)).fetchone())
     assert (np.abs(np.diff(xs)) + np.abs(np.diff(ys)) == 1).all()
     assert len(set(zip(xs, ys, strict=True))) == 4**order
     assert (xs[0], ys[0], xs[-1], ys[-1]) == (0, 0, 2**order - 1, 0)
-    encoded = db.execute("SELECT modelstore.hilbert_encode(%s::bigint[], %s::bigint[], %s)", (xs.tolist(), ys.tolist(), order)).fetchone()[0]
+    encoded = db.execute("SELECT modelstore.hilbert_encode_many(%s::bigint[], %s::bigint[], %s)", (xs.tolist(), ys.tolist(), order)).fetchone()[0]
     assert encoded == codes
 
 
@@ -43,8 +43,8 @@ def test_every_cell_once_and_neighbours_in_a_row(order: int, db) -> None:
 def test_the_forms_agree(order: int, db) -> None:
     rng = np.random.default_rng(order)
     xs, ys = (rng.integers(0, 2**order, 200_000).tolist() for _ in range(2))
-    codes = db.execute("SELECT modelstore.hilbert_encode(%s::bigint[], %s::bigint[], %s)", (xs, ys, order)).fetchone()[0]
-    assert db.execute("SELECT * FROM modelstore.hilbert_decode(%s::bigint[], %s)", (codes, order)).fetchone() == (xs, ys)
+    codes = db.execute("SELECT modelstore.hilbert_encode_many(%s::bigint[], %s::bigint[], %s)", (xs, ys, order)).fetchone()[0]
+    assert db.execute("SELECT * FROM modelstore.hilbert_decode_many(%s::bigint[], %s)", (codes, order)).fetchone() == (xs, ys)
     for i in range(0, len(xs), 20_000):
         one = db.execute("SELECT modelstore.hilbert_encode(%s, %s, %s)", (xs[i], ys[i], order)).fetchone()
         assert one == (codes[i],)
@@ -56,7 +56,7 @@ def covered(db: psycopg.Connection, box: tuple[int, int, int, int], order: int, 
     ranges = db.execute("SELECT * FROM modelstore.hilbert_ranges(%s, %s, %s, %s, %s, %s)", (*box, order, most)).fetchall()
     assert all(a[1] + 1 < b[0] for a, b in zip(ranges, ranges[1:]))
     codes = [code for first, last in ranges for code in range(first, last + 1)]
-    xs, ys = db.execute("SELECT * FROM modelstore.hilbert_decode(%s::bigint[], %s)", (codes, order)).fetchone()
+    xs, ys = db.execute("SELECT * FROM modelstore.hilbert_decode_many(%s::bigint[], %s)", (codes, order)).fetchone()
     return set(zip(xs, ys, strict=True)), len(ranges)
 
 
@@ -84,13 +84,13 @@ def test_ranges_cover_a_box(db) -> None:
         ("hilbert_encode(9223372036854775807, 0, 31)", "22003"),
         ("hilbert_decode(-1::bigint, 4)", "22003"),
         ("hilbert_decode(256::bigint, 4)", "22003"),
-        ("hilbert_encode(ARRAY[1]::bigint[], 4)", "22003"),
-        ("hilbert_encode(ARRAY[1,2,3]::bigint[], 22)", "22003"),
-        ("hilbert_encode('{}'::bigint[], 4)", "22003"),
-        ("hilbert_encode(ARRAY[1,NULL]::bigint[], 4)", "22004"),
-        ("hilbert_encode(ARRAY[1]::bigint[], ARRAY[1,2]::bigint[], 4)", "2202E"),
-        ("hilbert_decode(0::bigint, 9, 4)", "22003"),
-        ("hilbert_decode(0::bigint, -1, 4)", "22003"),
+        ("hilbert_encode_point(ARRAY[1]::bigint[], 4)", "22003"),
+        ("hilbert_encode_point(ARRAY[1,2,3]::bigint[], 22)", "22003"),
+        ("hilbert_encode_point('{}'::bigint[], 4)", "22003"),
+        ("hilbert_encode_point(ARRAY[1,NULL]::bigint[], 4)", "22004"),
+        ("hilbert_encode_many(ARRAY[1]::bigint[], ARRAY[1,2]::bigint[], 4)", "2202E"),
+        ("hilbert_decode_point(0::bigint, 9, 4)", "22003"),
+        ("hilbert_decode_point(0::bigint, -1, 4)", "22003"),
         ("hilbert_ranges(0, 0, 16, 3, 4)", "22003"),
         ("hilbert_ranges(3, 0, 2, 3, 4)", "22023"),
         ("hilbert_ranges(0, 0, 3, 3, 4, 0)", "22023"),
@@ -106,10 +106,10 @@ def test_what_is_out_of_range(call: str, sqlstate: str, db) -> None:
 def test_an_element_is_named_by_its_place(db) -> None:
     xs, ys = [0] * 100_000, [0] * 100_000
     xs[70_000] = 99
-    diag = refusal(db, "SELECT modelstore.hilbert_encode(%s::bigint[], %s::bigint[], 4)", xs, ys)
+    diag = refusal(db, "SELECT modelstore.hilbert_encode_many(%s::bigint[], %s::bigint[], 4)", xs, ys)
     assert (diag.sqlstate, diag.message_primary) == ("22003", "element 70001: coordinate x = 99 is out of range")
     assert diag.message_detail == "Coordinates at order 4 are 0 to 15."
 
 
 def test_nulls_and_empty_arrays(db) -> None:
-    assert db.execute("SELECT modelstore.hilbert_encode(NULL, 1, 4), modelstore.hilbert_encode('{}'::bigint[], '{}'::bigint[], 4)").fetchone() == (None, [])
+    assert db.execute("SELECT modelstore.hilbert_encode(NULL, 1, 4), modelstore.hilbert_encode_many('{}'::bigint[], '{}'::bigint[], 4)").fetchone() == (None, [])

@@ -146,7 +146,7 @@ def test_buffers_are_not_trainable(db) -> None:
     # A checkpoint that becomes a version says the same of its weights, also without a model that has said it.
     other = db.execute("SELECT modelstore.register_model('other', '1')").fetchone()[0]
     made = checkpoint(db, other, safetensors_bytes(tensors)).checkpoint_id
-    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (made,)).fetchone()
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '2')", (made,)).fetchone()
     assert trainable(db, restored) == trainable(db, model)
     assert db.execute(query, (restored,)).fetchone() == counts
 

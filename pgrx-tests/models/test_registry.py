@@ -57,8 +57,8 @@ def trained(db: Connection) -> tuple[uuid.UUID, uuid.UUID]:
     checkpoint(db, model, file_of_weights({**WEIGHTS, "b": WEIGHTS["b"] + 1}), step=2)
     db.execute("UPDATE store.model_checkpoints SET pinned = true WHERE checkpoint_id = %s", (pinned,))
     for alias in ("staging", "production"):
-        db.execute("SELECT modelstore.set_alias('model', %s, '1')", (alias,))
-    child = db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (pinned,)).fetchone()[0]
+        db.execute("SELECT modelstore.set_alias('model:1', %s)", (alias,))
+    child = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '2')", (pinned,)).fetchone()[0]
     return model, child
 
 
@@ -98,7 +98,7 @@ def only_a_checkpoint(db: Connection, model: uuid.UUID) -> str:
 
 
 def only_an_alias(db: Connection, model: uuid.UUID) -> str:
-    db.execute("SELECT modelstore.set_alias('model', 'production', '1')")
+    db.execute("SELECT modelstore.set_alias('model:1', 'production')")
     return "aliases"
 
 
@@ -119,7 +119,7 @@ def test_each_kind_alone_is_reason_enough(make, db) -> None:
 def test_many_aliases_are_counted_and_not_all_named(db) -> None:
     register(db)
     for i in range(13):
-        db.execute("SELECT modelstore.set_alias('model', %s, '1')", (f"alias-{i:02}",))
+        db.execute("SELECT modelstore.set_alias('model:1', %s)", (f"alias-{i:02}",))
     diag = refusal(db, "SELECT modelstore.delete_model(modelstore.find_model('model'))")
     assert diag.message_detail.endswith('"alias-08", "alias-09" and 3 more.')
 
@@ -183,12 +183,12 @@ def test_every_foreign_key_of_a_store_has_an_index(db) -> None:
 def test_renaming_takes_all_versions_and_aliases_along(db) -> None:
     first, second = register(db), register(db, version="2")
     other = register(db, "other")
-    db.execute("SELECT modelstore.set_alias('model', 'production', '1')")
+    db.execute("SELECT modelstore.set_alias('model:1', 'production')")
     assert db.execute("SELECT modelstore.rename_model('model', 'better')").fetchone() == (2,)
     assert [find(db, "better", v) for v in ("1", "2", "production")] == [first, second, first]
     assert refusal(db, "SELECT modelstore.find_model('model')").sqlstate == "42704"
     assert db.execute("SELECT model_name FROM store.model_aliases").fetchall() == [("better",)]
-    db.execute("SELECT modelstore.register_model('better', '3'), modelstore.set_alias('better', 'production', '2')")
+    db.execute("SELECT modelstore.register_model('better', '3'), modelstore.set_alias('better:2', 'production')")
     assert find(db, "other") == other
 
 
@@ -224,9 +224,9 @@ def test_an_archived_version_is_not_the_latest(db) -> None:
     diag = refusal(db, "SELECT modelstore.find_model('model')")
     assert (diag.sqlstate, diag.message_detail) == ("42704", "All its versions are archived: 2.")
     # An alias that says so comes first.
-    db.execute("SELECT modelstore.set_alias('model', 'latest', '2')")
+    db.execute("SELECT modelstore.set_alias('model:2', 'latest')")
     assert find(db, "model") == second
-    db.execute("SELECT modelstore.drop_alias('model', 'latest')")
+    db.execute("SELECT modelstore.delete_alias('model', 'latest')")
     back = "SELECT modelstore.archive_model(%s, false)"
     assert db.execute(back, (first,)).fetchone() == ("ready",)
     assert db.execute(back, (second,)).fetchone() == ("registered",)
@@ -244,7 +244,7 @@ def test_find_or_register_makes_one_model_and_gives_it_again(db) -> None:
     assert db.execute("SELECT config, derivation FROM store.models").fetchall() == [({"a": 1}, "first")]
     assert refusal(db, "SELECT modelstore.find_or_register_model('model', '2', %s)", uuid.uuid4()).sqlstate == "42704"
     # An alias of that name is no version.
-    db.execute("SELECT modelstore.set_alias('model', 'x', '1')")
+    db.execute("SELECT modelstore.set_alias('model:1', 'x')")
     assert db.execute("SELECT modelstore.find_or_register_model('model', 'x')").fetchone() != (made,)
 
 
@@ -286,15 +286,15 @@ def calls_with_names(db: Connection) -> dict[str, tuple[str, tuple]]:
         "model name or make": "find_or_register_model(%(name)s, '1')",
         "model version": "register_model('x', %(name)s)",
         "imported model": "import_safetensors(%(name)s::text, '1'::text, %(d)b::bytea)",
-        "restored version": "restore_checkpoint(%(c)s, %(name)s)",
+        "restored version": "restore_checkpoint(%(c)s, NULL, %(name)s)",
         "renamed model": "rename_model('named', %(name)s)",
-        "alias": "set_alias('named', %(name)s, '1')",
+        "alias": "set_alias('named:1', %(name)s)",
         "file name": "add_safetensors(%(m)s, %(name)s, %(d)b::bytea)",
         "session name": "start_training(%(m)s, session_name => %(name)s)",
         "loss metric": "start_training(%(m)s, loss_metric => %(name)s)",
         "metric": "log_metric(%(s)s, %(name)s, '{1}', '{1}')",
         "metrics": "log_metrics(%(s)s, 1, jsonb_build_object(%(name)s::text, 1))",
-        "weight": "create_checkpoint_tensors(%(m)s, NULL, 1, NULL, ARRAY[%(name)s], ARRAY['[1]']::modelstore.tensor[], checks => '{}')",
+        "weight": "create_checkpoint_tensors(%(m)s, 1, ARRAY[%(name)s], ARRAY['[1]']::modelstore.tensor[], checks => '{}')",
         "parameter": "put_optimizer_state(%(c)s, %(name)s, 'm', '[1]')",
         "state": "put_optimizer_state(%(c)s, 'w', %(name)s, '[1]')",
         "source URI": "ingest('x'::bytea, source_uri => %(name)s)",
@@ -325,7 +325,7 @@ def test_names_of_every_kind_have_one_limit(db) -> None:
 def test_a_name_and_a_version_may_both_be_long(db) -> None:
     name, version, alias = long_name(1024), long_name(1023), long_name(1020) + "éé"
     db.execute("SELECT modelstore.register_model(%s, %s)", (name, version))
-    made = db.execute("SELECT modelstore.set_alias(%s, %s, %s)", (name, alias, version)).fetchone()[0]
+    made = db.execute("SELECT modelstore.set_alias(%s, %s)", (f"{name}:{version}", alias)).fetchone()[0]
     assert find(db, name, alias) == made
 
 
@@ -368,11 +368,11 @@ def refused(db: Connection, query: str, values: dict) -> psycopg.errors.Diagnost
         ("find_model(NULL)", "22004"),
         ("delete_model(NULL)", "22004"),
         ("delete_model(gen_random_uuid(), NULL)", "22004"),
-        ("set_alias(NULL, 'a', '1')", "22004"),
-        ("set_alias('model', NULL, '1')", "22004"),
-        ("set_alias('model', 'a', NULL)", "22004"),
-        ("drop_alias(NULL, 'a')", "22004"),
-        ("drop_alias('model', NULL)", "22004"),
+        ("set_alias(NULL, 'a')", "22004"),
+        ("set_alias((SELECT model_id FROM store.models), NULL)", "22004"),
+        ("set_alias(NULL, 'a')", "22004"),
+        ("delete_alias(NULL, 'a')", "22004"),
+        ("delete_alias('model', NULL)", "22004"),
         ("rename_model(NULL, 'x')", "22004"),
         ("set_model_metadata(NULL, '{}')", "22004"),
         ("archive_model(NULL)", "22004"),
@@ -440,7 +440,7 @@ def test_a_model_that_a_policy_hides_is_an_error(db, connect) -> None:
 def test_runs_of_other_models_are_counted_before_a_delete(db) -> None:
     m, n = (db.execute("SELECT modelstore.register_model(%s, '1')", (name,)).fetchone()[0] for name in ("m", "n"))
     file = models.safetensors_bytes({"w": models.random_tensor(1, 4)})
-    (checkpoint,) = db.execute("SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, 1, NULL::double precision, %b::bytea)", (m, file)).fetchone()
+    (checkpoint,) = db.execute("SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, 1, %b::bytea)", (m, file)).fetchone()
     db.execute("SELECT modelstore.start_training(%s, resume_from => %s)", (n, checkpoint))
     diag = refusal(db, "SELECT modelstore.delete_model(%s)", m)
     assert diag.sqlstate == "2BP01" and "runs of other models resumed from its checkpoints: 1" in diag.message_detail

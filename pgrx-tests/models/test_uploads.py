@@ -109,7 +109,7 @@ def test_a_parent_that_goes_is_no_base(db) -> None:
 def test_a_checkpoint_from_uploads_continues_the_one_before(db) -> None:
     w, m = random_tensor(1, 1200, 512), random_tensor(2, 1200, 512)
     (model,) = db.execute("SELECT modelstore.register_model('m', '1')").fetchone()
-    create = "SELECT * FROM modelstore.create_checkpoint_upload(%s, NULL, %s, NULL, %s, %s)"
+    create = "SELECT * FROM modelstore.create_checkpoint_upload(%s, %s, %s, %s)"
 
     def both(of: dict, **parent) -> list[uuid.UUID]:
         uploads = []

@@ -223,13 +223,13 @@ def fill(db: psycopg.Connection) -> None:
     near = {name: weight.copy() for name, weight in WEIGHTS.items()}
     near["embeddings.word_embeddings.weight"].view("uint32")[:] ^= 1
     db.execute(sql, ("near", safetensors_bytes(near), json.dumps(config), model))
-    db.execute("SELECT modelstore.set_alias('m', 'best', '1')")
+    db.execute("SELECT modelstore.set_alias('m:1', 'best')")
     db.execute("SELECT modelstore.append_upload(modelstore.begin_upload(), %b)", (data[:-1],))
     (run,) = db.execute("SELECT modelstore.start_training(%s)", (model,)).fetchone()
     db.execute("""SELECT modelstore.log_metrics(%s, 1, '{"loss": 1}')""", (run,))
     state = safetensors_bytes({f"{name}.exp_avg": weight for name, weight in list(WEIGHTS.items())[1:3]})
     for step in (1, 2):
-        db.execute("SELECT modelstore.create_checkpoint(%s, %s, %s, 0.5, %b::bytea, %b::bytea)", (model, run, step, data, state))
+        db.execute("SELECT modelstore.create_checkpoint(%s, session_id => %s, step => %s, epoch => 0.5, weights => %b::bytea, optimizer => %b::bytea)", (model, run, step, data, state))
     db.execute("INSERT INTO store.gradient_checkpoints VALUES (%s, 0, 'store', 0, 1, 1)", (run,))
     db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
     assert ingest(db, "one line of text\nand one more\n\nanother paragraph\n" * 3, "text").status == "completed"

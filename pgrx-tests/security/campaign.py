@@ -543,7 +543,7 @@ def populate(db: psycopg.Connection, store: str, rng_seed: int = 5) -> list[str]
     attempt("SELECT model_id FROM modelstore.import_safetensors('big', '2', %b::bytea, parent => %s)", safetensors_bytes({"w": near}), row and row[0])
     changed["transformer.wte.weight"][0] += 1
     attempt("SELECT model_id FROM modelstore.import_safetensors('m', '2', %b::bytea, parent => %s)", safetensors_bytes(changed), model)
-    attempt("SELECT modelstore.set_alias('m', 'production', '1')")
+    attempt("SELECT modelstore.set_alias('m:1', 'production')")
     row = attempt("SELECT modelstore.start_training(%s)", model)
     session = row[0] if row else None
     for step in range(3):
@@ -552,12 +552,12 @@ def populate(db: psycopg.Connection, store: str, rng_seed: int = 5) -> list[str]
     for step in (10, 20, 30):
         base["transformer.ln_f.weight"] = base["transformer.ln_f.weight"] + 1
         attempt(
-            "SELECT * FROM modelstore.create_checkpoint(%s, %s, %s, NULL::double precision, %b::bytea, %b::bytea, metrics => %s::jsonb)",
+            "SELECT * FROM modelstore.create_checkpoint(%s, session_id => %s, step => %s, weights => %b::bytea, optimizer => %b::bytea, metrics => %s::jsonb)",
             model, session, step, safetensors_bytes(base), state, '{"loss": 0.5}',
         )  # fmt: skip
     attempt("SELECT * FROM modelstore.set_gradient_checkpoints(%s)", session)
     for text in ("hello world\n\nsecond paragraph.\n", "hello world\n\nanother one.\n", "x = 1\ny = 2\n"):
-        attempt("SELECT * FROM modelstore.ingest(%s::text, 'text', 'x')", text)
+        attempt("SELECT * FROM modelstore.ingest_text(%s::text, 'text', 'x')", text)
     attempt("SELECT * FROM modelstore.ingest(%b::bytea, 'other', 'noise')", rng.randbytes(90_000))
     attempt("SELECT * FROM modelstore.ingest(%b::bytea, 'audio', 'noise')", rng.randbytes(3_000))
     row = attempt("SELECT modelstore.begin_upload()")

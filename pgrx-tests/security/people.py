@@ -55,7 +55,7 @@ def template(server: Server) -> str:
             create_store(c, "ms")
             c.execute("SET modelstore.store = 'ms'")
             c.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea, %s::jsonb)", (safetensors_bytes(tiny_gpt2()), CONFIG))
-            c.execute("SELECT modelstore.ingest('hello world', 'text', 'x')")
+            c.execute("SELECT modelstore.ingest_text('hello world', 'text', 'x')")
             c.execute(TRAP)
         _templates.add(server.name)
     return name

@@ -140,7 +140,7 @@ OTHER_ORDER = PICK.replace("{do}", """
 @pytest.mark.parametrize("change", [SUBPARTITION, OTHER_ORDER], ids=["partitioned again", "columns in another order"])
 def test_partitions_of_atoms_that_are_others(change: str, attacker) -> None:
     """Line 2, crash_subpartition.sql: the same neighbours, or an error."""
-    attacker.execute("SELECT modelstore.ingest(t, 'text', 'x') FROM unnest(ARRAY['hello there', 'hello you', 'goodbye']) t")
+    attacker.execute("SELECT modelstore.ingest_text(t, 'text', 'x') FROM unnest(ARRAY['hello there', 'hello you', 'goodbye']) t")
     before = hits(attacker)
     assert len(before) == 3
     attacker.execute("CREATE TEMP TABLE was AS SELECT * FROM ms.atoms")

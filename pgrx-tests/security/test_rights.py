@@ -120,7 +120,7 @@ def test_code_of_a_store_s_owner_does_not_run_as_its_visitors(who: str, place, a
     (model,) = c.execute("SELECT modelstore.find_model('m')").fetchone()
     calls = [
         "find_model('m')", f"lineage('{model}')", "verify_store()", "gc()", "register_model('new', '1')", "space_report()",
-        "set_alias('m', 'a', '1')", f"delete_model('{model}')",
+        "set_alias('m:1', 'a')", f"delete_model('{model}')",
     ]  # fmt: skip
     found = {}
     for trap, sql in TRAPS.items():
@@ -202,7 +202,7 @@ def secured(place, owner, connect) -> psycopg.Connection:
     """)
     owner.execute("SELECT modelstore.secure_atoms()")
     c = connect(dbname=place, user=PLAIN)
-    c.execute("SELECT modelstore.ingest('a secret of plain'::text, 'text', 'plain')")
+    c.execute("SELECT modelstore.ingest_text('a secret of plain'::text, 'text', 'plain')")
     c.execute("SELECT modelstore.ingest(convert_to(repeat('0123456789 secret ', 6000), 'UTF8'), 'other', 'plain')")
     return owner
 
@@ -241,7 +241,7 @@ def test_whether_another_role_holds_a_content_is_not_told(place, secured, connec
     secured.execute(f"GRANT INSERT, UPDATE ON store.atoms, store.atom_parts, store.atom_chunks, store.ingestion_log, store.atom_salts TO {READER}")
     answers = []
     for text in ("a secret of plain", "a secret of nobody"):
-        answers.append(reader.execute("SELECT created, updated, skipped FROM modelstore.ingest(%s::text, 'text', 'guess')", (text,)).fetchone())
+        answers.append(reader.execute("SELECT created, updated, skipped FROM modelstore.ingest_text(%s::text, 'text', 'guess')", (text,)).fetchone())
     assert answers[0] == answers[1], "the first guess is told from the second"
 
 

@@ -53,7 +53,7 @@ def use(c: psycopg.Connection) -> None:
     """Reads, writes, and looks at everything."""
     c.execute(READ)
     c.execute(WRITE, (uuid.uuid4().hex,))
-    c.execute("SELECT modelstore.ingest('a line'::text)")
+    c.execute("SELECT modelstore.ingest_text('a line'::text)")
     c.execute("SELECT * FROM modelstore.verify_store()")
 
 
@@ -222,8 +222,8 @@ def trapped(server, template):
 RACES = {
     "CREATE TRIGGER t BEFORE INSERT ON hers.models FOR EACH ROW EXECUTE FUNCTION trap.t()": "SELECT modelstore.register_model('x', '1')",
     "ALTER TABLE hers.models ADD extra boolean DEFAULT trap.f()": "SELECT modelstore.register_model('x', '1')",
-    "CREATE TRIGGER t BEFORE INSERT ON hers.ingestion_log EXECUTE FUNCTION trap.t()": "SELECT modelstore.ingest('x'::text)",
-    "CREATE TRIGGER t BEFORE INSERT ON hers.atoms_015_text FOR EACH ROW EXECUTE FUNCTION trap.t()": "SELECT modelstore.ingest('x'::text)",
+    "CREATE TRIGGER t BEFORE INSERT ON hers.ingestion_log EXECUTE FUNCTION trap.t()": "SELECT modelstore.ingest_text('x'::text)",
+    "CREATE TRIGGER t BEFORE INSERT ON hers.atoms_015_text FOR EACH ROW EXECUTE FUNCTION trap.t()": "SELECT modelstore.ingest_text('x'::text)",
     "ALTER TABLE hers.models RENAME TO m; CREATE VIEW hers.models AS SELECT * FROM hers.m WHERE trap.f()": "SELECT modelstore.find_model('m')",
     SECURED + "CREATE POLICY p ON hers.models USING (trap.f())": "SELECT modelstore.find_model('m')",
 }
@@ -279,7 +279,7 @@ def test_a_partition_that_is_attached_while_a_call_waits_is_not_written_to(owner
     """)
     holder = connect(user=owner.info.user, autocommit=False)
     holder.execute("INSERT INTO hers.ingestion_log (ingestion_id, modality, source_uri, status) VALUES (gen_random_uuid(), 0, 'y', 'running')")
-    running = aside(superuser, "SELECT status, error FROM modelstore.ingest('hello'::text, source_uri => 'y')")
+    running = aside(superuser, "SELECT status, error FROM modelstore.ingest_text('hello'::text, source_uri => 'y')")
     wait_until(lambda: is_blocked(db, superuser.info.backend_pid), "the call waits")
     try:
         with owner.transaction():
@@ -304,14 +304,14 @@ def test_tables_that_come_later_are_looked_at_before_they_are_used(owner, superu
     tables = [t for (t,) in owner.execute("SELECT relname FROM pg_class WHERE relnamespace = 'hers'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^(atom|ingestion)'")]
     owner.execute(f"DROP TABLE {', '.join('hers.' + t for t in tables)} CASCADE")
     superuser.execute(WRITE, ("before",))
-    assert refusal(superuser, "SELECT modelstore.ingest('x'::text)").sqlstate == "0A000"
+    assert refusal(superuser, "SELECT modelstore.ingest_text('x'::text)").sqlstate == "0A000"
     owner.execute("""
         CREATE TRIGGER t BEFORE INSERT ON other.ingestion_log EXECUTE FUNCTION trap.t(); DROP MATERIALIZED VIEW other.atom_spatial_summary;
         ALTER TABLE other.atoms ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON other.atoms USING (trap.f());
     """)
     for table in tables:
         owner.execute(f"ALTER TABLE other.{table} SET SCHEMA hers")
-    assert refusal(superuser, "SELECT modelstore.ingest('x'::text)").sqlstate == "42501"
+    assert refusal(superuser, "SELECT modelstore.ingest_text('x'::text)").sqlstate == "42501"
     for statement in ("gc()", "verify_store()", "space_report()", "drop_store('hers')"):
         # What does not use the module does not look at its tables, or refuses the store.
         try:
@@ -487,7 +487,7 @@ def test_a_statement_reads_what_it_has_made(owner) -> None:
     ).fetchone()
     assert total == 600
     assert owner.execute("SELECT modelstore.register_model('p', '1') = modelstore.find_model('p')").fetchone() == (True,)
-    found = "SELECT count(*) FROM modelstore.ingest('another line'::text) i, modelstore.nearest((i.h_xy, i.h_yz, i.h_zm)::modelstore.atom, 1) n WHERE n.h_xy = i.h_xy AND n.distance = 0"
+    found = "SELECT count(*) FROM modelstore.ingest_text('another line'::text) i, modelstore.nearest((i.h_xy, i.h_yz, i.h_zm)::modelstore.atom, 1) n WHERE n.h_xy = i.h_xy AND n.distance = 0"
     assert owner.execute(found).fetchone() == (1,)
 
 

@@ -35,7 +35,7 @@ def store(db) -> dict[str, object]:
     (b,) = db.execute(sql, ("2", safetensors_bytes(near), a)).fetchone()
     state = safetensors_bytes({"planes.exp_avg": random_tensor(9, 60, 50)})
     (c,) = db.execute(
-        "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, 1, NULL::double precision, %b::bytea, %b::bytea)",
+        "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, 1, %b::bytea, %b::bytea)",
         (a, safetensors_bytes(near), state),
     ).fetchone()
     assert to_bf16(base["tiny"]).shape == (3,)
@@ -51,7 +51,7 @@ def readers(ids: dict[str, object], weights: list[str], tensors: list[str]) -> d
         for w in weights:
             found[f"get_tensor {m} {w}"] = f"SELECT md5(modelstore.tobytes(modelstore.get_tensor({i}, '{w}'))::text)", True
             found[f"slice {m} {w}"] = f"SELECT md5(modelstore.get_tensor_slice({i}, '{w}', '1:3')::text)", False
-        found[f"embedding {m}"] = f"SELECT md5(modelstore.embedding({i}, 'token', '{{0,39,7}}')::text)", False
+        found[f"embedding {m}"] = f"SELECT md5(modelstore.embedding({i}, '{{0,39,7}}')::text)", False
         found[f"verify_model {m}"] = f"SELECT count(*) FROM modelstore.verify_model({i})", False
     for t in tensors:
         found[f"reconstruct_tensor {t}"] = f"SELECT md5(modelstore.tobytes(modelstore.reconstruct_tensor('{t}'))::text)", True
@@ -62,7 +62,7 @@ def readers(ids: dict[str, object], weights: list[str], tensors: list[str]) -> d
         "publish_delta": (f"SELECT count(*) FROM modelstore.publish_delta({i}, '{ids['b']}')", False),
         "export_checkpoint": (f"SELECT md5(string_agg(e::text, '')) FROM modelstore.export_checkpoint({c}) e", True),
         "optimizer": (f"SELECT md5(modelstore.tobytes(modelstore.get_optimizer_state({c}, 'planes', 'exp_avg'))::text)", True),
-        "restore": (f"SELECT md5(string_agg(e::text, '')) FROM modelstore.export_safetensors(modelstore.restore_checkpoint({c}, 'back')) e", True),
+        "restore": (f"SELECT md5(string_agg(e::text, '')) FROM modelstore.export_safetensors(modelstore.restore_checkpoint({c}, NULL, 'back')) e", True),
         "find_weights_with": ("SELECT count(*) FROM modelstore.find_weights_with('nan')", False),
         "decode": ("SELECT count(modelstore.decode(chunk)) FROM store.tensor_chunks WHERE modelstore.base_hash(chunk) IS NULL", False),
         "statistics": ("SELECT count(*) FROM store.v_weight_statistics", False),

@@ -121,8 +121,7 @@ class Turmoil:
         if model is None:
             return
         data = safetensors_bytes({"t0": self.pool[0] + rng.randrange(3), "t1": self.pool[1]})
-        sql = """SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, %s, NULL::double precision, %b::bytea, %b::bytea,
-                 metrics => %s::jsonb, checks => '{}')"""
+        sql = """SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, %s, %b::bytea, %b::bytea, metrics => %s::jsonb, checks => '{}')"""
         state = safetensors_bytes({"t0.exp_avg": self.pool[2]})
         row = session.execute(sql, (model, rng.randrange(1 << 40), data, state, json.dumps({"loss": rng.random()}))).fetchone()
         with self.lock:
@@ -130,11 +129,11 @@ class Turmoil:
 
     def restore(self, session, rng: random.Random) -> None:
         if (checkpoint := self.some(self.checkpoints[-30:])) is not None:
-            session.execute("SELECT modelstore.restore_checkpoint(%s, %s)", (checkpoint, str(rng.getrandbits(60))))
+            session.execute("SELECT modelstore.restore_checkpoint(%s, NULL, %s)", (checkpoint, str(rng.getrandbits(60))))
 
     def prune(self, session, rng: random.Random) -> None:
         if (model := self.some(self.models)) is not None:
-            session.execute("SELECT * FROM modelstore.prune_checkpoints(%s, 1, keep_best => 0)", (model,))
+            session.execute("SELECT * FROM modelstore.prune_checkpoints(%s, 1, keep_best => 0, dry_run => false)", (model,))
 
     def upload(self, session, rng: random.Random) -> None:
         data = self.data(rng)
@@ -154,7 +153,7 @@ class Turmoil:
         self.remember(row[0], data)
 
     def ingest(self, session, rng: random.Random) -> None:
-        row = session.execute("SELECT status, h_xy, h_yz, h_zm FROM modelstore.ingest(%s::text, 'text', 'turmoil')", (rng.choice(self.texts),)).fetchone()
+        row = session.execute("SELECT status, h_xy, h_yz, h_zm FROM modelstore.ingest_text(%s::text, 'text', 'turmoil')", (rng.choice(self.texts),)).fetchone()
         assert row[0] in ("completed", "failed"), row
         if row[0] == "completed":
             with self.lock:
@@ -172,9 +171,9 @@ class Turmoil:
                 raise
 
     def alias(self, session, rng: random.Random) -> None:
-        row = session.execute("SELECT model_name, version FROM store.models ORDER BY random() LIMIT 1").fetchone()
+        row = session.execute("SELECT model_id FROM store.models ORDER BY random() LIMIT 1").fetchone()
         if row is not None:
-            session.execute("SELECT modelstore.set_alias(%s, 'best', %s)", row)
+            session.execute("SELECT modelstore.set_alias(%s, 'best')", row)
 
     def export(self, session, rng: random.Random) -> None:
         with self.lock:

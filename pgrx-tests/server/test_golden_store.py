@@ -74,7 +74,7 @@ def fill(db: psycopg.Connection) -> None:
     db.execute("SELECT modelstore.log_metrics(%s, 1, '{\"loss\": 0.5}')", (run,))
     for step in (1, 2):
         checkpoint(db, base, FILES["near" if step == 2 else "base"], step, run)
-    db.execute("SELECT modelstore.set_alias('base', 'production', '1')")
+    db.execute("SELECT modelstore.set_alias('base:1', 'production')")
     ingest(db, TEXT, "text", "text")
     ingest(db, LEAF, "other", "leaf")
 

@@ -10,7 +10,7 @@ from transfer import refusal
 
 pytestmark = pytest.mark.versioned
 
-NEAREST = "SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[])"
+NEAREST = "SELECT * FROM modelstore.nearest_points('{1,2,3,4}'::integer[])"
 
 
 def test_a_store_is_small(db) -> None:
@@ -67,7 +67,7 @@ def test_atoms_in_any_number_of_partitions(partitions: int, db) -> None:
     db.execute("SELECT modelstore.add_module('atoms', partitions => %s)", (partitions,))
     (count,) = db.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'store.atoms'::regclass").fetchone()
     assert count == partitions
-    db.execute("SELECT modelstore.ingest(string_agg('line ' || i, chr(10)), 'text', 'lines') FROM generate_series(1, 300) i")
+    db.execute("SELECT modelstore.ingest_text(string_agg('line ' || i, chr(10)), 'text', 'lines') FROM generate_series(1, 300) i")
     (same,) = db.execute("""
         SELECT modelstore.reconstruct((h_xy, h_yz, h_zm)) = convert_to((SELECT string_agg('line ' || i, chr(10)) FROM generate_series(1, 300) i), 'UTF8')
         FROM store.ingestion_log WHERE source_uri = 'lines'
@@ -95,7 +95,7 @@ def test_atoms_that_somebody_divides_anew_are_found(db) -> None:
     """With a partition detached and its range attached in two, searches are the planner's."""
     db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
     db.execute("SELECT modelstore.ingest_many(array_agg(convert_to('note ' || i, 'UTF8')), 'text') FROM generate_series(1, 50) i")
-    before = db.execute("SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[], 60, 'text')").fetchall()
+    before = db.execute("SELECT * FROM modelstore.nearest_points('{1,2,3,4}'::integer[], 60, 'text')").fetchall()
     assert len(before) == 50
     (half,) = db.execute("SELECT 1::bigint << 55").fetchone()
     db.execute(f"""
@@ -106,13 +106,13 @@ def test_atoms_that_somebody_divides_anew_are_found(db) -> None:
         INSERT INTO store.atoms SELECT * FROM store.old;
         DROP TABLE store.old;
     """)
-    assert db.execute("SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[], 60, 'text')").fetchall() == before
+    assert db.execute("SELECT * FROM modelstore.nearest_points('{1,2,3,4}'::integer[], 60, 'text')").fetchall() == before
 
 
 def found_by_modality(db) -> dict[str, int]:
     """How many atoms a search finds in each modality that has some."""
     names = ("text", "audio", "image", "video", "tensor", "code", "structured", "other")
-    search = "SELECT count(*) FROM modelstore.nearest('{0,0,0,0}'::integer[], 1000, %s)"
+    search = "SELECT count(*) FROM modelstore.nearest_points('{0,0,0,0}'::integer[], 1000, %s)"
     inside = "SELECT count(*) FROM modelstore.within_box('{0,0,0,0}', '{268435455,268435455,268435455,268435455}', %s)"
     found = {name: db.execute(search, (name,)).fetchone()[0] for name in names}
     assert {name: db.execute(inside, (name,)).fetchone()[0] for name in names} == found
@@ -148,7 +148,7 @@ def test_atoms_that_are_partitioned_by_another_column(db) -> None:
 def test_a_table_of_the_module_that_is_gone_is_named(db) -> None:
     """The store is not taken for one without the module, and not dropped as empty."""
     db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
-    db.execute("SELECT modelstore.ingest('x'::text)")
+    db.execute("SELECT modelstore.ingest_text('x'::text)")
     db.execute("DROP TABLE store.ingestion_log")
     for call in ("verify_store()", "drop_store('store')", "drop_store('store', true)", "add_module('atoms')"):
         refused = refusal(db, f"SELECT modelstore.{call}")

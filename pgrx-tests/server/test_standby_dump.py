@@ -47,7 +47,7 @@ def test_a_hot_standby_reads_and_does_not_write(server: Server, dbname: str, db,
         "calculate_model_parameters(%s)": (model,),
         "get_tensor(%s, 'encoder.layer.0.attention.self.query.weight')": (model,),
         "get_tensor_slice(%s, %s, '100:110, :5')": (model, word),
-        "embedding(%s, 'token', '{1,101,102}')": (model,),
+        "embedding(%s, '{1,101,102}')": (model,),
         "diff_models(%s, %s)": (model, model),
         "find_weights_with('constant')": (),
         "find_weights_with('dead_rows')": (),
@@ -65,8 +65,8 @@ def test_a_hot_standby_reads_and_does_not_write(server: Server, dbname: str, db,
         "add_safetensors_upload(%s, 'x', %s)": (model, upload),
         "register_model('x', '1')": (),
         "delete_model(%s)": (model,),
-        "set_alias('minilm', 'a', '1')": (),
-        "drop_alias('minilm', 'a')": (),
+        "set_alias('minilm:1', 'a')": (),
+        "delete_alias('minilm', 'a')": (),
         "begin_upload()": (),
         "append_upload(%s, 'x'::bytea)": (upload,),
         "finish_upload(%s, 'x', '1')": (upload,),
@@ -124,7 +124,7 @@ def test_dump_and_restore(
     (child,) = db.execute(
         "SELECT model_id FROM modelstore.import_safetensors('c', '1', %b::bytea, parent => %s)", (child_file, parent)
     ).fetchone()
-    db.execute("SELECT modelstore.set_alias('minilm', 'production', '1')")
+    db.execute("SELECT modelstore.set_alias('minilm:1', 'production')")
     db.execute("""SELECT modelstore.create_store('We"ird Store')""")
     db.execute("""SET modelstore.store = 'We"ird Store'""")
     other = db.execute(IMPORT, ("o", SMALL)).fetchone()[0]

@@ -38,7 +38,7 @@ class Key(NamedTuple):
 
 def ingest(db: Connection, data: bytes | str | int, modality: str = "other", uri: str | None = None, held: Held | None = None) -> Any:
     """Takes in bytes, text or the large object of that number; the row that ingest returns. `held` counts it."""
-    call = {bytes: "ingest(%b::bytea", str: "ingest(%s::text", int: "ingest_large_object(%s::oid"}[type(data)]
+    call = {bytes: "ingest(%b::bytea", str: "ingest_text(%s::text", int: "ingest_large_object(%s::oid"}[type(data)]
     with db.cursor(row_factory=namedtuple_row) as cursor:
         row = cursor.execute(f"SELECT * FROM modelstore.{call}, %s, %s)", (data, modality, uri)).fetchone()
     if held is not None and row.status == "completed":

@@ -11,8 +11,9 @@ Key = tuple[int, int, int]
 def ingest(db: psycopg.Connection, data: str | bytes, modality: str | None = None) -> Key:
     """Takes in text or bytes as a whole; the key. A run that fails is an error here."""
     kind = "text" if isinstance(data, str) else "bytea"
+    function = "ingest_text" if kind == "text" else "ingest"
     row = db.execute(
-        f"SELECT h_xy, h_yz, h_zm, status, error FROM modelstore.ingest(%b::pg_catalog.{kind}, %b::pg_catalog.text)",
+        f"SELECT h_xy, h_yz, h_zm, status, error FROM modelstore.{function}(%b::pg_catalog.{kind}, %b::pg_catalog.text)",
         (data, modality or ("text" if kind == "text" else "other")),
     ).fetchone()
     assert row[3] == "completed", row

@@ -68,7 +68,7 @@ def checkpoint(
     """Makes a checkpoint of bytes; returns the row that says what came of it."""
     options = {k: Jsonb(v) if isinstance(v, dict) else v for k, v in options.items()}
     named = SQL("").join(SQL(", {} => %s").format(SQL(k)) for k in options)
-    query = SQL("SELECT * FROM modelstore.create_checkpoint(%s, %s, %s, %s, %b::bytea, %b::bytea{})").format(named)
+    query = SQL("SELECT * FROM modelstore.create_checkpoint(%s, session_id => %s, step => %s, epoch => %s, weights => %b::bytea, optimizer => %b::bytea{})").format(named)
     with db.cursor(row_factory=namedtuple_row) as cursor:
         cursor.execute(query, (model, session, step, epoch, weights, optimizer, *options.values()))
         return cursor.fetchone()

@@ -10,7 +10,7 @@ CORNERS = [(0, 0, 0, 0), (LAST, LAST, LAST, LAST), (0, LAST, 0, LAST), (LAST, 0,
 
 
 def by_point(db: Connection, point: object, k: int, modality: str | None = None) -> list[tuple]:
-    rows = db.execute("SELECT * FROM modelstore.nearest(%s::integer[], %s, %s)", ([int(c) for c in point], k, modality)).fetchall()
+    rows = db.execute("SELECT * FROM modelstore.nearest_points(%s::integer[], %s, %s)", ([int(c) for c in point], k, modality)).fetchall()
     assert {row[0] for row in rows} <= {1}
     return [row[1:] for row in rows]
 
@@ -18,7 +18,7 @@ def by_point(db: Connection, point: object, k: int, modality: str | None = None)
 def by_array(db: Connection, points: np.ndarray, k: int, modality: str | None = None) -> list[list[tuple]]:
     found: list[list[tuple]] = [[] for _ in points]
     last = 0
-    for index, *rest in db.execute("SELECT * FROM modelstore.nearest(%s::integer[], %s, %s)", (np.asarray(points).tolist(), k, modality)):
+    for index, *rest in db.execute("SELECT * FROM modelstore.nearest_points(%s::integer[], %s, %s)", (np.asarray(points).tolist(), k, modality)):
         assert index >= last
         last = index
         found[index - 1].append(tuple(rest))

@@ -151,7 +151,7 @@ def test_embedding(db) -> None:
     tensors = {n: a for n, a in tensors.items() if n != "lm_head.weight"} | {"transformer.wte.weight": table}
     model = import_model(db, models.safetensors_bytes(tensors)).model_id
     rng = np.random.default_rng(5)
-    query = "SELECT modelstore.embedding(%s, %s, %s::bigint[])"
+    query = "SELECT modelstore.embedding(%s, kind => %s, ids => %s::bigint[])"
     cases = [
         [0], [4999], [4999, 0, 4999, 17], list(range(100)), list(range(99, -1, -1)), [], [1637, 1638, 1639], [7] * 50,
         rng.integers(0, 5000, 2000).tolist(), rng.permutation(5000).tolist(), list(range(0, 5000, 33)), list(range(0, 5000, 32)),

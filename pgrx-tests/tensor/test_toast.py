@@ -88,7 +88,7 @@ def test_a_slice_of_a_toasted_tensor(text, most, measured) -> None:
 def test_a_type_modifier_that_does_not_fit_reads_only_the_head(big) -> None:
     before = toast_blocks(big)
     with pytest.raises(psycopg.errors.DataException):
-        big.execute("SELECT v::tensor(f16) FROM t")
+        big.execute("SELECT v::tensor(f64) FROM t")
     with pytest.raises(psycopg.errors.DataException):
         big.execute("ALTER TABLE t ALTER v TYPE tensor(f32, '*', 512)")
     assert toast_blocks(big) - before <= 4
@@ -146,7 +146,7 @@ def test_rows_of_an_embedding(server, dbname) -> None:
         db.execute("VACUUM (ANALYZE) store.tensor_chunks")
         db.execute("VACUUM (ANALYZE) store.tensor_data")
         ids = list(range(5, 16384, 1638))[:10]
-        few = blocks(db, f"SELECT linf_norm(embedding('{model}', 'token', ARRAY{ids}))")
+        few = blocks(db, f"SELECT linf_norm(embedding('{model}', ARRAY{ids}))")
         whole = blocks(db, f"SELECT linf_norm(get_tensor('{model}', 'transformer.wte.weight'))")
         print(f"{few} blocks for ten rows, {whole} for all")
         assert few <= 10 * 40 and whole > 2000

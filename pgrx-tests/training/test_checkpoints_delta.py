@@ -209,8 +209,8 @@ def test_a_base_stays_while_a_difference_needs_it(db, model) -> None:
     assert latest(db, model) == made[7][0]
     # The last is a difference, and its bases are of checkpoints that are gone.
     assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE base_hash IS NOT NULL").fetchone()[0] > 0
-    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, 'last')", (made[7][0],)).fetchone()
-    db.execute("SELECT modelstore.prune_checkpoints(%s, 0, keep_best => 0)", (model,))
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, 'last')", (made[7][0],)).fetchone()
+    db.execute("SELECT modelstore.prune_checkpoints(%s, 0, keep_best => 0, dry_run => false)", (model,))
     db.execute("SELECT modelstore.gc()")
     parts = db.execute("SELECT modelstore.export_safetensors(%s)", (restored,)).fetchall()
     assert hashlib.sha256(b"".join(part for (part,) in parts)).hexdigest() == made[7][1]

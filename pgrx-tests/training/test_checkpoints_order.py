@@ -34,7 +34,7 @@ def test_two_in_one_transaction(db, model) -> None:
     assert parents == list(zip(made, [None, *made[:-1]], strict=True))
 
 
-CREATE = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL, 5, NULL, %b::bytea)"
+CREATE = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, 5, %b::bytea)"
 SEQUENCES = "SELECT checkpoint_id, sequence FROM store.model_checkpoints ORDER BY sequence"
 
 
@@ -76,7 +76,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(db, model) -> None:
     # Equal figures: the newer one, by the same order.
     db.execute("""UPDATE store.model_checkpoints SET metrics = '{"loss": 1}'""")
     assert best(db, model) == made[2]
-    kept = db.execute("SELECT checkpoint_id, kept FROM modelstore.prune_checkpoints(%s, 1, keep_best => 1)", (model,)).fetchall()
+    kept = db.execute("SELECT checkpoint_id, kept FROM modelstore.prune_checkpoints(%s, 1, keep_best => 1, dry_run => false)", (model,)).fetchall()
     assert [id for id, is_kept in kept if is_kept] == [made[2]]
 
 
@@ -162,9 +162,9 @@ def test_what_prune_keeps(db, model) -> None:
     left = {id for (id,) in db.execute("SELECT checkpoint_id FROM store.model_checkpoints")}
     assert left == {ids[i] for i in reasons}
     for bad in ("keep_last => -1", "keep_every => 0", "keep_best => -1", "mode => 'odd'"):
-        assert refusal(db, f"SELECT modelstore.prune_checkpoints(%s, {bad})", model).sqlstate == "22023", bad
+        assert refusal(db, f"SELECT modelstore.prune_checkpoints(%s, {bad}, dry_run => false)", model).sqlstate == "22023", bad
     # NULL keeps none by that rule.
-    db.execute("SELECT modelstore.prune_checkpoints(%s, NULL, NULL, NULL)", (model,))
+    db.execute("SELECT modelstore.prune_checkpoints(%s, NULL, NULL, NULL, dry_run => false)", (model,))
     assert db.execute("SELECT checkpoint_id FROM store.model_checkpoints").fetchall() == [(ids[1],)]
 
 

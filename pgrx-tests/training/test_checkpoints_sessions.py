@@ -86,7 +86,7 @@ def test_killed_at_random_points_of_a_checkpoint(server: Server, dbname: str) ->
             session, bystander = (server.connect(dbname, autocommit=True) for _ in range(2))
             pid = session.info.backend_pid
             session.execute("SELECT modelstore.store_version()")
-            sql = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, %s, %s, NULL, %b::bytea, %b::bytea)"
+            sql = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, session_id => %s, step => %s, weights => %b::bytea, optimizer => %b::bytea)"
             running = aside(session, sql, (model, run, round_ + 1, data, optimizer))
             there = functools.partial(has_come, bystander, pid, generator.uniform(0.01, 0.95))
             wait_until(lambda there=there, running=running: there() or not running.running, "it has come that far")
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_is_stopped_leaves_nothing(way: str, db, connect) -> N
     session = connect()
     pid = session.info.backend_pid
     data = safetensors_bytes(weights_of(5, count=24, rows=1500))
-    running = aside(session, "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea)", (model, data))
+    running = aside(session, "SELECT modelstore.create_checkpoint(%s, 1, %b::bytea)", (model, data))
     wait_for_progress(db, pid, 0.55)
     asked = time.monotonic()
     db.execute(f"SELECT {way}(%s)", (pid,))
@@ -165,7 +165,7 @@ def test_two_runs_and_a_collector_at_once(db, connect) -> None:
 
     def prune(session: psycopg.Connection) -> None:
         time.sleep(0.3)
-        rows = session.execute("SELECT kept FROM modelstore.prune_checkpoints(%s, 6, keep_best => 0)", (model,)).fetchall()
+        rows = session.execute("SELECT kept FROM modelstore.prune_checkpoints(%s, 6, keep_best => 0, dry_run => false)", (model,)).fetchall()
         counts["pruned"] += sum(not kept for (kept,) in rows)
 
     def collect(session: psycopg.Connection) -> None:

@@ -38,7 +38,8 @@ def upload(db, data: bytes, finish: int = 3) -> object:
 
 # The tensors of a file that a table has got, as names and values.
 FROM_MODEL = """
-    SELECT checkpoint_id FROM modelstore.create_checkpoint_tensors(%(m)s, NULL, 4, NULL,
+    SELECT checkpoint_id FROM modelstore.create_checkpoint_tensors(%(m)s,
+        4,
         (SELECT array_agg(weight_name ORDER BY weight_name) FROM store.checkpoint_weights WHERE checkpoint_id = %(c)s),
         (SELECT array_agg(modelstore.reconstruct_tensor(tensor_id) ORDER BY weight_name)
          FROM store.checkpoint_weights WHERE checkpoint_id = %(c)s),
@@ -52,10 +53,10 @@ FROM_MODEL = """
 def test_equal_weights_are_equal_however_they_came(db, model) -> None:
     made = [checkpoint(db, model, FILE, 1, optimizer=OPTIMIZER).checkpoint_id]
     oids = large_object(db, FILE), large_object(db, OPTIMIZER)
-    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint_large_object(%s, NULL, 2, NULL, %s::oid, %s::oid)"
+    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint_large_object(%s, 2, %s::oid, %s::oid)"
     made += db.execute(query, (model, *oids)).fetchone()
     uploads = upload(db, FILE), upload(db, OPTIMIZER)
-    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint_upload(%s, NULL, 3, NULL, %s, %s)"
+    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint_upload(%s, 3, %s, %s)"
     made += db.execute(query, (model, *uploads)).fetchone()
     made += db.execute(FROM_MODEL, {"m": model, "c": made[0]}).fetchone()
     rows = db.execute("SELECT content_hash, parent_checkpoint_id FROM store.model_checkpoints ORDER BY sequence").fetchall()
@@ -89,7 +90,7 @@ def test_one_element_makes_another_hash(db, model) -> None:
     a, b, c = (h for (h,) in db.execute("SELECT content_hash FROM store.model_checkpoints ORDER BY sequence"))
     assert a == c != b
     # A model with these weights has the same.
-    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(modelstore.get_latest_checkpoint(%s), 'r')", (model,)).fetchone()
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(modelstore.get_latest_checkpoint(%s), NULL, 'r')", (model,)).fetchone()
     (imported,) = db.execute("SELECT model_id FROM modelstore.import_safetensors('i', '1', %b::bytea)", (FILE,)).fetchone()
     hashes = db.execute("SELECT content_hash FROM store.models WHERE model_id IN (%s, %s)", (restored, imported)).fetchall()
     assert hashes == [(a,), (a,)]
@@ -98,7 +99,7 @@ def test_one_element_makes_another_hash(db, model) -> None:
 def test_an_upload_that_is_refused_is_not_lost(db, model) -> None:
     data = safetensors_bytes({"w": np.array([np.inf], "float32")})
     id = upload(db, data, 1)
-    query = "SELECT modelstore.create_checkpoint_upload(%s, NULL, 1, NULL, %s)"
+    query = "SELECT modelstore.create_checkpoint_upload(%s, 1, %s)"
     assert refusal(db, query, model, id).sqlstate == "23514"
     assert db.execute("SELECT modelstore.upload_offset(%s)", (id,)).fetchone() == (len(data),)
     db.execute("SET modelstore.checkpoint_checks = ''")
@@ -106,7 +107,7 @@ def test_an_upload_that_is_refused_is_not_lost(db, model) -> None:
     assert refusal(db, query, model, id).sqlstate == "42704"
 
 
-ARRAYS = "SELECT * FROM modelstore.create_checkpoint_tensors(%s, NULL, 1, NULL, {})"
+ARRAYS = "SELECT * FROM modelstore.create_checkpoint_tensors(%s, 1, {})"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,8 @@ def test_empty_arrays_are_an_empty_checkpoint(db, model) -> None:
 
 def test_tensors_of_every_length_in_an_array(db, model) -> None:
     """Values in an array lie one behind the other, aligned: wherever each ends."""
-    query = """SELECT checkpoint_id FROM modelstore.create_checkpoint_tensors(%s, NULL, 1, NULL,
+    query = """SELECT checkpoint_id FROM modelstore.create_checkpoint_tensors(%s,
+        1,
         (SELECT array_agg('w' || n ORDER BY n) FROM generate_series(0, 70) n),
         (SELECT array_agg(format('u8:[%%s]', array_to_string(array_fill(n, ARRAY[n]), ','))::modelstore.tensor ORDER BY n)
          FROM generate_series(0, 70) n))"""
@@ -198,7 +200,7 @@ def test_state_put_by_hand(db, model) -> None:
 def test_names_that_say_no_parameter_and_state(name: str, db, model) -> None:
     before = row_counts(db)
     optimizer = safetensors_bytes({"a.m": random_tensor(1, 2), name: random_tensor(2, 2)})
-    query = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea, %b::bytea)"
+    query = "SELECT modelstore.create_checkpoint(%s, 1, %b::bytea, %b::bytea)"
     error = refusal(db, query, model, FILE, optimizer)
     assert (error.sqlstate, error.message_primary) == ("42602", f'invalid name of optimizer state "{name}"')
     assert row_counts(db) == before
@@ -208,16 +210,16 @@ def test_what_the_arguments_must_be(db, model) -> None:
     other = start(db, register(db, "other"))
     query = "SELECT modelstore.create_checkpoint({})"
     for arguments, sqlstate in {
-        "%s, NULL, -1, NULL, %b::bytea": "22023",
-        "%s, NULL, NULL, NULL, %b::bytea": "22004",
-        "%s, NULL, 1, 'NaN', %b::bytea": "22023",
-        "%s, NULL, 1, -1, %b::bytea": "22023",
-        "%s, NULL, 1, 'Infinity', %b::bytea": "22023",
-        "%s, NULL, 1, NULL, %b::bytea, metrics => '[1]'": "22023",
-        "%s, gen_random_uuid(), 1, NULL, %b::bytea": "42704",
-        f"%s, '{other}', 1, NULL, %b::bytea": "22023",
+        "%s, -1, %b::bytea": "22023",
+        "%s, NULL, %b::bytea": "22004",
+        "%s, 1, %b::bytea, epoch => 'NaN'": "22023",
+        "%s, 1, %b::bytea, epoch => -1": "22023",
+        "%s, 1, %b::bytea, epoch => 'Infinity'": "22023",
+        "%s, 1, %b::bytea, metrics => '[1]'": "22023",
+        "%s, 1, %b::bytea, session_id => gen_random_uuid()": "42704",
+        f"%s, 1, %b::bytea, session_id => '{other}'": "22023",
     }.items():
         assert refusal(db, query.format(arguments), model, FILE).sqlstate == sqlstate, arguments
-    assert refusal(db, query.format("gen_random_uuid(), NULL, 1, NULL, %b::bytea"), FILE).sqlstate == "42704"
-    assert refusal(db, query.format("%s, NULL, 1, NULL, NULL::bytea"), model).sqlstate == "22004"
-    assert refusal(db, query.replace("checkpoint(", "checkpoint_large_object(").format("%s, NULL, 1, NULL, 99999::oid"), model).sqlstate == "42704"
+    assert refusal(db, query.format("gen_random_uuid(), 1, %b::bytea"), FILE).sqlstate == "42704"
+    assert refusal(db, query.format("%s, 1, NULL::bytea"), model).sqlstate == "22004"
+    assert refusal(db, query.replace("checkpoint(", "checkpoint_large_object(").format("%s, 1, 99999::oid"), model).sqlstate == "42704"

@@ -15,14 +15,14 @@ from safetensors.numpy import load, save
 from transfer import export_model, import_model, refusal
 
 
-def publish(db: psycopg.Connection, base: uuid.UUID, target: uuid.UUID) -> bytes:
+def publish(db: psycopg.Connection, base: uuid.UUID, target: uuid.UUID, of: str = "") -> bytes:
     with db.cursor() as cursor:
-        return b"".join(part for (part,) in cursor.stream("SELECT modelstore.publish_delta(%s, %s)", (base, target), binary=True))
+        return b"".join(part for (part,) in cursor.stream(f"SELECT modelstore.publish_{of}delta(%s, %s)", (base, target), binary=True))
 
 
-def apply(db: psycopg.Connection, base: uuid.UUID, delta: bytes, *names: str):
+def apply(db: psycopg.Connection, base: uuid.UUID, delta: bytes, version: str | None = None, of: str = ""):
     with db.cursor(row_factory=namedtuple_row) as cursor:
-        cursor.execute(f"SELECT * FROM modelstore.apply_delta(%s, %b::bytea{', %s' * len(names)})", (base, delta, *names))
+        cursor.execute(f"SELECT * FROM modelstore.apply_{of}delta(%s, %b::bytea, version => %s)", (base, delta, version))
         return cursor.fetchone()
 
 
@@ -110,14 +110,21 @@ def test_between_checkpoints(db, elsewhere) -> None:
     files = [file_of_weights({"w": random_tensor(7, 100, 100) + np.float32(i) / 8}) for i in range(3)]
     made = [checkpoint(db, model, file, step).checkpoint_id for step, file in enumerate(files)]
     there = import_model(elsewhere, files[0]).model_id
-    first = apply(elsewhere, there, publish(db, made[0], made[1]))
+    first = apply(elsewhere, there, publish(db, made[0], made[1], "checkpoint_"))
     assert export_model(elsewhere, first.model_id) == files[1]
     version = elsewhere.execute("SELECT version FROM store.models WHERE model_id = %s", (first.model_id,)).fetchone()[0]
     assert version == "1-step-1"
-    second = apply(elsewhere, first.model_id, publish(db, made[1], made[2]), "3")
+    second = apply(elsewhere, first.model_id, publish(db, made[1], made[2], "checkpoint_"), "3")
     assert export_model(elsewhere, second.model_id) == files[2]
     copied = checkpoint(elsewhere, there, files[1], 1).checkpoint_id
-    third = apply(elsewhere, copied, publish(db, made[1], made[2]), "4")
+    third = apply(elsewhere, copied, publish(db, made[1], made[2], "checkpoint_"), "4", "checkpoint_")
+    oid = elsewhere.execute("SELECT lo_from_bytea(0, %b::bytea)", (publish(db, made[1], made[2], "checkpoint_"),)).fetchone()[0]
+    fourth = elsewhere.execute("SELECT model_id FROM modelstore.apply_checkpoint_delta_large_object(%s, %s::oid, version => '5')", (copied, oid)).fetchone()[0]
+    assert export_model(elsewhere, fourth) == files[2]
+    elsewhere.execute("SELECT lo_unlink(%s)", (oid,))
+    # Each form takes its own kind.
+    assert refusal(db, "SELECT modelstore.publish_delta(%s, %s)", made[0], made[1]).sqlstate == "42704"
+    assert refusal(db, "SELECT modelstore.publish_checkpoint_delta(%s, %s)", model, made[1]).sqlstate == "42704"
     assert export_model(elsewhere, third.model_id) == files[2]
 
 
@@ -134,11 +141,11 @@ def test_from_a_large_object(db) -> None:
     files = [safetensors_bytes({"w": random_tensor(i, 50, 50)}) for i in range(2)]
     base, target = import_model(db, files[0]).model_id, import_model(db, files[1], version="2").model_id
     oid = db.execute("SELECT lo_from_bytea(0, %b)", (publish(db, base, target),)).fetchone()[0]
-    applied = db.execute("SELECT model_id FROM modelstore.apply_delta_large_object(%s, %s::oid, '3')", (base, oid)).fetchone()
+    applied = db.execute("SELECT model_id FROM modelstore.apply_delta_large_object(%s, %s::oid, version => '3')", (base, oid)).fetchone()
     assert export_model(db, applied[0]) == files[1]
 
 
-APPLY = "SELECT * FROM modelstore.apply_delta(%s, %b::bytea, 'x')"
+APPLY = "SELECT * FROM modelstore.apply_delta(%s, %b::bytea, version => 'x')"
 
 
 def test_a_wrong_base_is_refused(db) -> None:

@@ -36,18 +36,19 @@ def known(db: psycopg.Connection) -> dict[str, object]:
     db.execute("SELECT modelstore.log_metrics(%s, 1, '{\"loss\": 1}')", (run,))
     idle = start(db, model, "idle")
     spare = checkpoint(db, model, FILE, 2).checkpoint_id
-    (target,) = db.execute("SELECT modelstore.restore_checkpoint(%s, 'target')", (made,)).fetchone()
-    (delta,) = db.execute("SELECT string_agg(p, '' ORDER BY n) FROM modelstore.publish_delta(%s, %s) WITH ORDINALITY AS d(p, n)", (made, target)).fetchone()
+    (target,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, 'target')", (made,)).fetchone()
+    (copy,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, 'copy')", (made,)).fetchone()
+    (delta,) = db.execute("SELECT string_agg(p, '' ORDER BY n) FROM modelstore.publish_delta(%s, %s) WITH ORDINALITY AS d(p, n)", (copy, target)).fetchone()
     db.execute("DELETE FROM store.models WHERE model_id = %s", (target,))
     large_object, delta_object = (db.execute("SELECT lo_from_bytea(0, %b::bytea)", (data,)).fetchone()[0] for data in (FILE, delta))
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
     db.execute("SELECT modelstore.append_upload(%s, %b::bytea, 0)", (upload, FILE))
     return {
-        "model_id": model, "session_id": run, "checkpoint_id": made, "session_name": "found", "step": 3, "epoch": 1.0,
-        "metrics": '{"loss": 1}', "metric_name": "loss", "session_ids": [run], "metric_names": ["loss"], "values": [1.0, 2.0],
+        "model": model, "session_id": run, "checkpoint": made, "name": "m", "session_name": "found", "step": 3, "epoch": 1.0,
+        "metrics": '{"loss": 1}', "metric": "loss", "session_ids": [run], "metric_names": ["loss"], "metric_plots.metrics": ["loss"], "values": [1.0, 2.0],
         "version": "2", "weight_names": ["w"], "weights bytea": FILE, "weights oid": large_object, "weights uuid": upload,
-        "base_id": made, "delta bytea": delta, "delta oid": delta_object,
-        "delete_checkpoint.checkpoint_id": spare, "delete_training.session_id": idle,
+        "apply_delta.base": copy, "apply_delta_large_object.base": copy, "base": made, "delta bytea": delta, "delta oid": delta_object,
+        "delete_checkpoint.checkpoint": spare, "delete_training.session_id": idle,
     }  # fmt: skip
 
 

@@ -73,12 +73,12 @@ def test_a_hot_standby_reads(server: Server, dbname: str, trained) -> None:
     }
     writes = {
         "log_metrics(%s, 1, '{\"loss\": 1}')": (run,),
-        "create_checkpoint(%s, NULL, 3, NULL, %b::bytea)": (model, weights(4)),
-        "restore_checkpoint(%s, 'x')": (made[0],),
-        "prune_checkpoints(%s, 0, keep_best => 0)": (model,),
+        "create_checkpoint(%s, 3, %b::bytea)": (model, weights(4)),
+        "restore_checkpoint(%s, NULL, 'x')": (made[0],),
+        "prune_checkpoints(%s, 0, keep_best => 0, dry_run => false)": (model,),
         "start_training(%s)": (model,),
         "finish_training(%s)": (run,),
-        "drop_metrics(%s)": (run,),
+        "delete_metrics(%s)": (run,),
     }
     with server.standby() as standby:
         server.catch_up(standby)

@@ -188,5 +188,5 @@ def test_the_newest_checkpoint_is_enough(db) -> None:
     made = checkpoint(db, model, safetensors_bytes(tiny_llama())).checkpoint_id
     rows = plan(db, model)
     assert [r[1] for r in rows] == [f"model.layers.{i}" for i in range(3)]
-    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (made,)).fetchone()
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '2')", (made,)).fetchone()
     assert plan(db, restored) == rows

@@ -20,13 +20,13 @@ def model(db):
 def test_json_is_kept_as_it_was_written(db, model) -> None:
     """jsonb has numbers of any size, and gives back those that went in."""
     made = db.execute(
-        "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea, NULL, NULL, NULL, %s, %s)",
+        "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, 1, %b::bytea, NULL, metrics => NULL, rng_state => NULL, param_groups => %s, metadata => %s)",
         (model, FILE, WIDE, WIDE),
     ).fetchone()[0]
     db.execute("SELECT modelstore.start_training(%s, %s::jsonb)", (model, WIDE))
     db.execute("SELECT modelstore.register_model('wide', '1', config => %s, metadata => %s)", (WIDE, WIDE))
     db.execute("SELECT modelstore.import_safetensors('wide', '2', %b::bytea, %s, NULL, %s)", (FILE, WIDE, WIDE))
-    db.execute("SELECT modelstore.restore_checkpoint(%s, '2', metadata => %s)", (made, WIDE))
+    db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '2', metadata => %s)", (made, WIDE))
     columns = {
         "model_checkpoints": "param_groups, metadata",
         "training_sessions": "config",
@@ -46,7 +46,7 @@ def test_a_restored_version_has_the_config_of_its_model(db) -> None:
     config = {"model_type": "bert", "num_attention_heads": 2}
     model = import_model(db, FILE, config=config).model_id
     made = checkpoint(db, model, FILE).checkpoint_id
-    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (made,)).fetchone()
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '2')", (made,)).fetchone()
     assert db.execute("SELECT config FROM store.models WHERE model_id = %s", (restored,)).fetchone()[0] == config
 
 

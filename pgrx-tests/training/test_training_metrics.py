@@ -62,7 +62,7 @@ def test_steps_epochs_and_repetition(db, run) -> None:
     rows = db.execute("SELECT step, epoch, value FROM store.training_metrics ORDER BY step, recorded_at").fetchall()
     assert rows == [(-1, None, 1), (5, 1.5, 3), (5, None, 2), (2**62, None, 4)]
     # The later row of a step counts.
-    db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+    db.execute("SELECT modelstore.delete_metrics(%s)", (run,))
     db.execute(LOG_MANY, (run, "loss", [1, 2, 2], [9.0, 8.0, 7.0]))
     assert db.execute(LOG, (run, 2, Jsonb({"loss": 6}))).fetchone() == (1,)
     assert db.execute("SELECT newest_loss, step FROM store.v_training_progress").fetchone() == (6, 2)
@@ -95,7 +95,7 @@ def test_an_unknown_run(db) -> None:
     for query in (
         "SELECT modelstore.log_metrics(gen_random_uuid(), 1, '{\"loss\": 1}')",
         "SELECT modelstore.log_metric(gen_random_uuid(), 'loss', ARRAY[1], ARRAY[1.0])",
-        "SELECT modelstore.drop_metrics(gen_random_uuid())",
+        "SELECT modelstore.delete_metrics(gen_random_uuid())",
         "SELECT modelstore.finish_training(gen_random_uuid())",
         "SELECT modelstore.metric_plot(gen_random_uuid(), 'loss')",
         "SELECT modelstore.set_gradient_checkpoints(gen_random_uuid())",
@@ -118,12 +118,12 @@ def test_dropping_the_metrics_of_a_run_touches_no_other(db, run) -> None:
     assert len(before) == 40 * 200
     db.execute("SELECT pg_stat_force_next_flush()")
     changed = "SELECT schemaname || '.' || relname FROM pg_stat_user_tables WHERE n_tup_del > 0 OR n_tup_upd > 0"
-    assert db.execute("SELECT modelstore.drop_metrics(%s)", (run,)).fetchone() == (200,)
+    assert db.execute("SELECT modelstore.delete_metrics(%s)", (run,)).fetchone() == (200,)
     assert state_of_others(db, run) == before
     db.execute("SELECT pg_stat_force_next_flush()")
     assert {name for (name,) in db.execute(changed)} == {"store.training_metrics"}
     # The run is still there, and may go on.
-    assert db.execute("SELECT modelstore.drop_metrics(%s)", (run,)).fetchone() == (0,)
+    assert db.execute("SELECT modelstore.delete_metrics(%s)", (run,)).fetchone() == (0,)
     assert db.execute(LOG, (run, 1, Jsonb({"loss": 1}))).fetchone() == (1,)
 
 
@@ -188,7 +188,7 @@ def test_what_a_resumed_run_replaced_does_not_count(db, run) -> None:
     record(db, run, [(100, 3, 2.5), (101, 4, 2.0)])
     assert db.execute(PROGRESS).fetchone()[:4] == (4, 2.0, 2.0, 4)
     (svg,) = db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone()
-    db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+    db.execute("SELECT modelstore.delete_metrics(%s)", (run,))
     record(db, run, [(1, 1, 4.0), (2, 2, 3.0), (100, 3, 2.5), (101, 4, 2.0)])
     assert db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone() == (svg,)
 
@@ -197,7 +197,7 @@ def test_records_of_one_microsecond(db, run) -> None:
     """Whatever the order of the rows, the same one counts, in the view and in the plot."""
     seen = set()
     for values in ([0.5, 0.75, 0.25], [0.25, 0.5, 0.75], [0.75, 0.25, 0.5]):
-        db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+        db.execute("SELECT modelstore.delete_metrics(%s)", (run,))
         record(db, run, [(1, 1, 9.0), *((2, 2, v) for v in values)])
         (svg,) = db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone()
         seen.add((svg, *db.execute(PROGRESS).fetchone()[:4]))
@@ -233,7 +233,7 @@ def test_the_speed_of_steps_that_are_logged_at_once(db, run) -> None:
     record(db, run, [(10 * (s // 50) + 0.0001 * (s % 50), s, 1.0) for s in range(1000)])
     assert db.execute(PROGRESS).fetchone()[4] == pytest.approx(5.0)
     # One report alone tells nothing.
-    db.execute("SELECT modelstore.drop_metrics(%s)", (run,))
+    db.execute("SELECT modelstore.delete_metrics(%s)", (run,))
     db.execute(LOG_MANY, (run, "loss", list(range(1000)), [1.0] * 1000))
     assert db.execute(PROGRESS).fetchone()[4:] == (None, None)
 

@@ -79,11 +79,11 @@ if dsn != "import":
         db.execute("SELECT modelstore.log_metrics(%s, %s, %s)", (run, step, Jsonb({"loss": loss})))
         print(step, flush=True)
         if step % every == 0:
-            db.execute("SELECT modelstore.create_checkpoint(%s, %s, %s, NULL, %b::bytea, %b::bytea, %s, %b::bytea)",
+            db.execute("SELECT modelstore.create_checkpoint(%s, session_id => %s, step => %s, weights => %b::bytea, optimizer => %b::bytea, metrics => %s, rng_state => %b::bytea)",
                        (model, run, step, to_safetensors(weights), to_safetensors(moments), Jsonb({"loss": loss}),
                         json.dumps(rng.bit_generator.state).encode()))
             if prune:
-                db.execute("SELECT modelstore.prune_checkpoints(%s, 2, session_id => %s)", (model, run))
+                db.execute("SELECT modelstore.prune_checkpoints(%s, 2, session_id => %s, dry_run => false)", (model, run))
     db.execute("SELECT modelstore.finish_training(%s)", (run,))
 '''
 
@@ -206,7 +206,7 @@ def test_two_runs_and_a_branch_killed_at_random_points(server, dbname, db, scrip
     of_all = {name: dict(db.execute(of_run, (id,)).fetchall()) for name, id in sessions.items()}
     states = {id: state_of(db, id) for of_one in of_all.values() for id in of_one.values()}
     for name, session in sessions.items():
-        prune = "SELECT checkpoint_id, kept FROM modelstore.prune_checkpoints(%s, 1, keep_best => 0, session_id => %s)"
+        prune = "SELECT checkpoint_id, kept FROM modelstore.prune_checkpoints(%s, 1, keep_best => 0, session_id => %s, dry_run => false)"
         kept = {id for id, is_kept in db.execute(prune, (model, session)).fetchall() if is_kept}
         assert kept == {of_all[name][STEPS]} | ({base} if name == "a" else set())
         of_all[name] = {step: id for step, id in of_all[name].items() if id in kept}

@@ -133,7 +133,7 @@ def test_a_run_from_its_start_to_its_end(db: psycopg.Connection, minilm) -> None
 
     # Restored, it is a version as any
     before = chunk_bytes(db)
-    (version,) = db.execute("SELECT modelstore.restore_checkpoint(%s, 'step-500')", (made[9]["id"],)).fetchone()
+    (version,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, 'step-500')", (made[9]["id"],)).fetchone()
     assert chunk_bytes(db) == before
     assert model_sha256(db, version) == made[9]["sha256"]
     assert db.execute("SELECT modelstore.find_model('minilm', 'step-500')").fetchone() == (version,)
@@ -141,7 +141,7 @@ def test_a_run_from_its_start_to_its_end(db: psycopg.Connection, minilm) -> None
     assert layers == 3
 
     # Pruned: bytes are those of what is left
-    decided = db.execute("SELECT checkpoint_id, kept FROM modelstore.prune_checkpoints(%s, 2, 250, 1)", (model,)).fetchall()
+    decided = db.execute("SELECT checkpoint_id, kept FROM modelstore.prune_checkpoints(%s, 2, 250, 1, dry_run => false)", (model,)).fetchall()
     kept = {id for id, is_kept in decided if is_kept}
     best_one = min(scored, key=lambda m: m["loss"])["step"]
     assert {m["step"] for m in made if m["id"] in kept} == {250, 500, 750, 950, 1000, best_one}

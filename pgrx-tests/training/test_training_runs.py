@@ -85,7 +85,7 @@ def test_a_run_that_has_ended_takes_nothing_until_it_is_reopened(db, model) -> N
         ("SELECT modelstore.log_metrics(%s, 2, '{\"loss\": 1}')", ()),
         ("SELECT modelstore.log_metrics(%s, 2, '{}')", ()),
         ("SELECT modelstore.log_metric(%s, 'loss', ARRAY[1, 2], ARRAY[0.5, 1])", ()),
-        ("SELECT modelstore.create_checkpoint(model_id, session_id, 2, NULL, %b::bytea) FROM store.training_sessions", None),
+        ("SELECT modelstore.create_checkpoint(model_id, 2, %b::bytea, session_id => session_id) FROM store.training_sessions", None),
     ]
     for query, arguments in writes:
         diag = refusal(db, query, *((run,) if arguments is not None else (weights(2),)))
@@ -134,20 +134,20 @@ def test_a_branch_from_another_runs_step_300(db, model) -> None:
 
 def test_a_parent_that_is_named(db, model) -> None:
     one, two, three = make(db, model, None, 1, 2, 3)
-    (branch,) = make(db, model, None, 2, parent_checkpoint_id=one)
+    (branch,) = make(db, model, None, 2, parent_checkpoint=one)
     other = register(db, "other")
-    (elsewhere,) = make(db, other, None, 2, parent_checkpoint_id=two)
+    (elsewhere,) = make(db, other, None, 2, parent_checkpoint=two)
     assert parents(db) == {one: None, two: one, three: two, branch: one, elsewhere: two}
-    create = "SELECT modelstore.create_checkpoint(%s, NULL, 1, NULL, %b::bytea, parent_checkpoint_id => %s)"
+    create = "SELECT modelstore.create_checkpoint(%s, 1, %b::bytea, parent_checkpoint => %s)"
     before = row_counts(db)
     assert refusal(db, create, model, weights(1), model).sqlstate == "42704"
     assert row_counts(db) == before
     # All ways to make one have the argument.
-    tensors = "SELECT modelstore.create_checkpoint_tensors(%s, NULL, 4, NULL, ARRAY['w', 'b'], ARRAY[{}, '[1,2,3,4,5,6,7,8]'::modelstore.tensor], parent_checkpoint_id => %s)"
+    tensors = "SELECT modelstore.create_checkpoint_tensors(%s, 4, ARRAY['w', 'b'], ARRAY[{}, '[1,2,3,4,5,6,7,8]'::modelstore.tensor], parent_checkpoint => %s)"
     value = "modelstore.get_tensor(r.m, 'w')"
-    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, 'r')", (one,)).fetchone()
+    (restored,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, 'r')", (one,)).fetchone()
     db.execute(tensors.format(value.replace("r.m", f"'{restored}'")), (model, two))
-    db.execute("SELECT modelstore.create_checkpoint_large_object(%s, NULL, 5, NULL, lo_from_bytea(0, %b::bytea), parent_checkpoint_id => %s)", (model, weights(5), two))
+    db.execute("SELECT modelstore.create_checkpoint_large_object(%s, 5, lo_from_bytea(0, %b::bytea), parent_checkpoint => %s)", (model, weights(5), two))
     found = db.execute("SELECT step, parent_checkpoint_id FROM store.model_checkpoints WHERE step > 3 ORDER BY step").fetchall()
     assert found == [(4, two), (5, two)]
     assert problems(db) == []
@@ -156,7 +156,7 @@ def test_a_parent_that_is_named(db, model) -> None:
 def test_a_restored_version_goes_on_from_its_checkpoint(db, model) -> None:
     run = start(db, model, "a")
     made = make(db, model, run, 1, 2, 3)
-    (version,) = db.execute("SELECT modelstore.restore_checkpoint(%s, '1-2')", (made[1],)).fetchone()
+    (version,) = db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '1-2')", (made[1],)).fetchone()
     # What a resume script does after it.
     (found,) = db.execute("SELECT modelstore.find_model('model')").fetchone()
     assert found == version
@@ -164,7 +164,7 @@ def test_a_restored_version_goes_on_from_its_checkpoint(db, model) -> None:
     again = start(db, version, "a")
     assert latest(db, version, again) == made[1]
     # Nobody takes it away unseen.
-    kept = db.execute("SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0)", (model,)).fetchall()
+    kept = db.execute("SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0, dry_run => false)", (model,)).fetchall()
     assert kept == [(1, []), (2, ["branch"]), (3, ["running"])]
     (own,) = make(db, version, again, 3)
     assert latest(db, version) == latest(db, version, again) == own
@@ -206,17 +206,17 @@ def test_a_fast_run_does_not_prune_another(db, model) -> None:
     loose = make(db, model, None, 1, 2)
     query = "SELECT checkpoint_id FROM modelstore.prune_checkpoints(%s, 3, keep_best => 0{}) WHERE NOT kept"
     assert db.execute(query.format(", session_id => %s, dry_run => true"), (model, b)).fetchall() == [(made[0],)]
-    rows = db.execute("SELECT checkpoint_id, session_id, reasons FROM modelstore.prune_checkpoints(%s, 3, keep_best => 0)", (model,)).fetchall()
+    rows = db.execute("SELECT checkpoint_id, session_id, reasons FROM modelstore.prune_checkpoints(%s, 3, keep_best => 0, dry_run => false)", (model,)).fetchall()
     assert {id: (run, reasons) for id, run, reasons in rows} == {
         a10: (a, ["last", "running"]), loose[0]: (None, ["last"]), loose[1]: (None, ["last"]), made[0]: (b, []),
         made[1]: (b, ["last"]), made[2]: (b, ["last"]), made[3]: (b, ["last", "running"]),
     }  # fmt: skip
     assert latest(db, model, a) == a10
     # Of one run, none of another is even listed; and while a run runs, its newest stays whatever is asked.
-    rows = db.execute("SELECT step, kept FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0, session_id => %s)", (model, b)).fetchall()
+    rows = db.execute("SELECT step, kept FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0, session_id => %s, dry_run => false)", (model, b)).fetchall()
     assert rows == [(20, False), (30, False), (40, True)]
     db.execute("SELECT modelstore.finish_training(%s)", (b,))
-    db.execute("SELECT modelstore.prune_checkpoints(%s, 0, keep_best => 0, session_id => %s)", (model, b))
+    db.execute("SELECT modelstore.prune_checkpoints(%s, 0, keep_best => 0, session_id => %s, dry_run => false)", (model, b))
     assert set(parents(db)) == {a10, *loose}
 
 
@@ -224,7 +224,7 @@ def test_a_base_of_a_branch_stays(db, model) -> None:
     a = start(db, model, "a")
     one, two, three, four = make(db, model, a, 1, 2, 3, 4)
     b = start(db, model, "b", resume_from=two)
-    prune = "SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0, session_id => %s)"
+    prune = "SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0, session_id => %s, dry_run => false)"
     assert db.execute(prune, (model, a)).fetchall() == [(1, []), (2, ["branch"]), (3, []), (4, ["running"])]
     # What stays continues what is left.
     assert parents(db) == {two: None, four: two}
@@ -245,7 +245,7 @@ def test_pruning_waits_for_a_branch_that_begins(db, connect, model) -> None:
     beginner, pruner = connect(), connect()
     beginner.execute("BEGIN")
     start(beginner, other, "b", resume_from=one)
-    pruning = aside(pruner, "SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0)", (model,))
+    pruning = aside(pruner, "SELECT step, reasons FROM modelstore.prune_checkpoints(%s, 0, keep_best => 0, dry_run => false)", (model,))
     wait_until(lambda: is_blocked(db, pruner.info.backend_pid), "pruning waits", 10)
     beginner.execute("COMMIT")
     assert pruning.join().rows == [(1, ["branch"]), (2, ["running"])]
@@ -259,7 +259,7 @@ def test_a_checkpoint_is_not_deleted_unseen(db, model) -> None:
     a = start(db, model, "a")
     one, two, three = make(db, model, a, 1, 2, 3)
     start(db, model, "b", resume_from=two)
-    db.execute("SELECT modelstore.restore_checkpoint(%s, '2')", (two,))
+    db.execute("SELECT modelstore.restore_checkpoint(%s, NULL, '2')", (two,))
     before = row_counts(db)
     diag = refusal(db, DELETE_CHECKPOINT, two)
     assert (diag.sqlstate, diag.message_primary) == ("2BP01", f"cannot delete checkpoint {two} because checkpoints, runs or models continue it")
@@ -348,7 +348,7 @@ def test_a_checkpoint_in_a_prepared_transaction(two_phase) -> None:
 
 def test_a_base_of_branches_without_runs_stays(db, model) -> None:
     """Checkpoints without a run are one group; where two of them continue the same one, that stays."""
-    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, NULL::uuid, %s, NULL::double precision, %b::bytea, parent_checkpoint_id => %s)"
+    query = "SELECT checkpoint_id FROM modelstore.create_checkpoint(%s, %s, %b::bytea, parent_checkpoint => %s)"
     made = {}
     for name, step, parent in (("base", 1, None), ("a", 2, "base"), ("b", 3, "base"), ("c", 4, "b")):
         (made[name],) = db.execute(query, (model, step, weights(step), made.get(parent))).fetchone()

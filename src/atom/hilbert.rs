@@ -24,8 +24,8 @@ fn hilbert_decode_cell(
     TableIterator::once((x as i64, y as i64))
 }
 
-#[pg_extern(name = "hilbert_encode", immutable, strict, parallel_safe)]
-fn hilbert_encode_cells(xs: BigintArray<'_>, ys: BigintArray<'_>, order: i32) -> BigintArrayOut {
+#[pg_extern(immutable, strict, parallel_safe)]
+fn hilbert_encode_many(xs: BigintArray<'_>, ys: BigintArray<'_>, order: i32) -> BigintArrayOut {
     or_raise((|| {
         let (xs, ys) = (numbers(&xs)?, numbers(&ys)?);
         if xs.len() != ys.len() {
@@ -42,8 +42,8 @@ fn hilbert_encode_cells(xs: BigintArray<'_>, ys: BigintArray<'_>, order: i32) ->
     })())
 }
 
-#[pg_extern(name = "hilbert_decode", immutable, strict, parallel_safe)]
-fn hilbert_decode_cells(
+#[pg_extern(immutable, strict, parallel_safe)]
+fn hilbert_decode_many(
     codes: BigintArray<'_>,
     order: i32,
 ) -> TableIterator<'static, (name!(xs, Vec<i64>), name!(ys, Vec<i64>))> {
@@ -62,14 +62,14 @@ fn hilbert_decode_cells(
     })()))
 }
 
-#[pg_extern(name = "hilbert_encode", immutable, strict, parallel_safe)]
+#[pg_extern(immutable, strict, parallel_safe)]
 fn hilbert_encode_point(point: BigintArray<'_>, order: i32) -> i64 {
     or_raise((|| {
         Ok(hilbert::hilbert_encode_nd(&numbers(&point)?, order)? as i64)
     })())
 }
 
-#[pg_extern(name = "hilbert_decode", immutable, strict, parallel_safe)]
+#[pg_extern(immutable, strict, parallel_safe)]
 fn hilbert_decode_point(code: i64, axes: i32, order: i32) -> BigintArrayOut {
     or_raise((|| {
         let axes = usize::try_from(axes).unwrap_or(0);

@@ -56,7 +56,7 @@ fn ingest_bytea(
     })()))
 }
 
-#[pg_extern(name = "ingest", volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_text(
     data: Option<&str>,
@@ -86,7 +86,7 @@ fn ingest_text(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn ingest_large_object(
-    large_object: Option<pg_sys::Oid>,
+    data: Option<pg_sys::Oid>,
     modality: default!(Option<&str>, "'other'"),
     source_uri: default!(Option<&str>, "NULL"),
 ) -> TableIterator<
@@ -105,8 +105,7 @@ fn ingest_large_object(
     ),
 > {
     TableIterator::once(or_raise(
-        required(large_object, "large_object")
-            .and_then(|oid| one(&mut Object(oid), modality, source_uri)),
+        required(data, "data").and_then(|oid| one(&mut Object(oid), modality, source_uri)),
     ))
 }
 

@@ -40,15 +40,15 @@ pgrx::extension_sql_file!(
         reconstruct::reconstruct_parts,
         references::release,
         references::atoms_gc,
-        nearest::nearest_to_atom,
-        nearest::nearest_to_points,
+        nearest::nearest,
+        nearest::nearest_points,
         nearest::within_box,
         nearest::within_radius,
         path::find_path,
         key::atom_key,
         key::atom_point,
         hilbert::hilbert_decode_cell,
-        hilbert::hilbert_decode_cells,
+        hilbert::hilbert_decode_many,
         summary::refresh_spatial_summary,
         verify::verify_atoms
     ]

@@ -7,16 +7,16 @@ use crate::atom::places::StoredPlaces;
 use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::array::{IntegerArray, read};
-use modelstore_atom::spatial::{NearAtom, Region, nearest, within};
+use modelstore_atom::spatial::{self, NearAtom, Region, within};
 use modelstore_atom::{Key, Point};
 use pgrx::prelude::*;
 
 /// Upper bound of the distance between two atoms: 2^29.
 const FARTHEST: f64 = 536_870_912.0;
 
-#[pg_extern(name = "nearest", stable, parallel_restricted)]
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
-fn nearest_to_atom(
+fn nearest(
     atom: Option<AtomArgument>,
     k: default!(Option<i32>, 10),
     modality: default!(Option<&str>, "NULL"),
@@ -36,7 +36,7 @@ fn nearest_to_atom(
         let store = store_for_reading()?;
         store
             .snapshot()
-            .with(|| nearest(&mut StoredPlaces::open(&store)?, &point, k, Some(modality)))
+            .with(|| spatial::nearest(&mut StoredPlaces::open(&store)?, &point, k, Some(modality)))
     })());
     TableIterator::new(
         found
@@ -45,9 +45,9 @@ fn nearest_to_atom(
     )
 }
 
-#[pg_extern(name = "nearest", stable, parallel_restricted)]
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
-fn nearest_to_points(
+fn nearest_points(
     points: Option<IntegerArray<'_>>,
     k: default!(Option<i32>, 10),
     modality: default!(Option<&str>, "NULL"),

@@ -1,53 +1,47 @@
 //! Aliases: names that point at one version of a model and move in one statement.
 
-use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::error::{Result, or_raise, required};
+use crate::model::arguments::Regmodel;
+use crate::model::models;
 use crate::names;
-use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
+use crate::pg::arguments::{text, to_sql_uuid, uuid};
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn set_alias(name: Option<&str>, alias: Option<&str>, version: Option<&str>) -> SqlUuid {
+fn set_alias(model: Option<Regmodel>, alias: Option<&str>) -> SqlUuid {
     or_raise((|| {
-        let (name, alias) = (required(name, "name")?, required(alias, "alias")?);
-        set(name, alias, required(version, "version")?).map(to_sql_uuid)
+        let model = required(model, "model")?.0;
+        set(model, required(alias, "alias")?).map(to_sql_uuid)
     })())
 }
 
-fn set(name: &str, alias: &str, version: &str) -> Result<uuid::Uuid> {
+fn set(model: uuid::Uuid, alias: &str) -> Result<uuid::Uuid> {
     let store = Store::current()?;
-    names::check("alias", alias)?;
-    let model = store.row(
-        "SELECT model_id FROM @store@.models WHERE model_name = $1 AND version = $2",
-        &[text(name), text(version)],
-        |row| row.get::<SqlUuid>(1),
-    )?;
-    let Some(model) = model.map(from_sql_uuid) else {
-        return Err(Failure::new(
-            Code::ERRCODE_UNDEFINED_OBJECT,
-            format!("model \"{name}\" version \"{version}\" does not exist"),
-        )
-        .hint(store.sql("SELECT model_name, version FROM @store@.models;")));
-    };
-    store.execute(
-        "INSERT INTO @store@.model_aliases (model_name, alias, model_id) VALUES ($1, $2, $3)
+    names::check_part("alias", alias)?;
+    let set = store.execute(
+        "INSERT INTO @store@.model_aliases (model_name, alias, model_id)
+         SELECT m.model_name, $2, m.model_id FROM @store@.models m WHERE m.model_id = $1
          ON CONFLICT (model_name, alias) DO UPDATE SET model_id = excluded.model_id, updated_at = now()",
-        &[text(name), text(alias), uuid(model)],
+        &[uuid(model), text(alias)],
     )?;
-    Ok(model)
+    match set {
+        0 => Err(models::unknown(&store, model)),
+        _ => Ok(model),
+    }
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn drop_alias(name: Option<&str>, alias: Option<&str>) -> bool {
+fn delete_alias(name: Option<&str>, alias: Option<&str>) -> bool {
     or_raise((|| {
         let (name, alias) = (required(name, "name")?, required(alias, "alias")?);
-        let dropped = Store::current()?.execute(
+        let deleted = Store::current()?.execute(
             "DELETE FROM @store@.model_aliases WHERE model_name = $1 AND alias = $2",
             &[text(name), text(alias)],
         )?;
-        Ok(dropped > 0)
+        Ok(deleted > 0)
     })())
 }

@@ -1,9 +1,10 @@
 //! Changes to a registered model: name, metadata, archived or not.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
 use crate::names;
-use crate::pg::arguments::{from_sql_uuid, maybe_jsonb, text, to_sql_uuid, uuid};
+use crate::pg::arguments::{maybe_jsonb, text, to_sql_uuid, uuid};
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
@@ -20,7 +21,7 @@ fn rename_model(name: Option<&str>, new_name: Option<&str>) -> i64 {
 }
 
 fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
-    names::check("model name", new_name)?;
+    names::check_part("model name", new_name)?;
     let versions = |name| {
         store.row(
             "SELECT count(*) FROM @store@.models WHERE model_name = $1",
@@ -66,12 +67,9 @@ fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn set_model_metadata(model_id: Option<SqlUuid>, metadata: Option<Jsonb<'_>>) -> SqlUuid {
+fn set_model_metadata(model: Option<Regmodel>, metadata: Option<Jsonb<'_>>) -> SqlUuid {
     or_raise((|| {
-        let (store, model) = (
-            Store::current()?,
-            from_sql_uuid(required(model_id, "model_id")?),
-        );
+        let (store, model) = (Store::current()?, required(model, "model")?.0);
         let changed = store.execute(
             "UPDATE @store@.models SET metadata = $2 WHERE model_id = $1",
             &[uuid(model), maybe_jsonb(metadata.as_ref())],
@@ -86,11 +84,11 @@ fn set_model_metadata(model_id: Option<SqlUuid>, metadata: Option<Jsonb<'_>>) ->
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn archive_model(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     archived: default!(Option<bool>, "true"),
 ) -> &'static str {
     or_raise((|| {
-        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let model = required(model, "model")?.0;
         archive(&Store::current()?, model, required(archived, "archived")?)
     })())
 }

@@ -1,10 +1,10 @@
 //! Deletes a model: what only it uses at once, what others depend on only with `cascade`.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::uuid;
 use crate::store::Store;
-use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ struct Contents {
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn delete_model(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     cascade: default!(Option<bool>, "false"),
 ) -> TableIterator<
     'static,
@@ -41,7 +41,7 @@ fn delete_model(
     ),
 > {
     let deleted = or_raise((|| {
-        let id = from_sql_uuid(required(model_id, "model_id")?);
+        let id = required(model, "model")?.0;
         delete(&Store::current()?, id, required(cascade, "cascade")?)
     })());
     TableIterator::once((

@@ -1,8 +1,9 @@
 //! The ancestors of a model.
 
 use crate::error::{Result, or_raise};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::uuid;
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -12,7 +13,7 @@ type Ancestor = (i32, SqlUuid, String, String, Option<String>);
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn lineage(
-    model_id: SqlUuid,
+    model: Regmodel,
 ) -> TableIterator<
     'static,
     (
@@ -23,7 +24,7 @@ fn lineage(
         name!(derivation, Option<String>),
     ),
 > {
-    TableIterator::new(or_raise(ancestors(from_sql_uuid(model_id))))
+    TableIterator::new(or_raise(ancestors(model.0)))
 }
 
 fn ancestors(model: uuid::Uuid) -> Result<Vec<Ancestor>> {

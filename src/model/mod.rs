@@ -2,12 +2,14 @@
 
 pub mod aliases;
 pub mod architecture;
+pub mod arguments;
 pub mod change;
 pub mod content_hash;
 pub mod delete;
 pub mod lineage;
 pub mod models;
 pub mod parameters;
+pub mod regmodel;
 pub mod state_dict;
 
 use crate::store::module::Module;

@@ -1,12 +1,15 @@
 //! Registering and finding models.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regmodel;
+use crate::model::regmodel::missing;
 use crate::names;
 use crate::pg::arguments::{
     from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
 };
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
+use modelstore_names::Which;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -34,12 +37,12 @@ impl<'a> NewModel<'a> {
     fn registered(
         name: Option<&'a str>,
         version: Option<&'a str>,
-        parent: Option<SqlUuid>,
+        parent: Option<Regmodel>,
     ) -> Result<NewModel<'a>> {
         Ok(NewModel {
             name: required(name, "name")?,
             version: required(version, "version")?,
-            parent: parent.map(from_sql_uuid),
+            parent: parent.map(|parent| parent.0),
             status: "registered",
             ..NewModel::default()
         })
@@ -52,7 +55,7 @@ impl<'a> NewModel<'a> {
 fn register_model(
     name: Option<&str>,
     version: Option<&str>,
-    parent: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
     architecture: default!(Option<&str>, "NULL"),
     config: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
@@ -76,7 +79,7 @@ fn register_model(
 fn find_or_register_model(
     name: Option<&str>,
     version: Option<&str>,
-    parent: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
     architecture: default!(Option<&str>, "NULL"),
     config: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
@@ -146,8 +149,8 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
 
 /// Inserts the row of a model; returns `None` if the name and version exist.
 fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
-    names::check("model name", model.name)?;
-    names::check("model version", model.version)?;
+    names::check_part("model name", model.name)?;
+    names::check_part("model version", model.version)?;
     if let Some(parent) = model.parent {
         require(store, parent)?;
     }
@@ -220,23 +223,9 @@ fn find(name: &str, version: &str) -> Result<Uuid> {
         &[text(name), text(version)],
         |row| row.get::<SqlUuid>(1),
     )?;
-    if let Some(found) = found {
-        return Ok(from_sql_uuid(found));
+    match found {
+        Some(found) => Ok(from_sql_uuid(found)),
+        None if version == "latest" => Err(missing(&store, name, Which::Newest)?),
+        None => Err(missing(&store, name, Which::Version(version))?),
     }
-    let failure = Failure::new(
-        Code::ERRCODE_UNDEFINED_OBJECT,
-        format!("model \"{name}\" has no version or alias \"{version}\""),
-    )
-    .hint(store.sql("SELECT model_name, version, status FROM @store@.models;"));
-    let archived = store.row(
-        "SELECT count(*) FROM @store@.models WHERE model_name = $1 AND status = 'archived'",
-        &[text(name)],
-        |row| row.get::<i64>(1),
-    )?;
-    Err(match archived {
-        Some(count) if version == "latest" && count > 0 => {
-            failure.detail(format!("All its versions are archived: {count}."))
-        }
-        _ => failure,
-    })
 }

@@ -1,16 +1,16 @@
 //! Parameter counts.
 
 use crate::error::{Result, or_raise};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::uuid;
 use crate::store::Store;
-use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn calculate_model_parameters(
-    model_id: SqlUuid,
+    model: Regmodel,
 ) -> TableIterator<
     'static,
     (
@@ -20,7 +20,7 @@ fn calculate_model_parameters(
         name!(total_bytes, i64),
     ),
 > {
-    TableIterator::new(or_raise(count(from_sql_uuid(model_id))))
+    TableIterator::new(or_raise(count(model.0)))
 }
 
 fn count(model: uuid::Uuid) -> Result<Option<(i64, i64, i64, i64)>> {

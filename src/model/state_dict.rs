@@ -25,31 +25,6 @@ impl StateDict {
         }
     }
 
-    /// Finds the model or checkpoint with this key; 42704 if there is none.
-    pub fn find(store: &Store, id: Uuid) -> Result<StateDict> {
-        let found = store.row(
-            "SELECT EXISTS (SELECT 1 FROM @store@.models WHERE model_id = $1),
-                    EXISTS (SELECT 1 FROM @store@.model_checkpoints WHERE checkpoint_id = $1)",
-            &[uuid(id)],
-            |row| Ok((row.get::<bool>(1)?, row.get::<bool>(2)?)),
-        )?;
-        match found {
-            Some((true, _)) => Ok(StateDict::Model(id)),
-            Some((_, true)) => Ok(StateDict::Checkpoint(id)),
-            _ => Err(Failure::new(
-                Code::ERRCODE_UNDEFINED_OBJECT,
-                format!("no model or checkpoint has ID {id}"),
-            )
-            .detail(format!(
-                "Store \"{}\" contains no model or checkpoint with this ID.",
-                store.name()
-            ))
-            .hint(
-                store.sql("SELECT checkpoint_id, model_id, step FROM @store@.model_checkpoints;"),
-            )),
-        }
-    }
-
     /// Raises an error unless it exists.
     pub fn require(self, store: &Store) -> Result<()> {
         let StateDict::Checkpoint(id) = self else {

@@ -13,6 +13,7 @@ pub mod progress;
 pub mod query;
 pub mod scratch;
 pub mod snapshot;
+pub mod soft_error;
 pub mod spi;
 pub mod subtransaction;
 pub mod varlena;

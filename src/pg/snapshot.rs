@@ -19,3 +19,17 @@ pub fn with_latest_snapshot<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         result
     }
 }
+
+/// Runs reads for an input function: PostgreSQL may read a literal before a statement has a snapshot.
+pub fn with_active_snapshot<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: main thread, inside a transaction. An error that unwinds leaves the snapshot as above.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            return work();
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = work();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}

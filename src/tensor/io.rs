@@ -2,9 +2,10 @@
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::io::bytes::ByteaOut;
+use crate::pg::soft_error::ErrorSink;
+use crate::tensor::cast::to_dtype;
 use crate::tensor::datum::{TensorIn, TensorOut, TensorRef};
 use crate::tensor::interrupts;
-use crate::tensor::soft_error::ErrorSink;
 use modelstore_tensor::typmod::Typmod;
 use modelstore_tensor::{DType, Shape, layout, text};
 use pgrx::datum::Internal;
@@ -29,7 +30,9 @@ pub fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
             "invalid input syntax for type tensor: not UTF-8",
         )
     })?;
-    let tensor = text::parse_checked(input, &mut interrupts::check)?;
+    // COPY and PL/pgSQL pass the modifier of the column or variable, so that no digit is lost on the way to its dtype.
+    let default = Typmod::unpack(typmod)?.dtype.unwrap_or(DType::F32);
+    let tensor = text::parse_as(input, default, &mut interrupts::check)?;
     enforce(typmod, tensor.dtype(), tensor.shape())?;
     TensorOut::from_tensor(&tensor)
 }
@@ -112,14 +115,26 @@ fn tensor_typmod_out(typmod: i32) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Reads only the header.
+/// An assignment raises an error for another dtype. An explicit cast converts to it as astype does, but not from f32 to
+/// what holds numbers that f32 does not: a literal without a dtype has been read as f32 by now.
 #[pg_extern(immutable, strict, parallel_safe)]
-fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, _explicit: bool) -> TensorOut {
+fn tensor_enforce_typmod(tensor: TensorRef<'_>, typmod: i32, explicit: bool) -> TensorOut {
     or_raise((|| {
         let head = tensor.head()?;
+        let to = Typmod::unpack(typmod)?.dtype.unwrap_or(head.dtype);
+        if explicit && to != head.dtype && !(head.dtype == DType::F32 && is_wider_than_f32(to)) {
+            enforce(typmod, to, &head.shape)?;
+            return TensorOut::from_tensor(&to_dtype(&TensorIn(tensor.0.whole()), to)?);
+        }
         enforce(typmod, head.dtype, &head.shape)?;
         TensorOut::from_bytes(tensor.0.whole().bytes())
     })())
+}
+
+/// Returns whether a decimal number can lose digits that a dtype holds if it is read as f32.
+fn is_wider_than_f32(dtype: DType) -> bool {
+    use DType::{F64, I32, I64, U32, U64};
+    matches!(dtype, F64 | I32 | I64 | U32 | U64)
 }
 
 /// Raises an error if a type modifier does not allow the tensor.

@@ -9,5 +9,4 @@ pub mod math;
 pub mod numeric;
 pub mod pgvector;
 pub mod shape;
-pub mod soft_error;
 pub mod tensor_array;

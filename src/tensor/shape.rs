@@ -99,21 +99,20 @@ fn reshape(tensor: TensorIn<'_>, shape: Vec<Option<i64>>) -> TensorOut {
         let view = tensor.view()?;
         TensorOut::from_view(&TensorView::new(
             view.dtype(),
-            given_shape(&shape)?,
+            Shape::infer(&without_nulls(&shape)?, view.shape().elements())?,
             view.data(),
         )?)
     })())
 }
 
-fn given_shape(dims: &[Option<i64>]) -> Result<Shape> {
+fn without_nulls(dims: &[Option<i64>]) -> Result<Vec<i64>> {
     let dims: Option<Vec<i64>> = dims.iter().copied().collect();
-    let dims = dims.ok_or_else(|| {
+    dims.ok_or_else(|| {
         Failure::new(
             Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             "shape must not contain nulls",
         )
-    })?;
-    Ok(Shape::from_i64(&dims)?)
+    })
 }
 
 #[pg_extern(immutable, strict, parallel_safe, requires = ["tensor_type"])]
@@ -133,7 +132,7 @@ fn frombuffer(buffer: &[u8], dtype: &str, shape: Vec<Option<i64>>) -> TensorOut 
     or_raise((|| {
         TensorOut::from_view(&TensorView::new(
             DType::from_name(dtype)?,
-            given_shape(&shape)?,
+            Shape::from_i64(&without_nulls(&shape)?)?,
             buffer,
         )?)
     })())

@@ -3,10 +3,10 @@
 
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::io::bytes::ByteaOut;
+use crate::pg::soft_error::ErrorSink;
 use crate::pg::varlena::Building;
 use crate::tensor::interrupts;
 use crate::tensor::io::receive;
-use crate::tensor::soft_error::ErrorSink;
 use crate::tensor_chunk::datum::{ChunkIn, ChunkOut, ChunkRef};
 use faster_hex::{hex_decode, hex_encode};
 use modelstore_chunk::{ChunkHash, ChunkHead, Decoder, block_index_len, plan_range};

@@ -1,6 +1,7 @@
 //! Compares two models or two checkpoints weight by weight.
 
 use crate::error::{Result, or_raise};
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
@@ -25,8 +26,8 @@ type Row = (
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn diff_models(
-    a: SqlUuid,
-    b: SqlUuid,
+    a: Regmodel,
+    b: Regmodel,
 ) -> TableIterator<
     'static,
     (
@@ -38,15 +39,15 @@ fn diff_models(
         name!(shared_bytes, i64),
     ),
 > {
-    let (a, b) = (from_sql_uuid(a), from_sql_uuid(b));
+    let (a, b) = (a.0, b.0);
     TableIterator::new(or_raise(diff(StateDict::Model(a), StateDict::Model(b))))
 }
 
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn diff_checkpoints(
-    a: SqlUuid,
-    b: SqlUuid,
+    a: Regcheckpoint,
+    b: Regcheckpoint,
 ) -> TableIterator<
     'static,
     (
@@ -58,7 +59,7 @@ fn diff_checkpoints(
         name!(shared_bytes, i64),
     ),
 > {
-    let (a, b) = (from_sql_uuid(a), from_sql_uuid(b));
+    let (a, b) = (a.0, b.0);
     let differences = diff(StateDict::Checkpoint(a), StateDict::Checkpoint(b));
     TableIterator::new(or_raise(differences))
 }

@@ -1,27 +1,27 @@
 //! Rows of an embedding by ID.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
-use crate::pg::arguments::{from_sql_uuid, text, uuid};
+use crate::pg::arguments::{text, uuid};
 use crate::store::Store;
 use crate::tensor::datum::TensorOut;
 use crate::tensor_storage::locate;
 use crate::tensor_storage::partial::gather;
 use modelstore_chunk::read::Run;
 use modelstore_tensor::Shape;
-use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
 #[pg_extern(stable, strict, parallel_restricted, cost = 1000, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
-fn embedding(model_id: SqlUuid, kind: &str, ids: Vec<Option<i64>>) -> TensorOut {
-    or_raise(rows(from_sql_uuid(model_id), kind, &ids))
+fn embedding(model: Regmodel, ids: Vec<Option<i64>>, kind: default!(&str, "'token'")) -> TensorOut {
+    or_raise(rows(model.0, kind, &ids))
 }
 
 // As for get_tensor_slice, whose statement and plan it shares.
 pgrx::extension_sql!(
-    "ALTER FUNCTION modelstore.embedding(uuid, text, bigint[]) SET enable_seqscan = off;",
+    "ALTER FUNCTION modelstore.embedding(modelstore.regmodel, bigint[], text) SET enable_seqscan = off;",
     name = "embedding_by_key",
     requires = [embedding]
 );

@@ -1,6 +1,7 @@
 //! Finds anomalous weights, from the zone maps where these suffice.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
 use crate::pg::arguments::{from_sql_uuid, maybe_uuid};
 use crate::store::Store;
@@ -17,7 +18,7 @@ type Found = (SqlUuid, String, i64);
 #[search_path(pg_catalog, pg_temp)]
 fn find_weights_with(
     what: Option<&str>,
-    model_id: default!(Option<SqlUuid>, "NULL"),
+    model: default!(Option<Regmodel>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -27,7 +28,7 @@ fn find_weights_with(
     ),
 > {
     TableIterator::new(or_raise(
-        required(what, "what").and_then(|what| find(what, model_id.map(from_sql_uuid))),
+        required(what, "what").and_then(|what| find(what, model.map(|model| model.0))),
     ))
 }
 

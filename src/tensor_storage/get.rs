@@ -1,6 +1,7 @@
 //! Tensors and slices of tensors as values.
 
 use crate::error::{Code, Failure, Result, or_raise};
+use crate::model::arguments::Regmodel;
 use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
 use crate::tensor::datum::{MAX_VALUE_BYTES, TensorOut};
@@ -16,13 +17,10 @@ use pgrx::prelude::*;
 
 #[pg_extern(stable, strict, parallel_restricted, cost = 10000, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
-fn get_tensor(model_id: SqlUuid, name: &str) -> TensorOut {
+fn get_tensor(model: Regmodel, weight_name: &str) -> TensorOut {
     or_raise((|| {
         let store = Store::for_reading()?;
-        whole(
-            &store,
-            &locate::weight(&store, from_sql_uuid(model_id), name)?,
-        )
+        whole(&store, &locate::weight(&store, model.0, weight_name)?)
     })())
 }
 
@@ -94,12 +92,12 @@ fn wrong_length(tensor: &StoredTensor) -> Failure {
 
 #[pg_extern(stable, strict, parallel_restricted, cost = 1000, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
-fn get_tensor_slice(model_id: SqlUuid, name: &str, slice: &str) -> TensorOut {
+fn get_tensor_slice(model: Regmodel, weight_name: &str, slice: &str) -> TensorOut {
     or_raise((|| {
         let store = Store::for_reading()?;
         take(
             &store,
-            &locate::weight(&store, from_sql_uuid(model_id), name)?,
+            &locate::weight(&store, model.0, weight_name)?,
             slice,
         )
     })())
@@ -128,7 +126,7 @@ fn take(store: &Store, tensor: &StoredTensor, text: &str) -> Result<TensorOut> {
 // The planner prefers a sequential scan for tables of a few pages, such as those of a store with one model. A few rows
 // are looked up by key here, which is faster with the index.
 pgrx::extension_sql!(
-    "ALTER FUNCTION modelstore.get_tensor_slice(uuid, text, text) SET enable_seqscan = off;",
+    "ALTER FUNCTION modelstore.get_tensor_slice(modelstore.regmodel, text, text) SET enable_seqscan = off;",
     name = "get_tensor_slice_by_key",
     requires = [get_tensor_slice]
 );

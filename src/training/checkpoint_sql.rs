@@ -8,6 +8,7 @@ use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
 use crate::io::large_object::LargeObject;
 use crate::io::tensors::TensorsSource;
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
 use crate::pg::jsonb::Jsonb;
@@ -41,25 +42,25 @@ struct Rest<'a> {
     param_groups: Option<Jsonb<'a>>,
     metadata: Option<Jsonb<'a>>,
     checks: Option<Vec<Option<String>>>,
-    parent_checkpoint_id: Option<SqlUuid>,
+    parent_checkpoint: Option<Regcheckpoint>,
 }
 
 #[pg_extern(name = "create_checkpoint", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn create_checkpoint_bytea(
-    model_id: Option<SqlUuid>,
-    session_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     step: Option<i64>,
-    epoch: Option<f64>,
     weights: Option<Bytea<'_>>,
     optimizer: default!(Option<Bytea<'_>>, "NULL"),
+    session_id: default!(Option<SqlUuid>, "NULL"),
+    epoch: default!(Option<f64>, "NULL"),
     metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
-    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
+    parent_checkpoint: default!(Option<Regcheckpoint>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -79,13 +80,13 @@ fn create_checkpoint_bytea(
             param_groups,
             metadata,
             checks,
-            parent_checkpoint_id,
+            parent_checkpoint,
         };
         let mut weights = ByteaSource::new(required(weights, "weights")?);
         let mut optimizer = optimizer.map(ByteaSource::new);
         let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
         checkpoint_of_files(
-            model_id,
+            model,
             session_id,
             step,
             epoch,
@@ -100,18 +101,18 @@ fn create_checkpoint_bytea(
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn create_checkpoint_large_object(
-    model_id: Option<SqlUuid>,
-    session_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     step: Option<i64>,
-    epoch: Option<f64>,
     weights: Option<pg_sys::Oid>,
     optimizer: default!(Option<pg_sys::Oid>, "NULL"),
+    session_id: default!(Option<SqlUuid>, "NULL"),
+    epoch: default!(Option<f64>, "NULL"),
     metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
-    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
+    parent_checkpoint: default!(Option<Regcheckpoint>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -131,13 +132,13 @@ fn create_checkpoint_large_object(
             param_groups,
             metadata,
             checks,
-            parent_checkpoint_id,
+            parent_checkpoint,
         };
         let mut weights = LargeObject::open(required(weights, "weights")?)?;
         let mut optimizer = optimizer.map(LargeObject::open).transpose()?;
         let optimizer = optimizer.as_mut().map(|source| source as &mut dyn Source);
         checkpoint_of_files(
-            model_id,
+            model,
             session_id,
             step,
             epoch,
@@ -152,20 +153,20 @@ fn create_checkpoint_large_object(
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn create_checkpoint_tensors(
-    model_id: Option<SqlUuid>,
-    session_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     step: Option<i64>,
-    epoch: Option<f64>,
     weight_names: Option<Vec<Option<String>>>,
     weights: Option<TensorArray<'_>>,
     optimizer_names: default!(Option<Vec<Option<String>>>, "NULL"),
     optimizer: default!(Option<TensorArray<'_>>, "NULL"),
+    session_id: default!(Option<SqlUuid>, "NULL"),
+    epoch: default!(Option<f64>, "NULL"),
     metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
-    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
+    parent_checkpoint: default!(Option<Regcheckpoint>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -185,7 +186,7 @@ fn create_checkpoint_tensors(
             param_groups,
             metadata,
             checks,
-            parent_checkpoint_id,
+            parent_checkpoint,
         };
         let weights = required(weights, "weights")?;
         let mut weights = named(required(weight_names, "weight_names")?, &weights)?;
@@ -199,7 +200,7 @@ fn create_checkpoint_tensors(
                 None
             }
         };
-        checkpoint(model_id, session_id, step, epoch, rest, || {
+        checkpoint(model, session_id, step, epoch, rest, || {
             let weights = FileIn::of_tensors(WEIGHTS_FILE, &mut weights);
             let optimizer = optimizer.as_mut();
             let optimizer = optimizer.map(|source| FileIn::of_tensors(OPTIMIZER_FILE, source));
@@ -212,18 +213,18 @@ fn create_checkpoint_tensors(
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn create_checkpoint_upload(
-    model_id: Option<SqlUuid>,
-    session_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     step: Option<i64>,
-    epoch: Option<f64>,
     weights: Option<SqlUuid>,
     optimizer: default!(Option<SqlUuid>, "NULL"),
+    session_id: default!(Option<SqlUuid>, "NULL"),
+    epoch: default!(Option<f64>, "NULL"),
     metrics: default!(Option<Jsonb<'_>>, "NULL"),
     rng_state: default!(Option<&[u8]>, "NULL"),
     param_groups: default!(Option<Jsonb<'_>>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
     checks: default!(Option<Vec<Option<String>>>, "NULL"),
-    parent_checkpoint_id: default!(Option<SqlUuid>, "NULL"),
+    parent_checkpoint: default!(Option<Regcheckpoint>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -243,18 +244,18 @@ fn create_checkpoint_upload(
             param_groups,
             metadata,
             checks,
-            parent_checkpoint_id,
+            parent_checkpoint,
         };
         let weights = from_sql_uuid(required(weights, "weights")?);
         consume(weights, |weights, _| {
             let (mut waiting, mut also_waiting) = (None, None);
             let Some(optimizer) = optimizer else {
-                return checkpoint(model_id, session_id, step, epoch, rest, || {
+                return checkpoint(model, session_id, step, epoch, rest, || {
                     Ok((weights.file(WEIGHTS_FILE, &mut waiting)?, None))
                 });
             };
             consume(from_sql_uuid(optimizer), |optimizer, _| {
-                checkpoint(model_id, session_id, step, epoch, rest, || {
+                checkpoint(model, session_id, step, epoch, rest, || {
                     let weights = weights.file(WEIGHTS_FILE, &mut waiting)?;
                     let optimizer = optimizer.file(OPTIMIZER_FILE, &mut also_waiting)?;
                     Ok((weights, Some(optimizer)))
@@ -267,11 +268,11 @@ fn create_checkpoint_upload(
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_checkpoint(
-    checkpoint_id: Option<SqlUuid>,
+    checkpoint: Option<Regcheckpoint>,
     file_name: default!(Option<&str>, "'model.safetensors'"),
 ) -> SetOfIterator<'static, ByteaOut> {
     stream(or_raise((|| {
-        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        let checkpoint = required(checkpoint, "checkpoint")?.0;
         Export::begin(
             &Store::for_reading()?,
             StateDict::Checkpoint(checkpoint),
@@ -306,7 +307,7 @@ fn named<'a>(
 
 /// Stores a checkpoint from files.
 fn checkpoint_of_files(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     session_id: Option<SqlUuid>,
     step: Option<i64>,
     epoch: Option<f64>,
@@ -314,7 +315,7 @@ fn checkpoint_of_files(
     optimizer: Option<&mut dyn Source>,
     rest: Rest<'_>,
 ) -> Result<CheckpointRow> {
-    checkpoint(model_id, session_id, step, epoch, rest, || {
+    checkpoint(model, session_id, step, epoch, rest, || {
         let weights = FileIn::open(WEIGHTS_FILE, weights)?;
         let optimizer = optimizer.map(|source| FileIn::open(OPTIMIZER_FILE, source));
         Ok((weights, optimizer.transpose()?))
@@ -323,7 +324,7 @@ fn checkpoint_of_files(
 
 /// Checks the arguments, then the store, then opens the files with `open`.
 fn checkpoint<'a>(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     session_id: Option<SqlUuid>,
     step: Option<i64>,
     epoch: Option<f64>,
@@ -331,7 +332,7 @@ fn checkpoint<'a>(
     open: impl FnOnce() -> Result<(FileIn<'a>, Option<FileIn<'a>>)>,
 ) -> Result<CheckpointRow> {
     let new = NewCheckpoint {
-        model: from_sql_uuid(required(model_id, "model_id")?),
+        model: required(model, "model")?.0,
         session: session_id.map(from_sql_uuid),
         step: required(step, "step")?,
         epoch,
@@ -339,7 +340,7 @@ fn checkpoint<'a>(
         rng_state: rest.rng_state,
         param_groups: rest.param_groups.as_ref(),
         metadata: rest.metadata.as_ref(),
-        parent: rest.parent_checkpoint_id.map(from_sql_uuid),
+        parent: rest.parent_checkpoint.map(|parent| parent.0),
         checks: guard_rails::checks(rest.checks)?,
     };
     let store = Store::current()?;

@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::error::{or_raise, required};
+use crate::model::arguments::Regcheckpoint;
 use crate::model::state_dict::missing_checkpoint;
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::uuid;
 use crate::store::Store;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::{IntoDatum, TimestampWithTimeZone, Uuid as SqlUuid};
@@ -47,7 +48,7 @@ pgrx::impl_sql_translatable!(JsonbText, "jsonb");
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
 fn checkpoint_state(
-    checkpoint_id: Option<SqlUuid>,
+    checkpoint: Option<Regcheckpoint>,
 ) -> TableIterator<
     'static,
     (
@@ -67,7 +68,7 @@ fn checkpoint_state(
 > {
     TableIterator::new(or_raise((|| {
         let store = Store::for_reading()?;
-        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        let checkpoint = required(checkpoint, "checkpoint")?.0;
         let state = store.row(
             "SELECT model_id, session_id, step, epoch, rng_state, param_groups::text, metrics::text, metadata::text,
                     parent_checkpoint_id,

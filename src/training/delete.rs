@@ -1,6 +1,7 @@
 //! Deletes a checkpoint or a whole run; with `cascade` also what others need or what is pinned.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regcheckpoint;
 use crate::model::state_dict::missing_checkpoint;
 use crate::pg::arguments::{from_sql_uuid, maybe_uuid, uuid};
 use crate::store::Store;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn delete_checkpoint(
-    checkpoint_id: Option<SqlUuid>,
+    checkpoint: Option<Regcheckpoint>,
     cascade: default!(Option<bool>, false),
 ) -> TableIterator<
     'static,
@@ -24,7 +25,7 @@ fn delete_checkpoint(
 > {
     TableIterator::once(or_raise((|| {
         let store = Store::current()?;
-        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        let checkpoint = required(checkpoint, "checkpoint")?.0;
         let cascade = required(cascade, "cascade")?;
         delete_one(&store, checkpoint, cascade)
     })()))

@@ -1,6 +1,7 @@
 //! Chooses the layers to recompute in the backward pass instead of keeping their activations.
 
 use crate::error::{Code, Failure, Result, info, or_raise, required};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
 use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn plan_gradient_checkpoints(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     memory_budget: default!(Option<i64>, "NULL"),
     batch_size: default!(Option<i32>, 1),
     seq_len: default!(Option<i32>, 512),
@@ -37,7 +38,7 @@ fn plan_gradient_checkpoints(
 > {
     TableIterator::new(or_raise((|| {
         let store = Store::for_reading()?;
-        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let model = required(model, "model")?.0;
         let planned = Planned::new(
             &store,
             model,

@@ -1,6 +1,7 @@
 //! Finds the newest or the best checkpoint, and lists its weights.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::models;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, maybe_uuid, text, to_sql_uuid, uuid};
@@ -14,11 +15,11 @@ use uuid::Uuid;
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn get_latest_checkpoint(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     session_id: default!(Option<SqlUuid>, "NULL"),
 ) -> Option<SqlUuid> {
     or_raise((|| {
-        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let model = required(model, "model")?.0;
         let store = Store::for_reading()?;
         newest(&store, model, session_id.map(from_sql_uuid))
     })())
@@ -53,23 +54,30 @@ fn require(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<()> {
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn get_best_checkpoint(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     metric: default!(Option<&str>, "'loss'"),
     mode: default!(Option<&str>, "'min'"),
     session_id: default!(Option<SqlUuid>, "NULL"),
 ) -> Option<SqlUuid> {
     or_raise((|| {
-        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let model = required(model, "model")?.0;
         let (metric, mode) = (required(metric, "metric")?, required(mode, "mode")?);
-        best(model, metric, mode, session_id.map(from_sql_uuid))
+        let (store, mode) = (Store::for_reading()?, check_mode(mode)?);
+        best(&store, model, metric, mode, session_id.map(from_sql_uuid))
     })())
     .map(to_sql_uuid)
 }
 
-fn best(model: Uuid, metric: &str, mode: &str, session: Option<Uuid>) -> Result<Option<Uuid>> {
-    let store = Store::for_reading()?;
-    require(&store, model, session)?;
-    let direction = match check_mode(mode)? {
+/// Implements `get_best_checkpoint`.
+pub fn best(
+    store: &Store,
+    model: Uuid,
+    metric: &str,
+    mode: Mode,
+    session: Option<Uuid>,
+) -> Result<Option<Uuid>> {
+    require(store, model, session)?;
+    let direction = match mode {
         Mode::Min => "ASC",
         Mode::Max => "DESC",
     };
@@ -90,7 +98,7 @@ fn best(model: Uuid, metric: &str, mode: &str, session: Option<Uuid>) -> Result<
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn checkpoint_weights_at(
-    checkpoint_id: SqlUuid,
+    checkpoint: Regcheckpoint,
 ) -> TableIterator<
     'static,
     (
@@ -102,7 +110,7 @@ fn checkpoint_weights_at(
     ),
 > {
     TableIterator::new(or_raise((|| {
-        let (store, checkpoint) = (Store::for_reading()?, from_sql_uuid(checkpoint_id));
+        let (store, checkpoint) = (Store::for_reading()?, checkpoint.0);
         StateDict::Checkpoint(checkpoint).require(&store)?;
         store.rows(
             "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape, t.raw_bytes

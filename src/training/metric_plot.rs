@@ -13,14 +13,14 @@ use uuid::Uuid;
 #[search_path(pg_catalog, pg_temp)]
 fn metric_plot(
     session_id: Option<SqlUuid>,
-    metric_name: Option<&str>,
+    metric: Option<&str>,
     log_scale: default!(Option<bool>, false),
     width: default!(Option<i32>, 800),
     height: default!(Option<i32>, 400),
 ) -> String {
     or_raise((|| {
         let sessions = [from_sql_uuid(required(session_id, "session_id")?)];
-        let metrics = [required(metric_name, "metric_name")?.to_owned()];
+        let metrics = [required(metric, "metric")?.to_owned()];
         let log_scale = required(log_scale, "log_scale")?;
         let (width, height) = (required(width, "width")?, required(height, "height")?);
         draw(&sessions, &metrics, log_scale, width, height)
@@ -31,7 +31,7 @@ fn metric_plot(
 #[search_path(pg_catalog, pg_temp)]
 fn metric_plots(
     session_ids: Option<Vec<Option<SqlUuid>>>,
-    metric_names: Option<Vec<Option<String>>>,
+    metrics: Option<Vec<Option<String>>>,
     log_scale: default!(Option<bool>, false),
     width: default!(Option<i32>, 800),
     height: default!(Option<i32>, 400),
@@ -42,7 +42,7 @@ fn metric_plots(
             .flatten()
             .map(from_sql_uuid)
             .collect();
-        let metrics: Vec<String> = required(metric_names, "metric_names")?
+        let metrics: Vec<String> = required(metrics, "metrics")?
             .into_iter()
             .flatten()
             .collect();

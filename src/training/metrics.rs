@@ -48,13 +48,13 @@ fn log_metrics(
 #[search_path(pg_catalog, pg_temp)]
 fn log_metric(
     session_id: Option<SqlUuid>,
-    metric_name: Option<&str>,
+    metric: Option<&str>,
     steps: Option<Vec<Option<i64>>>,
     metric_values: Option<Vec<Option<f64>>>,
 ) -> i64 {
     or_raise((|| {
         let session = from_sql_uuid(required(session_id, "session_id")?);
-        let name = check_name(required(metric_name, "metric_name")?)?;
+        let name = check_name(required(metric, "metric")?)?;
         let steps = without_nulls(required(steps, "steps")?, "steps")?;
         let values = without_nulls(required(metric_values, "metric_values")?, "metric_values")?;
         if steps.len() != values.len() {
@@ -88,15 +88,15 @@ fn log_metric(
 
 #[pg_extern(volatile, strict, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn drop_metrics(session_id: SqlUuid) -> i64 {
+fn delete_metrics(session_id: SqlUuid) -> i64 {
     or_raise((|| {
         let (store, session) = (Store::current()?, from_sql_uuid(session_id));
         sessions::require(&store, session)?;
-        let removed = store.execute(
+        let deleted = store.execute(
             "DELETE FROM @store@.training_metrics WHERE session_id = $1",
             &[uuid(session)],
         )?;
-        Ok(removed as i64)
+        Ok(deleted as i64)
     })())
 }
 

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod checkpoint_sql;
 pub mod checkpoint_state;
 pub mod delete;
+mod get_tensor;
 pub mod gradient_checkpoints;
 pub mod guard_rails;
 pub mod latest;
@@ -12,6 +13,7 @@ pub mod metrics;
 mod model_delta;
 pub mod optimizer_state;
 pub mod prune;
+pub mod regcheckpoint;
 pub mod restore;
 pub mod sessions;
 

@@ -1,6 +1,7 @@
 //! State of the optimizer for each parameter: Adam's moments, SGD's momentum, any other tensor by name.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regcheckpoint;
 use crate::model::state_dict::StateDict;
 use crate::names;
 use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
@@ -21,12 +22,12 @@ use uuid::Uuid;
 #[pg_extern(stable, strict, parallel_restricted, cost = 10000, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
 fn get_optimizer_state(
-    checkpoint_id: SqlUuid,
+    checkpoint: Regcheckpoint,
     parameter_name: &str,
     state_name: &str,
 ) -> TensorOut {
     or_raise((|| {
-        let (store, checkpoint) = (Store::for_reading()?, from_sql_uuid(checkpoint_id));
+        let (store, checkpoint) = (Store::for_reading()?, checkpoint.0);
         let label = format!("{parameter_name}.{state_name}");
         let found = store.row(
             concat!(
@@ -55,14 +56,14 @@ fn get_optimizer_state(
 #[pg_extern(volatile, parallel_unsafe, requires = ["tensor_type"])]
 #[search_path(pg_catalog, pg_temp)]
 fn put_optimizer_state(
-    checkpoint_id: Option<SqlUuid>,
+    checkpoint: Option<Regcheckpoint>,
     parameter_name: Option<&str>,
     state_name: Option<&str>,
     value: Option<TensorIn<'_>>,
 ) -> SqlUuid {
     or_raise((|| {
         let store = Store::current()?;
-        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        let checkpoint = required(checkpoint, "checkpoint")?.0;
         let parameter = required(parameter_name, "parameter_name")?;
         let state = required(state_name, "state_name")?;
         let value = required(value, "value")?;

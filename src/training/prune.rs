@@ -1,6 +1,7 @@
 //! Retention of checkpoints.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::Regmodel;
 use crate::model::models;
 use crate::pg::arguments::{from_sql_uuid, maybe_uuid, text, uuid};
 use crate::store::Store;
@@ -25,11 +26,11 @@ type Decision = (
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn prune_checkpoints(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     keep_last: default!(Option<i32>, "3"),
     keep_every: default!(Option<i64>, "NULL"),
     keep_best: default!(Option<i32>, "1"),
-    dry_run: default!(Option<bool>, false),
+    dry_run: default!(Option<bool>, true),
     metric: default!(Option<&str>, "'loss'"),
     mode: default!(Option<&str>, "'min'"),
     session_id: default!(Option<SqlUuid>, "NULL"),
@@ -51,7 +52,7 @@ fn prune_checkpoints(
             keep_best: count(keep_best, "keep_best")?,
             mode: check_mode(required(mode, "mode")?)?,
         };
-        let model = from_sql_uuid(required(model_id, "model_id")?);
+        let model = required(model, "model")?.0;
         let metric = required(metric, "metric")?;
         let dry_run = required(dry_run, "dry_run")?;
         let session = session_id.map(from_sql_uuid);

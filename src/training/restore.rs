@@ -2,6 +2,7 @@
 
 use crate::error::{Result, or_raise, required};
 use crate::model::architecture;
+use crate::model::arguments::Regcheckpoint;
 use crate::model::models::{self, NewModel};
 use crate::model::state_dict::missing_checkpoint;
 use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
@@ -15,22 +16,22 @@ use uuid::Uuid;
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn restore_checkpoint(
-    checkpoint_id: Option<SqlUuid>,
+    checkpoint: Option<Regcheckpoint>,
+    name: Option<&str>,
     version: Option<&str>,
-    model_name: default!(Option<&str>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
-        let checkpoint = from_sql_uuid(required(checkpoint_id, "checkpoint_id")?);
+        let checkpoint = required(checkpoint, "checkpoint")?.0;
         let version = required(version, "version")?;
-        restore(checkpoint, version, model_name, metadata).map(to_sql_uuid)
+        restore(checkpoint, name, version, metadata).map(to_sql_uuid)
     })())
 }
 
 fn restore(
     checkpoint: Uuid,
-    version: &str,
     name: Option<&str>,
+    version: &str,
     metadata: Option<Jsonb<'_>>,
 ) -> Result<Uuid> {
     let store = Store::current()?;

@@ -1,6 +1,7 @@
 //! Training runs: start, find by name, finish, reopen.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::models;
 use crate::model::state_dict::StateDict;
 use crate::names;
@@ -28,24 +29,24 @@ struct NewSession<'a> {
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn start_training(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
     session_name: default!(Option<&str>, "NULL"),
     total_steps: default!(Option<i64>, "NULL"),
     loss_metric: default!(Option<&str>, "'loss'"),
     host: default!(Option<&str>, "NULL"),
-    resume_from: default!(Option<SqlUuid>, "NULL"),
+    resume_from: default!(Option<Regcheckpoint>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
         let store = Store::current()?;
         let new = NewSession {
-            model: from_sql_uuid(required(model_id, "model_id")?),
+            model: required(model, "model")?.0,
             config: config.as_ref(),
             name: session_name,
             total_steps,
             loss_metric: required(loss_metric, "loss_metric")?,
             host,
-            resume_from: resume_from.map(from_sql_uuid),
+            resume_from: resume_from.map(|checkpoint| checkpoint.0),
         };
         match (insert(&store, &new)?, new.name) {
             (Some(session), _) => Ok(to_sql_uuid(session)),
@@ -58,25 +59,25 @@ fn start_training(
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
 fn find_or_start_training(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     session_name: Option<&str>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
     total_steps: default!(Option<i64>, "NULL"),
     loss_metric: default!(Option<&str>, "'loss'"),
     host: default!(Option<&str>, "NULL"),
-    resume_from: default!(Option<SqlUuid>, "NULL"),
+    resume_from: default!(Option<Regcheckpoint>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
         let store = Store::current()?;
         let name = required(session_name, "session_name")?;
         let new = NewSession {
-            model: from_sql_uuid(required(model_id, "model_id")?),
+            model: required(model, "model")?.0,
             config: config.as_ref(),
             name: Some(name),
             total_steps,
             loss_metric: required(loss_metric, "loss_metric")?,
             host,
-            resume_from: resume_from.map(from_sql_uuid),
+            resume_from: resume_from.map(|checkpoint| checkpoint.0),
         };
         if let Some(session) = find(&store, new.model, name)? {
             return Ok(to_sql_uuid(session));

@@ -4,6 +4,7 @@ use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::formats::safetensors::import::import_file;
 use crate::formats::safetensors::import_sql::{DEFAULT_FILE_NAME, new_model, row};
 use crate::formats::safetensors::shards::{self, AddedFile};
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid, uuid};
 use crate::pg::jsonb::Jsonb;
@@ -22,8 +23,8 @@ use uuid::Uuid;
 #[search_path(pg_catalog, pg_temp)]
 fn begin_upload(
     expected_bytes: default!(Option<i64>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
-    parent_checkpoint: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
+    parent_checkpoint: default!(Option<Regcheckpoint>, "NULL"),
 ) -> SqlUuid {
     or_raise((|| {
         if let Some(expected) = expected_bytes.filter(|&b| b < 0) {
@@ -33,7 +34,7 @@ fn begin_upload(
             ));
         }
         let store = Store::current()?;
-        let parents = [parent, parent_checkpoint].map(|id| id.map(from_sql_uuid));
+        let parents = [parent.map(|of| of.0), parent_checkpoint.map(|of| of.0)];
         if let [Some(_), Some(_)] = parents {
             return Err(Failure::new(
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -106,7 +107,7 @@ fn finish_upload(
     name: Option<&str>,
     version: Option<&str>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -124,7 +125,7 @@ fn finish_upload(
         let upload = from_sql_uuid(required(upload_id, "upload_id")?);
         consume(upload, |received, base| {
             let parent = match (parent, base) {
-                (None, Some(base)) => existing(base)?.map(to_sql_uuid),
+                (None, Some(base)) => existing(base)?.map(Regmodel),
                 (parent, _) => parent,
             };
             let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
@@ -138,7 +139,7 @@ fn finish_upload(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_safetensors_upload(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     upload_id: Option<SqlUuid>,
 ) -> TableIterator<
@@ -156,7 +157,7 @@ fn add_safetensors_upload(
     or_raise((|| {
         let upload = from_sql_uuid(required(upload_id, "upload_id")?);
         consume(upload, |received, _| {
-            let model = from_sql_uuid(required(model_id, "model_id")?);
+            let model = required(model, "model")?.0;
             let name = required(file_name, "file_name")?;
             let store = Store::current()?;
             shards::lock(&store, model)?;

@@ -102,12 +102,15 @@ impl DType {
         self as u8
     }
 
-    /// Finds a name, ignoring ASCII case, so that both SQL's (`bf16`) and safetensors' (`BF16`) names are accepted.
+    /// Finds a name, ignoring ASCII case: SQL's (`bf16`), safetensors' (`BF16`), numpy's and torch's (`float32`,
+    /// `torch.bfloat16`). `float` and `int` mean different types in numpy and torch, so they need `torch.` in front.
     pub fn from_name(name: &str) -> Result<DType> {
-        DType::ALL
-            .iter()
-            .copied()
-            .find(|d| d.name().eq_ignore_ascii_case(name))
+        let own = |name: &str| {
+            let mut all = DType::ALL.iter().copied();
+            all.find(|d| d.name().eq_ignore_ascii_case(name))
+        };
+        own(name)
+            .or_else(|| alias(name))
             .ok_or_else(|| Error::UnknownDType(name.chars().take(64).collect()))
     }
 
@@ -141,6 +144,60 @@ impl DType {
     }
 }
 
+/// Names of numpy, of ml_dtypes and of torch.
+const ALIASES: &[(&str, DType)] = &[
+    ("bool_", DType::Bool),
+    ("uint8", DType::U8),
+    ("int8", DType::I8),
+    ("uint16", DType::U16),
+    ("int16", DType::I16),
+    ("uint32", DType::U32),
+    ("int32", DType::I32),
+    ("uint64", DType::U64),
+    ("int64", DType::I64),
+    ("float8_e4m3fn", DType::F8E4M3),
+    ("float8_e5m2", DType::F8E5M2),
+    ("float8_e4m3fnuz", DType::F8E4M3Fnuz),
+    ("float8_e5m2fnuz", DType::F8E5M2Fnuz),
+    ("float8_e8m0fnu", DType::F8E8M0),
+    ("float16", DType::F16),
+    ("half", DType::F16),
+    ("fp16", DType::F16),
+    ("bfloat16", DType::BF16),
+    ("float32", DType::F32),
+    ("fp32", DType::F32),
+    ("float64", DType::F64),
+    ("double", DType::F64),
+    ("fp64", DType::F64),
+    ("complex64", DType::C64),
+];
+
+/// Names that only torch gives these meanings.
+const TORCH: &[(&str, DType)] = &[
+    ("bool", DType::Bool),
+    ("short", DType::I16),
+    ("int", DType::I32),
+    ("long", DType::I64),
+    ("float", DType::F32),
+    ("cfloat", DType::C64),
+];
+
+fn alias(name: &str) -> Option<DType> {
+    let name = name.to_ascii_lowercase();
+    let find = |names: &[(&str, DType)], name: &str| {
+        let found = names.iter().find(|(alias, _)| *alias == name);
+        found.map(|(_, dtype)| *dtype)
+    };
+    match name.split_once('.') {
+        Some(("torch", name)) => find(TORCH, name).or_else(|| find(ALIASES, name)),
+        Some(("numpy" | "np" | "jnp" | "ml_dtypes", name)) => match name {
+            "bool" => Some(DType::Bool),
+            name => find(ALIASES, name),
+        },
+        _ => find(ALIASES, &name),
+    }
+}
+
 impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -167,6 +224,46 @@ mod tests {
             DType::from_name("float"),
             Err(Error::UnknownDType("float".into()))
         );
+    }
+
+    #[test]
+    fn names_of_numpy_and_torch() {
+        for (name, dtype) in [
+            ("float32", DType::F32),
+            ("torch.float", DType::F32),
+            ("torch.bfloat16", DType::BF16),
+            ("np.float64", DType::F64),
+            ("fp16", DType::F16),
+            ("Half", DType::F16),
+            ("torch.float8_e4m3fn", DType::F8E4M3),
+            ("ml_dtypes.bfloat16", DType::BF16),
+            ("uint8", DType::U8),
+            ("torch.long", DType::I64),
+            ("numpy.bool", DType::Bool),
+            ("complex64", DType::C64),
+        ] {
+            assert_eq!(DType::from_name(name), Ok(dtype), "{name}");
+        }
+        for name in [
+            "int",
+            "long",
+            "np.float",
+            "torch.",
+            "numpy.long",
+            "float128",
+            "tf.float32",
+            "torch.torch.int",
+            "",
+        ] {
+            assert_eq!(
+                DType::from_name(name),
+                Err(Error::UnknownDType(name.into()))
+            );
+        }
+        // No alias is another type's own name.
+        for (name, _) in ALIASES {
+            assert!(DType::ALL.iter().all(|d| d.name() != *name), "{name}");
+        }
     }
 
     #[test]

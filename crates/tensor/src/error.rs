@@ -24,6 +24,14 @@ pub enum Error {
     /// A dimension below zero.
     #[error("tensor dimension {0} is negative")]
     NegativeDimension(i64),
+    /// Dimensions with a -1 that no number can take the place of.
+    #[error("cannot reshape {elements} elements to ({})", .dims.iter().map(i64::to_string).collect::<Vec<_>>().join(","))]
+    NoDimension {
+        /// Elements of the tensor.
+        elements: u64,
+        /// The dimensions asked for.
+        dims: Vec<i64>,
+    },
     /// More elements than can be counted.
     #[error("tensor shape {0} is too large")]
     ShapeTooLarge(String),
@@ -73,6 +81,8 @@ pub enum Error {
         dtype: DType,
         /// The tensor's shape.
         shape: String,
+        /// The dtype it can be converted to, if its shape fits.
+        converts_to: Option<DType>,
     },
     /// A header that ends early.
     #[error("tensor header needs {needed} bytes, not {actual}")]

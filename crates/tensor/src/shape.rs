@@ -45,6 +45,23 @@ impl Shape {
         Shape::new(&dims)
     }
 
+    /// Returns a shape of this many elements, as numpy's reshape does: one dimension may be -1, which stands for what the
+    /// others leave.
+    pub fn infer(dims: &[i64], elements: u64) -> Result<Shape> {
+        let Some(open) = dims.iter().position(|&d| d == -1) else {
+            return Shape::from_i64(dims);
+        };
+        let mut dims = dims.to_vec();
+        dims[open] = 1;
+        let rest = Shape::from_i64(&dims)?.elements();
+        if rest == 0 || !elements.is_multiple_of(rest) {
+            dims[open] = -1;
+            return Err(Error::NoDimension { elements, dims });
+        }
+        dims[open] = i64::try_from(elements / rest).unwrap_or(i64::MAX);
+        Shape::from_i64(&dims)
+    }
+
     /// Returns the dimensions.
     pub fn dims(&self) -> &[u64] {
         &self.dims

@@ -9,7 +9,7 @@ mod cursor;
 mod parse;
 mod print;
 
-pub use parse::{parse, parse_checked};
+pub use parse::{parse, parse_as, parse_checked};
 pub use print::{format, format_json};
 
 #[cfg(test)]

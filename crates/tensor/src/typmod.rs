@@ -100,6 +100,7 @@ impl Typmod {
                 expected: self.to_string(),
                 dtype,
                 shape: shape.to_string(),
+                converts_to: self.dtype.filter(|_| shape_fits),
             })
         }
     }

@@ -1,7 +1,7 @@
 -- Atoms
 
 COMMENT ON FUNCTION ingest(bytea, text, text) IS 'Splits data into atoms of a modality and returns its row of the log, with the key of the atom for the whole data. Data that the store already has adds one reference and no atoms. A failed run is rolled back, sends a warning, and returns its row with status failed and the error; canceling rolls back the row as well. source_uri is recorded in the log.';
-COMMENT ON FUNCTION ingest(text, text, text) IS 'Ingests text, in the encoding of the database, as ingest(bytea) does.';
+COMMENT ON FUNCTION ingest_text(text, text, text) IS 'Ingests text, in the encoding of the database, as ingest does.';
 COMMENT ON FUNCTION ingest_large_object(oid, text, text) IS 'Ingests a large object as ingest does; it may be larger than a bytea. Its bytes are read twice; if they change in between, the run fails with 55006 in its error.';
 COMMENT ON FUNCTION ingest_many(bytea[], text, text) IS 'Ingests many contents in one run, each as a whole, with one row in the log. Returns their keys in the order of the array and whether each is new; returns no rows if the run fails.';
 COMMENT ON FUNCTION reconstruct(atom) IS 'Returns the content of an atom, at most 1 GB, checked against content_hash. Raises XX001 if the parts do not match it, 42704 if the atom does not exist.';

@@ -14,3 +14,11 @@ COMMENT ON CAST (tensor AS integer[]) IS 'Returns the elements as integer, conve
 COMMENT ON CAST (tensor AS bigint[]) IS 'Returns the elements as bigint, converted as by astype. Raises 54000 above 6 dimensions, 22003 for a number out of range.';
 COMMENT ON CAST (tensor AS jsonb) IS 'Returns an object with "dtype", "shape" and "data"; values that JSON numbers cannot express, such as NaN, are strings.';
 COMMENT ON CAST (tensor AS bytea) IS 'Returns the binary form with its header, see docs/formats.md; tobytes returns only the elements.';
+COMMENT ON CAST (uuid AS regmodel) IS 'The same value.';
+COMMENT ON CAST (regmodel AS uuid) IS 'The same value.';
+COMMENT ON CAST (text AS regmodel) IS 'Finds a model by its text, as to_regmodel does.';
+COMMENT ON CAST (varchar AS regmodel) IS 'Finds a model by its text, as to_regmodel does.';
+COMMENT ON CAST (uuid AS regcheckpoint) IS 'The same value.';
+COMMENT ON CAST (regcheckpoint AS uuid) IS 'The same value.';
+COMMENT ON CAST (text AS regcheckpoint) IS 'Finds a checkpoint by its text, as to_regcheckpoint does.';
+COMMENT ON CAST (varchar AS regcheckpoint) IS 'Finds a checkpoint by its text, as to_regcheckpoint does.';

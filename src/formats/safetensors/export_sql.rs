@@ -6,10 +6,10 @@ use crate::formats::safetensors::half_written::HalfWritten;
 use crate::io::bytes::ByteaOut;
 use crate::io::large_object::LargeObject;
 use crate::io::server_file::{Access, io_failure, require_absolute, require_privilege};
+use crate::model::arguments::Regmodel;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
-use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use std::fs::File;
 use std::io::Write;
@@ -18,10 +18,10 @@ use std::path::Path;
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: default!(Option<&str>, "NULL"),
 ) -> SetOfIterator<'static, ByteaOut> {
-    stream(or_raise(begin(model_id, file_name)))
+    stream(or_raise(begin(model, file_name)))
 }
 
 /// Returns the parts as rows. Each is copied into memory of the server, and its buffer is reused for a later part.
@@ -41,11 +41,11 @@ pub fn stream(mut export: Export) -> SetOfIterator<'static, ByteaOut> {
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors_large_object(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: default!(Option<&str>, "NULL"),
 ) -> pg_sys::Oid {
     or_raise((|| {
-        let mut export = begin(model_id, file_name)?;
+        let mut export = begin(model, file_name)?;
         let mut object = LargeObject::create()?;
         drain(&mut export, |part| object.append(part))?;
         Ok(object.oid())
@@ -55,19 +55,19 @@ fn export_safetensors_large_object(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_safetensors_file(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     path: Option<&str>,
     file_name: default!(Option<&str>, "NULL"),
 ) -> i64 {
     or_raise((|| {
-        to_file(model_id, Path::new(required(path, "path")?), file_name)
+        to_file(model, Path::new(required(path, "path")?), file_name)
     })())
 }
 
-fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> Result<i64> {
+fn to_file(model: Option<Regmodel>, path: &Path, file_name: Option<&str>) -> Result<i64> {
     require_privilege(Access::Write)?;
     require_absolute(path)?;
-    let mut export = begin(model_id, file_name)?;
+    let mut export = begin(model, file_name)?;
     // Never over an existing file: the server could overwrite its own.
     let mut file = File::create_new(path).map_err(|e| io_failure("create", path, &e))?;
     let half_written = HalfWritten::new(path);
@@ -82,8 +82,8 @@ fn to_file(model_id: Option<SqlUuid>, path: &Path, file_name: Option<&str>) -> R
     Ok(bytes)
 }
 
-fn begin(model_id: Option<SqlUuid>, file_name: Option<&str>) -> Result<Export> {
-    let model = from_sql_uuid(required(model_id, "model_id")?);
+fn begin(model: Option<Regmodel>, file_name: Option<&str>) -> Result<Export> {
+    let model = required(model, "model")?.0;
     Export::begin(&Store::for_reading()?, StateDict::Model(model), file_name)
 }
 

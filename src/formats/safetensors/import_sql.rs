@@ -6,8 +6,10 @@ use crate::formats::safetensors::shards::{self, AddedFile};
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaSource};
 use crate::io::large_object::LargeObject;
+use crate::model::arguments::Regmodel;
 use crate::model::models::NewModel;
-use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
+use crate::names;
+use crate::pg::arguments::to_sql_uuid;
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
 use modelstore_formats::safetensors::is_index_name;
@@ -39,7 +41,7 @@ fn import_safetensors_bytea(
     version: Option<&str>,
     data: Option<Bytea<'_>>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -66,7 +68,7 @@ fn import_safetensors_large_object(
     version: Option<&str>,
     data: Option<pg_sys::Oid>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -93,7 +95,7 @@ fn import_safetensors_file(
     version: Option<&str>,
     path: Option<&str>,
     config: default!(Option<Jsonb<'_>>, "NULL"),
-    parent: default!(Option<SqlUuid>, "NULL"),
+    parent: default!(Option<Regmodel>, "NULL"),
     metadata: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
@@ -122,7 +124,7 @@ fn import_safetensors_file(
 #[pg_extern(name = "add_safetensors", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_safetensors_bytea(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     data: Option<Bytea<'_>>,
 ) -> TableIterator<
@@ -139,14 +141,14 @@ fn add_safetensors_bytea(
 > {
     or_raise((|| {
         let mut source = ByteaSource::new(required(data, "data")?);
-        add(model_id, file_name, &mut source)
+        add(model, file_name, &mut source)
     })())
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_safetensors_large_object(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     data: Option<pg_sys::Oid>,
 ) -> TableIterator<
@@ -163,16 +165,16 @@ fn add_safetensors_large_object(
 > {
     or_raise((|| {
         let mut source = LargeObject::open(required(data, "data")?)?;
-        add(model_id, file_name, &mut source)
+        add(model, file_name, &mut source)
     })())
 }
 
 fn add(
-    model_id: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     source: &mut dyn Source,
 ) -> Result<ImportedRow> {
-    let model = from_sql_uuid(required(model_id, "model_id")?);
+    let model = required(model, "model")?.0;
     let name = required(file_name, "file_name")?;
     let store = Store::current()?;
     shards::lock(&store, model)?;
@@ -189,7 +191,7 @@ fn import_as(
     name: Option<&str>,
     version: Option<&str>,
     config: Option<Jsonb<'_>>,
-    parent: Option<SqlUuid>,
+    parent: Option<Regmodel>,
     metadata: Option<Jsonb<'_>>,
 ) -> Result<ImportedRow> {
     let model = new_model(name, version, config.as_ref(), parent, metadata.as_ref())?;
@@ -206,13 +208,13 @@ pub fn new_model<'a>(
     name: Option<&'a str>,
     version: Option<&'a str>,
     config: Option<&'a Jsonb<'a>>,
-    parent: Option<SqlUuid>,
+    parent: Option<Regmodel>,
     metadata: Option<&'a Jsonb<'a>>,
 ) -> Result<NewModel<'a>> {
     Ok(NewModel {
-        name: required(name, "name")?,
-        version: required(version, "version")?,
-        parent: parent.map(from_sql_uuid),
+        name: names::check_part("model name", required(name, "name")?)?,
+        version: names::check_part("model version", required(version, "version")?)?,
+        parent: parent.map(|parent| parent.0),
         config,
         metadata,
         status: "ready",

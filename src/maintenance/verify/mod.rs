@@ -5,9 +5,10 @@ mod verifier;
 
 use crate::error::{Result, or_raise};
 use crate::formats::safetensors::consistency;
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::content_hash::content_hash;
 use crate::model::state_dict::StateDict;
-use crate::pg::arguments::{from_sql_uuid, maybe_text, uuid};
+use crate::pg::arguments::{maybe_text, uuid};
 use crate::store::Store;
 use crate::tensor_storage::locate::tensor_columns;
 use modelstore_chunk::{ChunkHash, StoredTensor};
@@ -18,7 +19,7 @@ use verifier::{ProblemRow, Verifier, readable, verified};
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn verify_model(
-    model_id: SqlUuid,
+    model: Regmodel,
 ) -> TableIterator<
     'static,
     (
@@ -28,15 +29,13 @@ fn verify_model(
         name!(problem, String),
     ),
 > {
-    TableIterator::new(or_raise(state_dict(StateDict::Model(from_sql_uuid(
-        model_id,
-    )))))
+    TableIterator::new(or_raise(state_dict(StateDict::Model(model.0))))
 }
 
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn verify_checkpoint(
-    checkpoint_id: SqlUuid,
+    checkpoint: Regcheckpoint,
 ) -> TableIterator<
     'static,
     (
@@ -46,7 +45,7 @@ fn verify_checkpoint(
         name!(problem, String),
     ),
 > {
-    let checkpoint = StateDict::Checkpoint(from_sql_uuid(checkpoint_id));
+    let checkpoint = StateDict::Checkpoint(checkpoint.0);
     TableIterator::new(or_raise(state_dict(checkpoint)))
 }
 

@@ -9,8 +9,9 @@ use crate::formats::safetensors::import_sql::{ImportedRow, row};
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaSource};
 use crate::io::large_object::LargeObject;
+use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::uuid;
 use crate::store::Store;
 use crate::tensor_storage::locate::{read_tensor, tensor_columns};
 use modelstore_chunk::StoredTensor;
@@ -22,25 +23,47 @@ use std::collections::HashMap;
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn publish_delta(
-    from_id: Option<SqlUuid>,
-    to_id: Option<SqlUuid>,
+    from_model: Option<Regmodel>,
+    to_model: Option<Regmodel>,
 ) -> SetOfIterator<'static, Vec<u8>> {
-    let mut publish = or_raise((|| {
-        let store = Store::for_reading()?;
-        let from = StateDict::find(&store, from_sql_uuid(required(from_id, "from_id")?))?;
-        let to = StateDict::find(&store, from_sql_uuid(required(to_id, "to_id")?))?;
-        Publish::begin(&store, from, to)
-    })());
-    SetOfIterator::new(std::iter::from_fn(move || or_raise(publish.next())))
+    or_raise((|| {
+        let from = required(from_model, "from_model")?.0;
+        let to = required(to_model, "to_model")?.0;
+        publish(StateDict::Model(from), StateDict::Model(to))
+    })())
+}
+
+#[pg_extern(stable, parallel_restricted, cost = 10000)]
+#[search_path(pg_catalog, pg_temp)]
+fn publish_checkpoint_delta(
+    from_checkpoint: Option<Regcheckpoint>,
+    to_checkpoint: Option<Regcheckpoint>,
+) -> SetOfIterator<'static, Vec<u8>> {
+    or_raise((|| {
+        let from = required(from_checkpoint, "from_checkpoint")?.0;
+        let to = required(to_checkpoint, "to_checkpoint")?.0;
+        publish(StateDict::Checkpoint(from), StateDict::Checkpoint(to))
+    })())
+}
+
+/// Returns the parts of the delta as they are computed.
+fn publish(from: StateDict, to: StateDict) -> Result<SetOfIterator<'static, Vec<u8>>> {
+    let store = Store::for_reading()?;
+    from.require(&store)?;
+    to.require(&store)?;
+    let mut publish = Publish::begin(&store, from, to)?;
+    Ok(SetOfIterator::new(std::iter::from_fn(move || {
+        or_raise(publish.next())
+    })))
 }
 
 #[pg_extern(name = "apply_delta", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn apply_delta_bytea(
-    base_id: Option<SqlUuid>,
+    base: Option<Regmodel>,
     delta: Option<Bytea<'_>>,
+    name: default!(Option<&str>, "NULL"),
     version: default!(Option<&str>, "NULL"),
-    model_name: default!(Option<&str>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -54,18 +77,19 @@ fn apply_delta_bytea(
     ),
 > {
     or_raise((|| {
+        let base = StateDict::Model(required(base, "base")?.0);
         let mut delta = ByteaSource::new(required(delta, "delta")?);
-        apply_from(&mut delta, base_id, version, model_name)
+        apply_from(&mut delta, base, name, version)
     })())
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn apply_delta_large_object(
-    base_id: Option<SqlUuid>,
+    base: Option<Regmodel>,
     delta: Option<pg_sys::Oid>,
+    name: default!(Option<&str>, "NULL"),
     version: default!(Option<&str>, "NULL"),
-    model_name: default!(Option<&str>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -79,20 +103,73 @@ fn apply_delta_large_object(
     ),
 > {
     or_raise((|| {
+        let base = StateDict::Model(required(base, "base")?.0);
         let mut delta = LargeObject::open(required(delta, "delta")?)?;
-        apply_from(&mut delta, base_id, version, model_name)
+        apply_from(&mut delta, base, name, version)
+    })())
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn apply_checkpoint_delta(
+    base: Option<Regcheckpoint>,
+    delta: Option<Bytea<'_>>,
+    name: default!(Option<&str>, "NULL"),
+    version: default!(Option<&str>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let base = StateDict::Checkpoint(required(base, "base")?.0);
+        let mut delta = ByteaSource::new(required(delta, "delta")?);
+        apply_from(&mut delta, base, name, version)
+    })())
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn apply_checkpoint_delta_large_object(
+    base: Option<Regcheckpoint>,
+    delta: Option<pg_sys::Oid>,
+    name: default!(Option<&str>, "NULL"),
+    version: default!(Option<&str>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let base = StateDict::Checkpoint(required(base, "base")?.0);
+        let mut delta = LargeObject::open(required(delta, "delta")?)?;
+        apply_from(&mut delta, base, name, version)
     })())
 }
 
 fn apply_from(
     delta: &mut dyn Source,
-    base_id: Option<SqlUuid>,
+    base: StateDict,
+    name: Option<&str>,
     version: Option<&str>,
-    model_name: Option<&str>,
 ) -> Result<ImportedRow> {
     let store = Store::current()?;
-    let base = StateDict::find(&store, from_sql_uuid(required(base_id, "base_id")?))?;
-    row(apply::apply(&store, base, delta, version, model_name)?)
+    base.require(&store)?;
+    row(apply::apply(&store, base, delta, version, name)?)
 }
 
 /// Returns the weights of a model or a checkpoint by name.

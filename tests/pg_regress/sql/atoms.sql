@@ -36,8 +36,8 @@ SELECT status FROM modelstore.ingest(NULL::bytea);
 SELECT status FROM modelstore.ingest(''::bytea, NULL);
 SELECT status FROM modelstore.ingest(''::bytea, 'novel');
 SELECT status, error FROM modelstore.ingest_large_object(0);
-SELECT status, h_xy, byte_length, created, updated, skipped FROM modelstore.ingest('');
-SELECT status, h_xy, h_yz, h_zm, byte_length, created FROM modelstore.ingest('The same on every machine.');
+SELECT status, h_xy, byte_length, created, updated, skipped FROM modelstore.ingest_text('');
+SELECT status, h_xy, h_yz, h_zm, byte_length, created FROM modelstore.ingest_text('The same on every machine.');
 SELECT content_index, byte_length, is_new FROM modelstore.ingest_many(ARRAY['a', '', 'a']::bytea[], 'text');
 SELECT count(*) FROM modelstore.ingest_many('{}');
 SELECT count(*) FROM modelstore.ingest_many(ARRAY[NULL]::bytea[]);
@@ -45,15 +45,15 @@ SELECT count(*) FROM modelstore.ingest_many(NULL);
 
 -- neighbours
 SELECT round(distance) AS distance, convert_from(value, 'UTF8') AS value
-FROM modelstore.nearest(ARRAY[0, 0, 0, 0], 2) JOIN store.atoms USING (h_xy, h_yz, h_zm);
-SELECT * FROM modelstore.nearest(ARRAY[0, 0, 0], 1);
-SELECT * FROM modelstore.nearest(ARRAY[[0, 0, 0, 0, 0]], 1);
-SELECT * FROM modelstore.nearest(ARRAY[0, 0, 0, NULL], 1);
-SELECT * FROM modelstore.nearest(ARRAY[0, 0, 0, -1], 1);
-SELECT * FROM modelstore.nearest('{}'::integer[], 1);
-SELECT * FROM modelstore.nearest(ARRAY[0, 0, 0, 0], -1);
-SELECT * FROM modelstore.nearest(ARRAY[0, 0, 0, 0], NULL);
-SELECT * FROM modelstore.nearest(ARRAY[0, 0, 0, 0], 1, 'poem');
+FROM modelstore.nearest_points(ARRAY[0, 0, 0, 0], 2) JOIN store.atoms USING (h_xy, h_yz, h_zm);
+SELECT * FROM modelstore.nearest_points(ARRAY[0, 0, 0], 1);
+SELECT * FROM modelstore.nearest_points(ARRAY[[0, 0, 0, 0, 0]], 1);
+SELECT * FROM modelstore.nearest_points(ARRAY[0, 0, 0, NULL], 1);
+SELECT * FROM modelstore.nearest_points(ARRAY[0, 0, 0, -1], 1);
+SELECT * FROM modelstore.nearest_points('{}'::integer[], 1);
+SELECT * FROM modelstore.nearest_points(ARRAY[0, 0, 0, 0], -1);
+SELECT * FROM modelstore.nearest_points(ARRAY[0, 0, 0, 0], NULL);
+SELECT * FROM modelstore.nearest_points(ARRAY[0, 0, 0, 0], 1, 'poem');
 SELECT count(*) FROM modelstore.within_box('{0,0,0,0}', '{268435455,268435455,268435455,268435455}');
 SELECT * FROM modelstore.within_box('{0,0,0,1}', '{1,1,1,0}');
 SELECT * FROM modelstore.within_box('{{0,0,0,0},{0,0,0,0}}', '{1,1,1,1}');

@@ -26,14 +26,14 @@ SELECT name(find_model('base')), name(find_model('base', '1')), name(find_model(
 SELECT find_model(NULL);
 SELECT find_model('base', '5');
 SELECT find_model('nothing');
-SELECT name(set_alias('base', 'production', '1'));
+SELECT name(set_alias('base:1', 'production'));
 SELECT name(find_model('base', 'production'));
-SELECT name(set_alias('base', 'production', '2')), name(set_alias('base', 'latest', '1'));
+SELECT name(set_alias('base:2', 'production')), name(set_alias('base:1', 'latest'));
 SELECT name(find_model('base', 'production')), name(find_model('base')), name(find_model('base', '3'));
 SELECT model_name, alias, name(model_id) FROM store.model_aliases ORDER BY alias;
-SELECT set_alias('base', 'production', '9');
-SELECT set_alias('base', '', '1');
-SELECT drop_alias('base', 'latest'), drop_alias('base', 'latest'), drop_alias('nothing', 'x');
+SELECT set_alias('base:9', 'production');
+SELECT set_alias('base:1', '');
+SELECT delete_alias('base', 'latest'), delete_alias('base', 'latest'), delete_alias('nothing', 'x');
 SELECT name(find_model('base'));
 
 -- lineage
@@ -56,7 +56,7 @@ FROM store.v_model_architecture ORDER BY model_name COLLATE "C", version;
 SELECT * FROM verify_model(find_model('base', '1'));
 \set VERBOSITY sqlstate
 SELECT get_tensor(find_model('base', '1'), 'w') IS NULL;
-SELECT embedding(find_model('base', '1'), 'token', '{0}') IS NULL;
+SELECT embedding(find_model('base', '1'), '{0}') IS NULL;
 SELECT export_safetensors(find_model('base', '1')) IS NULL;
 
 \set VERBOSITY verbose

@@ -21,7 +21,7 @@ AND objid IN (SELECT oid FROM pg_class WHERE relnamespace = 'store'::regnamespac
 SELECT modelstore.create_store('store', if_not_exists => true);
 SELECT modelstore.create_store('other', ARRAY['atoms']);
 SELECT store, modules FROM modelstore.stores() ORDER BY store;
-SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[]);
+SELECT * FROM modelstore.nearest_points('{1,2,3,4}'::integer[]);
 SELECT modelstore.add_module('atoms', partitions => 7);
 SELECT modelstore.add_module('atoms', 'other');
 SELECT modelstore.add_module('atoms', 'other', if_not_exists => true);
@@ -31,7 +31,7 @@ SELECT modelstore.add_module('atoms', 'nowhere');
 SELECT modelstore.create_store('third', ARRAY['atoms', NULL]);
 SELECT modelstore.create_store('third', NULL);
 SELECT modelstore.add_module('atoms', partitions => 8);
-SELECT * FROM modelstore.nearest('{1,2,3,4}'::integer[]);
+SELECT * FROM modelstore.nearest_points('{1,2,3,4}'::integer[]);
 SELECT relname FROM pg_class WHERE relnamespace = 'store'::regnamespace AND relispartition AND relkind = 'r' ORDER BY relname;
 SELECT modelstore.drop_store('other');
 -- in what words, depends on the modules of the library

@@ -60,8 +60,8 @@ SELECT log_metrics(:nothing, 1, '{"loss": 1}');
 SELECT log_metric(:r, 'loss', ARRAY[1, 2], ARRAY[0.5]);
 SELECT log_metric(:r, 'loss', ARRAY[1, NULL], ARRAY[0.5, 1]);
 SELECT log_metric(:r, 'loss', ARRAY[1], ARRAY[NULL]::double precision[]);
-SELECT drop_metrics(:nothing);
-SELECT drop_metrics(NULL) IS NULL AS strict;
+SELECT delete_metrics(:nothing);
+SELECT delete_metrics(NULL) IS NULL AS strict;
 
 -- pictures
 SELECT sparkline('{3,2.5,2.2,2,NaN,1.9,1.8,1.8}'), sparkline('{1,2,3,4,5,6,7,8}', 4), sparkline(NULL) IS NULL AS strict, sparkline('{}') = '' AS empty;
@@ -72,16 +72,16 @@ SELECT metric_plot(:nothing::uuid, 'loss');
 SELECT metric_plot(:r::uuid, 'loss', width => 10);
 SELECT metric_plot(:r::uuid, 'loss', height => 10000);
 SELECT metric_plots('{}'::uuid[], ARRAY['loss']);
-SELECT drop_metrics(:r), drop_metrics(:r);
+SELECT delete_metrics(:r), delete_metrics(:r);
 
 -- checkpoints
 SELECT get_latest_checkpoint(:m) IS NULL AS none, get_best_checkpoint(:m) IS NULL AS no_best;
 SELECT get_latest_checkpoint(:nothing);
-SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes FROM create_checkpoint(:m, :r, 10, 0.5, one('w', '[[1,2],[3,4]]'), metrics => '{"loss": 2}');
+SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes FROM create_checkpoint(:m, 10, one('w', '[[1,2],[3,4]]'), session_id => :r, epoch => 0.5, metrics => '{"loss": 2}');
 SELECT tensors, parameters, raw_bytes, new_chunks, reused_bytes
-FROM create_checkpoint(:m, :r, 20, 1, one('w', '[[1,2],[3,5]]'), one('w.exp_avg', '[[0,0],[0,0.5]]'), '{"loss": 1}', '\x00ff', '[{"lr": 1e-4}]', '{"note": "x"}');
-SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_tensors(:m, :r, 30, 1.5, ARRAY['w'], ARRAY['[[1,2],[3,5]]'::tensor], metrics => '{"loss": "NaN"}');
-SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_large_object(:m, NULL, 30, NULL, lo_from_bytea(0, one('w', '[[1,2],[3,4]]')));
+FROM create_checkpoint(:m, 20, one('w', '[[1,2],[3,5]]'), one('w.exp_avg', '[[0,0],[0,0.5]]'), session_id => :r, epoch => 1, metrics => '{"loss": 1}', rng_state => '\x00ff', param_groups => '[{"lr": 1e-4}]', metadata => '{"note": "x"}');
+SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_tensors(:m, 30, ARRAY['w'], ARRAY['[[1,2],[3,5]]'::tensor], session_id => :r, epoch => 1.5, metrics => '{"loss": "NaN"}');
+SELECT tensors, new_chunks, reused_bytes FROM create_checkpoint_large_object(:m, 30, lo_from_bytea(0, one('w', '[[1,2],[3,4]]')));
 SELECT step, epoch, metrics, rng_state, param_groups, metadata, session_id IS NOT NULL AS in_run, pinned, content_hash FROM store.model_checkpoints ORDER BY sequence;
 CREATE FUNCTION cp(bigint) RETURNS uuid LANGUAGE sql AS $$ SELECT checkpoint_id FROM store.model_checkpoints WHERE step = $1 ORDER BY sequence LIMIT 1 $$;
 SELECT get_latest_checkpoint(:m) = cp(30) AS latest, get_best_checkpoint(:m) = cp(20) AS best, get_best_checkpoint(:m, 'loss', 'max') = cp(10) AS worst,
@@ -97,7 +97,7 @@ SELECT export_checkpoint(:nothing);
 SELECT checkpoint_weights_at(:nothing);
 SELECT verify_checkpoint(:nothing);
 SELECT diff_checkpoints(cp(10), :nothing);
-SELECT restore_checkpoint(:nothing, 'x');
+SELECT restore_checkpoint(:nothing, NULL, 'x');
 SELECT put_optimizer_state(cp(10), 'w', 'exp_avg', '[[0,0],[0,0]]') IS NOT NULL AS put;
 SELECT put_optimizer_state(cp(10), 'w', 'exp.avg', '[1]');
 SELECT put_optimizer_state(:nothing, 'w', 'exp_avg', '[1]');
@@ -106,76 +106,76 @@ SELECT put_optimizer_state(cp(10), 'w', 'exp_avg', '[1]');
 SELECT get_optimizer_state(cp(10), 'w', 'exp_avg_sq');
 SELECT export_checkpoint(cp(10), 'optimizer.safetensors');
 \set VERBOSITY verbose
-SELECT create_checkpoint(:nothing, NULL, 1, NULL, one('w', '[1]'));
-SELECT create_checkpoint(:m, :nothing, 1, NULL, one('w', '[1]'));
-SELECT create_checkpoint(:m, NULL, -1, NULL, one('w', '[1]'));
-SELECT create_checkpoint(:m, NULL, 1, 'NaN', one('w', '[1]'));
-SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[1]'), metrics => '3');
-SELECT create_checkpoint(:m, NULL, NULL, NULL, one('w', '[1]'));
-SELECT create_checkpoint(:m, NULL, 1, NULL, NULL::bytea);
-SELECT create_checkpoint(:m, NULL, 1, NULL, '\x00'::bytea);
-SELECT create_checkpoint_tensors(:m, NULL, 1, NULL, ARRAY['a', 'b'], ARRAY['[1]'::tensor]);
-SELECT create_checkpoint_tensors(:m, NULL, 1, NULL, ARRAY['a'], ARRAY[NULL::tensor]);
-SELECT create_checkpoint_tensors(:m, NULL, 1, NULL, ARRAY['a', 'a'], ARRAY['[1]'::tensor, '[2]']);
-SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[[1,2],[3,4]]'), one('momentum', '[1]'));
-SELECT create_checkpoint_upload(:m, NULL, 1, NULL, :nothing);
+SELECT create_checkpoint(:nothing, 1, one('w', '[1]'));
+SELECT create_checkpoint(:m, 1, one('w', '[1]'), session_id => :nothing);
+SELECT create_checkpoint(:m, -1, one('w', '[1]'));
+SELECT create_checkpoint(:m, 1, one('w', '[1]'), epoch => 'NaN');
+SELECT create_checkpoint(:m, 1, one('w', '[1]'), metrics => '3');
+SELECT create_checkpoint(:m, NULL, one('w', '[1]'));
+SELECT create_checkpoint(:m, 1, NULL::bytea);
+SELECT create_checkpoint(:m, 1, '\x00'::bytea);
+SELECT create_checkpoint_tensors(:m, 1, ARRAY['a', 'b'], ARRAY['[1]'::tensor]);
+SELECT create_checkpoint_tensors(:m, 1, ARRAY['a'], ARRAY[NULL::tensor]);
+SELECT create_checkpoint_tensors(:m, 1, ARRAY['a', 'a'], ARRAY['[1]'::tensor, '[2]']);
+SELECT create_checkpoint(:m, 1, one('w', '[[1,2],[3,4]]'), one('momentum', '[1]'));
+SELECT create_checkpoint_upload(:m, 1, :nothing);
 SELECT register_model('other', '1') AS other \gset
 UPDATE store.models SET model_id = '00000000-0000-0000-0000-00000000000e' WHERE model_id = :'other';
 \set other '''00000000-0000-0000-0000-00000000000e'''
-SELECT create_checkpoint(:other, :r, 1, NULL, one('w', '[1]'));
+SELECT create_checkpoint(:other, 1, one('w', '[1]'), session_id => :r);
 
 -- guard-rails
 SHOW modelstore.checkpoint_checks;
 SELECT weights FROM add_safetensors(:other, 'a.safetensors', one('w', '[1,2]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,NaN]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,-inf]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,2]'), one('w.m', '[1,NaN]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,2,3]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('v', '[1,2]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, st('{}'));
-SELECT create_checkpoint_tensors(:other, NULL, 1, NULL, ARRAY['w'], ARRAY['f16:[1,2]'::tensor]);
+SELECT create_checkpoint(:other, 1, one('w', '[1,NaN]'));
+SELECT create_checkpoint(:other, 1, one('w', '[1,-inf]'));
+SELECT create_checkpoint(:other, 1, one('w', '[1,2]'), one('w.m', '[1,NaN]'));
+SELECT create_checkpoint(:other, 1, one('w', '[1,2,3]'));
+SELECT create_checkpoint(:other, 1, one('v', '[1,2]'));
+SELECT create_checkpoint(:other, 1, st('{}'));
+SELECT create_checkpoint_tensors(:other, 1, ARRAY['w'], ARRAY['f16:[1,2]'::tensor]);
 UPDATE store.models SET config = '{"num_parameters": 3}' WHERE model_id = :other;
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,3]'));
-SELECT create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,3]'), checks => '{finite,sane}');
+SELECT create_checkpoint(:other, 1, one('w', '[1,3]'));
+SELECT create_checkpoint(:other, 1, one('w', '[1,3]'), checks => '{finite,sane}');
 SELECT count(*) FROM store.model_checkpoints WHERE model_id = :other;
 SET modelstore.checkpoint_checks = 'shape';
-SELECT tensors FROM create_checkpoint(:other, NULL, 1, NULL, one('w', '[1,NaN]'));
+SELECT tensors FROM create_checkpoint(:other, 1, one('w', '[1,NaN]'));
 SET modelstore.checkpoint_checks = '';
-SELECT tensors FROM create_checkpoint(:other, NULL, 2, NULL, one('v', '[1,NaN,2]'));
-SELECT create_checkpoint(:other, NULL, 3, NULL, one('w', '[1,NaN]'), checks => '{finite}');
+SELECT tensors FROM create_checkpoint(:other, 2, one('v', '[1,NaN,2]'));
+SELECT create_checkpoint(:other, 3, one('w', '[1,NaN]'), checks => '{finite}');
 RESET modelstore.checkpoint_checks;
-SELECT tensors FROM create_checkpoint(:other, NULL, 4, NULL, one('w', '[1,NaN]'), checks => '{}');
+SELECT tensors FROM create_checkpoint(:other, 4, one('w', '[1,NaN]'), checks => '{}');
 
 -- one by one
 SELECT step, epoch, rng_state, param_groups, metrics, metadata, parent_checkpoint_id = cp(10) AS continues, has_optimizer_state, pinned FROM checkpoint_state(cp(20));
 SELECT checkpoint_state(:nothing);
-SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[[1,2],[3,4]]'), parent_checkpoint_id => :nothing);
-SELECT create_checkpoint(:m, NULL, 1, NULL, one('w', '[[1,2],[3,4]]'), metrics => '{"loss": "low"}');
+SELECT create_checkpoint(:m, 1, one('w', '[[1,2],[3,4]]'), parent_checkpoint => :nothing);
+SELECT create_checkpoint(:m, 1, one('w', '[[1,2],[3,4]]'), metrics => '{"loss": "low"}');
 SELECT delete_checkpoint(:nothing);
-SELECT checkpoint_id FROM create_checkpoint_tensors(:m, NULL, 90, NULL, ARRAY['w'], ARRAY['[[1,2],[3,4]]'::tensor]) \gset
+SELECT checkpoint_id FROM create_checkpoint_tensors(:m, 90, ARRAY['w'], ARRAY['[[1,2],[3,4]]'::tensor]) \gset
 SELECT get_latest_checkpoint(:m, :r) = cp(30) AS of_the_run, get_best_checkpoint(:m, session_id => :r) = cp(20) AS best;
 SELECT get_latest_checkpoint(:m, :nothing);
 SELECT get_latest_checkpoint(:other, :r);
 SELECT files, weights, optimizer_states FROM delete_checkpoint(:'checkpoint_id');
 
 -- restored
-SELECT restore_checkpoint(cp(20), '1-20') = find_model('m', '1-20') AS made;
+SELECT restore_checkpoint(cp(20), NULL, '1-20') = find_model('m', '1-20') AS made;
 SELECT name, version, parent, derivation ~ '^checkpoint [0-9a-f-]{36} at step 20$' AS derivation, weights
 FROM (SELECT m.model_name AS name, m.version, p.version AS parent, m.derivation, (SELECT count(*) FROM store.model_weights w WHERE w.model_id = m.model_id) AS weights
       FROM store.models m JOIN store.models p ON p.model_id = m.parent_model_id) r;
 SELECT string_agg(part, '') = one('w', '[[1,2],[3,5]]') AS exact FROM export_safetensors(find_model('m', '1-20')) part;
-SELECT restore_checkpoint(cp(20), '1-20');
-SELECT restore_checkpoint(cp(20), NULL);
+SELECT restore_checkpoint(cp(20), NULL, '1-20');
+SELECT restore_checkpoint(cp(20), NULL, NULL);
 
 -- pruned
 UPDATE store.model_checkpoints SET pinned = true WHERE checkpoint_id = cp(10);
 SELECT step, epoch, kept, reasons FROM prune_checkpoints(:m, 1, 15, 1, dry_run => true);
-SELECT step, epoch, kept, reasons FROM prune_checkpoints(:m, 0, NULL, 0);
-SELECT step, epoch, kept, reasons FROM prune_checkpoints(:m);
-SELECT prune_checkpoints(:m, -1);
-SELECT prune_checkpoints(:m, keep_every => 0);
-SELECT prune_checkpoints(:m, mode => 'middle');
-SELECT prune_checkpoints(:nothing);
+SELECT step, epoch, kept, reasons FROM prune_checkpoints(:m, 0, NULL, 0, dry_run => false);
+SELECT step, epoch, kept, reasons FROM prune_checkpoints(:m, dry_run => false);
+SELECT prune_checkpoints(:m, -1, dry_run => false);
+SELECT prune_checkpoints(:m, keep_every => 0, dry_run => false);
+SELECT prune_checkpoints(:m, mode => 'middle', dry_run => false);
+SELECT prune_checkpoints(:nothing, dry_run => false);
 SELECT tensors, chunks, raw_bytes FROM gc();
 SELECT object, problem FROM verify_store();
 

@@ -8,6 +8,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::SliceList(list) => Some(format!("SELECT modelstore.slice(tensor, '{list}');")),
+            Error::TypmodMismatch {
+                converts_to: Some(to),
+                ..
+            } => Some(format!("SELECT modelstore.astype(tensor, '{to}');")),
             Error::SliceUnsupported(_) => Some("SELECT modelstore.slice(tensor, '0:2, :');".into()),
             _ => None,
         }
@@ -25,6 +29,9 @@ impl Error {
                 Shape::MAX_RANK
             )),
             Error::NegativeDimension(_) => Some("A dimension is zero or more.".into()),
+            Error::NoDimension { .. } => Some(
+                "A dimension of -1 stands for the elements divided by the product of the others, and only one can be -1.".into(),
+            ),
             Error::PartialBlock { dtype, .. } => Some(format!(
                 "Elements of dtype {dtype} come in groups of {}, along the last dimension for block types.",
                 dtype.block_elements()

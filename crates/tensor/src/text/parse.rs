@@ -23,11 +23,16 @@ pub fn parse(text: &str) -> Result<Tensor> {
 
 /// Parses a tensor, calling `check` regularly, which may unwind.
 pub fn parse_checked(text: &str, check: &mut dyn FnMut()) -> Result<Tensor> {
+    parse_as(text, DType::F32, check)
+}
+
+/// As [`parse_checked`], for a text that names no dtype as this one.
+pub fn parse_as(text: &str, default: DType, check: &mut dyn FnMut()) -> Result<Tensor> {
     let mut cursor = Cursor { text, at: 0 };
     if cursor.peek().is_none() {
         return Err(Error::EmptyText);
     }
-    let (dtype, stated) = prefix(&mut cursor)?;
+    let (dtype, stated) = prefix(&mut cursor, default)?;
     let (shape, data) = if cursor.peek() == Some(b'\\') {
         hexadecimal(&mut cursor, dtype, stated, check)?
     } else {
@@ -43,10 +48,10 @@ pub fn parse_checked(text: &str, check: &mut dyn FnMut()) -> Result<Tensor> {
 }
 
 /// Everything before the colon: dtype and optional shape.
-fn prefix(cursor: &mut Cursor<'_>) -> Result<(DType, Option<Shape>)> {
+fn prefix(cursor: &mut Cursor<'_>, default: DType) -> Result<(DType, Option<Shape>)> {
     let starts_with_word = cursor.peek().is_some_and(|b| b.is_ascii_alphabetic());
     if !starts_with_word || !cursor.text.contains(':') {
-        return Ok((DType::F32, None));
+        return Ok((default, None));
     }
     let name = cursor.word();
     let dtype = DType::from_name(name)?;

@@ -66,7 +66,7 @@ fn error_data(failure: Failure) -> *mut pg_sys::ErrorData {
         let data = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()).cast::<pg_sys::ErrorData>();
         (*data).elevel = pgrx::PgLogLevel::ERROR as i32;
         (*data).filename = c"soft_error.rs".as_ptr();
-        (*data).funcname = c"tensor".as_ptr();
+        (*data).funcname = c"input".as_ptr();
         (*data).sqlerrcode = code as i32;
         (*data).message = copy(message);
         (*data).detail = detail.map_or(std::ptr::null_mut(), copy);
