@@ -11,6 +11,11 @@ fn check_installation() {
     or_raise(require_utf8().and_then(|()| check_schema()));
 }
 
+#[pgrx::pg_extern(immutable, parallel_safe)]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
 fn check_schema() -> Result<()> {
     let found = query::rows(
         "SELECT r.rolname::text, r.rolsuper OR r.oid = e.extowner,

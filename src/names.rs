@@ -31,23 +31,30 @@ pub fn check<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     Ok(name)
 }
 
-/// Checks a name that is a part of a reference such as `name:version@alias`, as [`check`] does, and that the reference
-/// reads back as it (42602).
+/// Checks the name of a model as [`check_part`] does, and that it is not taken for a key (42602).
+pub fn check_model(name: &str) -> Result<&str> {
+    const KIND: &str = "model name";
+    check_part(KIND, name)?;
+    match parse_uuid(name) {
+        None => Ok(name),
+        Some(_) => Err(Failure::new(
+            Code::ERRCODE_INVALID_NAME,
+            format!("invalid {KIND} \"{name}\""),
+        )
+        .detail("A UUID is the key of a model, not a name.")),
+    }
+}
+
+/// Checks a name that is a part of a reference such as `name:version`, as [`check`] does, and that the reference reads
+/// back as it (42602).
 pub fn check_part<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     check(kind, name)?;
-    let invalid = || {
-        Failure::new(
+    if name.contains(RESERVED) {
+        return Err(Failure::new(
             Code::ERRCODE_INVALID_NAME,
             format!("invalid {kind} \"{name}\""),
         )
-    };
-    if name.contains(RESERVED) {
-        return Err(invalid().detail(
-            "It must not contain : @ or #, which separate a name from a version, an alias or a step.",
-        ));
-    }
-    if parse_uuid(name).is_some() {
-        return Err(invalid().detail("A UUID is the key of a model, not a name."));
+        .detail("It must not contain : @ or #, which separate a name from a version, an alias or a step."));
     }
     Ok(name)
 }

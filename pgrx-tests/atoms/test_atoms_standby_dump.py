@@ -35,7 +35,7 @@ def reads(key: tuple[int, int, int], other: tuple[int, int, int]) -> list[str]:
 def writes(key: tuple[int, int, int]) -> dict[str, tuple]:
     """Statements that write, with their arguments."""
     functions = {
-        "ingest(%s::pg_catalog.text)": (TEXT,), "ingest(%b::pg_catalog.bytea)": (BLOB,),
+        "ingest_text(%s::pg_catalog.text)": (TEXT,), "ingest(%b::pg_catalog.bytea)": (BLOB,),
         "ingest_many(%s::pg_catalog.bytea[])": ([b"a", b"b"],), "release((%s, %s, %s))": key,
         "ingest_large_object(0)": (), "set_atom_meta((%s, %s, %s), '{\"a\": 1}')": key, "atoms_gc()": (), "secure_atoms()": (),
         "secure_atoms(false)": (), "refresh_spatial_summary()": (),

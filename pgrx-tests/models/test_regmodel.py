@@ -103,18 +103,17 @@ def test_what_does_not_exist(db, versions) -> None:
 
 def test_names_that_references_need(db) -> None:
     key = register(db, "m", "1")
+    of_names = ["register_model(%s, '1')", "find_or_register_model(%s, '1')", "rename_model('m', %s)", "import_safetensors(%s, '1', '\\x00')"]
+    of_parts = ["register_model('x', %s)", "set_alias('m:1', %s)", "import_safetensors('x', %s, '\\x00')"]
     for name in ("a:b", "a@b", "a#b", ":", str(uuid.uuid4()), uuid.uuid4().hex):
-        for statement in (
-            "register_model(%s, '1')",
-            "register_model('x', %s)",
-            "find_or_register_model(%s, '1')",
-            "rename_model('m', %s)",
-            "set_alias('m:1', %s)",
-            "import_safetensors(%s, '1', '\\x00')",
-        ):
+        for statement in of_names + (of_parts if len(name) < 32 else []):
             diag = refusal(db, f"SELECT modelstore.{statement}", name)
             assert (diag.sqlstate, name in diag.message_primary) == ("42602", True), (name, statement)
     assert db.execute("SELECT array_agg(model_id) FROM store.models").fetchone() == ([key],)
+    # A version or an alias may be one: it follows a name.
+    version = uuid.uuid4().hex
+    made = register(db, "run", version)
+    assert found(db, f"run:{version}") == made
 
 
 @pytest.mark.versioned

@@ -21,7 +21,7 @@ fn rename_model(name: Option<&str>, new_name: Option<&str>) -> i64 {
 }
 
 fn rename(store: &Store, name: &str, new_name: &str) -> Result<i64> {
-    names::check_part("model name", new_name)?;
+    names::check_model(new_name)?;
     let versions = |name| {
         store.row(
             "SELECT count(*) FROM @store@.models WHERE model_name = $1",

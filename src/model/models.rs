@@ -149,7 +149,7 @@ pub fn insert(store: &Store, model: &NewModel<'_>) -> Result<Uuid> {
 
 /// Inserts the row of a model; returns `None` if the name and version exist.
 fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
-    names::check_part("model name", model.name)?;
+    names::check_model(model.name)?;
     names::check_part("model version", model.version)?;
     if let Some(parent) = model.parent {
         require(store, parent)?;

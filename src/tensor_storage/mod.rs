@@ -8,6 +8,7 @@ pub mod locate;
 pub mod partial;
 pub mod raw_bytes;
 pub mod stream;
+pub mod weights;
 pub mod write;
 pub mod zone;
 

@@ -1,13 +1,13 @@
 //! The SQL functions that create checkpoints, one for each source of tensors.
 
-use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::error::{Result, or_raise, required};
 use crate::formats::safetensors::export::Export;
 use crate::formats::safetensors::export_sql::stream;
 use crate::formats::safetensors::import::{FileIn, Imported};
+use crate::formats::safetensors::tensors::named;
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
 use crate::io::large_object::LargeObject;
-use crate::io::tensors::TensorsSource;
 use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};
@@ -279,30 +279,6 @@ fn export_checkpoint(
             Some(required(file_name, "file_name")?),
         )
     })()))
-}
-
-fn named<'a>(
-    names: Vec<Option<String>>,
-    tensors: &'a TensorArray<'_>,
-) -> Result<TensorsSource<'a>> {
-    let views = tensors.views()?;
-    if names.len() != views.len() {
-        return Err(Failure::new(
-            Code::ERRCODE_ARRAY_ELEMENT_ERROR,
-            format!("{} names do not match {} tensors", names.len(), views.len()),
-        )
-        .detail("Pass one name per tensor."));
-    }
-    let names = names.into_iter().map(|name| {
-        name.ok_or_else(|| {
-            Failure::new(
-                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-                "names must not contain nulls",
-            )
-        })
-    });
-    let names = names.collect::<Result<Vec<String>>>()?;
-    TensorsSource::new(&names.into_iter().zip(views).collect::<Vec<_>>())
 }
 
 /// Stores a checkpoint from files.

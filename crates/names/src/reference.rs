@@ -5,8 +5,8 @@
 //! checkpoint = uuid | model "#" (step | "latest" | "best")
 //! ```
 //!
-//! A name alone is its newest version. Names, versions and aliases contain none of [`RESERVED`] and are not UUIDs, so a
-//! text has one meaning. Nothing is trimmed and case counts, as for any value of type text.
+//! A name alone is its newest version. Names, versions and aliases contain none of [`RESERVED`], and no name is a UUID, so
+//! a text has one meaning. Nothing is trimmed and case counts, as for any value of type text.
 
 use crate::error::{Error, Result};
 use uuid::Uuid;

@@ -212,7 +212,7 @@ pub fn new_model<'a>(
     metadata: Option<&'a Jsonb<'a>>,
 ) -> Result<NewModel<'a>> {
     Ok(NewModel {
-        name: names::check_part("model name", required(name, "name")?)?,
+        name: names::check_model(required(name, "name")?)?,
         version: names::check_part("model version", required(version, "version")?)?,
         parent: parent.map(|parent| parent.0),
         config,

@@ -8,3 +8,4 @@ pub mod half_written;
 pub mod import;
 pub mod import_sql;
 pub mod shards;
+pub mod tensors;
