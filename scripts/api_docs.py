@@ -24,7 +24,7 @@ def topics() -> dict[str, list[str]]:
     found = {}
     for file in sorted(COMMENTS.glob("*.sql")):
         text = file.read_text()
-        names = re.findall(r'^COMMENT ON FUNCTION "?(\w+)"?\(', text, re.M)
+        names = re.findall(r'^COMMENT ON FUNCTION (?:modelstore\.)?"?(\w+)"?\(', text, re.M)
         found[text.splitlines()[0].removeprefix("-- ")] = list(dict.fromkeys(names))
     return found
 

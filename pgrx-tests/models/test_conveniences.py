@@ -119,3 +119,10 @@ def test_a_model_of_arrays(db) -> None:
         refused = refusal(db, f"SELECT modelstore.create_model({arguments})").sqlstate
         assert refused == sqlstate, (arguments, refused)
     assert problems(db) == []
+
+
+def test_functions_of_postgres_keep_their_comments(db) -> None:
+    """The script names each object in its own schema: pg_catalog comes first on any search path."""
+    comments = "SELECT count(*) FROM pg_description d WHERE d.classoid = 'pg_proc'::regclass AND d.objoid < 16384 AND d.objsubid = 0 AND d.description LIKE %s"
+    assert db.execute(comments, ("Returns %",)).fetchone() == (0,)
+    assert db.execute("SELECT obj_description('pg_catalog.version()'::regprocedure)").fetchone() == ("PostgreSQL version string",)

@@ -6,4 +6,4 @@ COMMENT ON FUNCTION upgrade_store(text) IS 'Upgrades the tables of a store (NULL
 COMMENT ON FUNCTION drop_store(text, boolean) IS 'Drops a store and its schema and returns the name. Raises 2BP01 if it contains data (the DETAIL says which), unless cascade is true, 3F000 if the store does not exist.';
 COMMENT ON FUNCTION store_version(text) IS 'Returns the version of the tables of a store (NULL: the current one). Raises 3F000 if the store does not exist.';
 COMMENT ON FUNCTION stores() IS 'Lists the stores of this database: name, owner of the tables, whether modelstore.store names it, modules.';
-COMMENT ON FUNCTION version() IS 'Returns the version of the library, which may be newer than that of the extension''s SQL (pg_extension.extversion).';
+COMMENT ON FUNCTION modelstore.version() IS 'Returns the version of the library, which may be newer than that of the extension''s SQL (pg_extension.extversion).';
