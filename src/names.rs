@@ -1,7 +1,8 @@
 //! The rule for names of every kind: their length and their characters.
 
 use crate::error::{Code, Failure, Result};
-use modelstore_formats::safetensors::{MAX_FILE_NAME_BYTES, MAX_NAME_BYTES};
+use modelstore_formats::file_name::{MAX_FILE_NAME_BYTES, MAX_FILE_PATH_BYTES, is_file_path};
+use modelstore_formats::safetensors::MAX_NAME_BYTES;
 use modelstore_names::RESERVED;
 use modelstore_names::reference::parse_uuid;
 
@@ -64,9 +65,20 @@ pub fn check_length<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
     within(MAX_BYTES, kind, name)
 }
 
-/// Checks the length of a file name, which must be usable in a file system again.
-pub fn check_file_name_length(name: &str) -> Result<&str> {
-    within(MAX_FILE_NAME_BYTES, "file name", name)
+/// Checks the name of a file of a model: a relative path that can be written into a folder (42602), not too long (42622).
+pub fn check_file(name: &str) -> Result<&str> {
+    within(MAX_FILE_PATH_BYTES, "file name", name)?;
+    for part in name.split('/') {
+        within(MAX_FILE_NAME_BYTES, "file name", part)?;
+    }
+    if is_file_path(name) {
+        return Ok(name);
+    }
+    Err(Failure::new(
+        Code::ERRCODE_INVALID_NAME,
+        format!("invalid file name \"{}\"", name.escape_debug()),
+    )
+    .detail("Expected a relative path such as config.json or 1_Pooling/config.json: no empty name, \".\" or \"..\" between slashes, no backslash, no control character."))
 }
 
 fn within<'a>(limit: usize, kind: &str, name: &'a str) -> Result<&'a str> {

@@ -315,9 +315,9 @@ def test_large_objects_have_functions_of_their_own(db) -> None:
     oid = large_object(db, safetensors_bytes({"a": random_tensor(1, 3)}))
     db.execute(f"SELECT modelstore.import_safetensors_large_object('m', '1', {oid})")
     (model,) = db.execute("SELECT modelstore.register_model('n', '1')").fetchone()
-    db.execute(f"SELECT modelstore.add_safetensors_large_object('{model}', 'f.safetensors', {oid})")
+    db.execute(f"SELECT modelstore.add_file_large_object('{model}', 'f.safetensors', {oid})")
     assert refusal(db, f"SELECT modelstore.import_safetensors('m', '2', {oid})").sqlstate == "42883"
-    assert refusal(db, f"SELECT modelstore.add_safetensors('{model}', 'g', {oid}::oid)").sqlstate == "42883"
+    assert refusal(db, f"SELECT modelstore.add_file('{model}', 'g', {oid}::oid)").sqlstate == "42883"
 
 
 def test_null_for_an_argument_is_an_error_or_none(db) -> None:
@@ -327,8 +327,8 @@ def test_null_for_an_argument_is_an_error_or_none(db) -> None:
     db.execute("SELECT modelstore.append_upload(%s, %b, NULL)", (upload, data))
     assert export_model(db, model, None) == data
     for call in (
-        "add_safetensors(NULL, 'f', 'x')", "add_safetensors(%s, NULL, 'x')", "add_safetensors(%s, 'f', NULL)",
-        "add_safetensors_large_object(%s, 'f', NULL)", "add_safetensors_upload(%s, 'f', NULL)", "add_safetensors_upload(NULL, 'f', '{}')".format(upload),
+        "add_file(NULL, 'f', 'x')", "add_file(%s, NULL, 'x')", "add_file(%s, 'f', NULL)",
+        "add_file_large_object(%s, 'f', NULL)", "add_file_upload(%s, 'f', NULL)", "add_file_upload(NULL, 'f', '{}')".format(upload),
         "append_upload(NULL, 'x')", "append_upload(%s, NULL)", "import_safetensors(NULL, '1', 'x')", "import_safetensors_file('m', '1', NULL)",
         "import_safetensors_large_object('m', '1', NULL)", "finish_upload(NULL, 'm', '1')", "export_safetensors(NULL)", "export_safetensors_file(%s, NULL)",
     ):  # fmt: skip

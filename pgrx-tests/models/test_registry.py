@@ -289,7 +289,7 @@ def calls_with_names(db: Connection) -> dict[str, tuple[str, tuple]]:
         "restored version": "restore_checkpoint(%(c)s, NULL, %(name)s)",
         "renamed model": "rename_model('named', %(name)s)",
         "alias": "set_alias('named:1', %(name)s)",
-        "file name": "add_safetensors(%(m)s, %(name)s, %(d)b::bytea)",
+        "file name": "add_file(%(m)s, %(name)s, %(d)b::bytea)",
         "session name": "start_training(%(m)s, session_name => %(name)s)",
         "loss metric": "start_training(%(m)s, loss_metric => %(name)s)",
         "metric": "log_metric(%(s)s, %(name)s, '{1}', '{1}')",

@@ -56,7 +56,7 @@ def register(db: psycopg.Connection) -> uuid.UUID:
     return db.execute("SELECT modelstore.register_model('sharded', '1')").fetchone()[0]
 
 
-ADD = "SELECT modelstore.add_safetensors(%s, %s::text, %b::bytea)"
+ADD = "SELECT modelstore.add_file(%s, %s::text, %b::bytea)"
 
 
 def test_shards_added_one_by_one(db) -> None:

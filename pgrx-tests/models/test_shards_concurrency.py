@@ -17,7 +17,7 @@ from transfer import export_model, import_model
 
 pytestmark = pytest.mark.versioned
 
-ADD = "SELECT * FROM modelstore.add_safetensors(%s, %s::text, %b::bytea)"
+ADD = "SELECT * FROM modelstore.add_file(%s, %s::text, %b::bytea)"
 INDEX = "model.safetensors.index.json"
 
 
@@ -46,11 +46,11 @@ def test_two_sessions_add_shards_to_one_model(kind: str, db, connect) -> None:
     query, argument = ADD, shards[1]
     if kind == "large object":
         (argument,) = db.execute("SELECT lo_from_bytea(0, %b)", (shards[1],)).fetchone()
-        query = "SELECT * FROM modelstore.add_safetensors_large_object(%s, %s, %s)"
+        query = "SELECT * FROM modelstore.add_file_large_object(%s, %s, %s)"
     elif kind == "upload":
         (argument,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
         db.execute("SELECT modelstore.append_upload(%s, %b)", (argument, shards[1]))
-        query = "SELECT * FROM modelstore.add_safetensors_upload(%s, %s, %s)"
+        query = "SELECT * FROM modelstore.add_file_upload(%s, %s, %s)"
     first.execute("BEGIN")
     first.execute(ADD, (model, "1.safetensors", shards[0]))
     running = aside(second, query, (model, "2.safetensors", argument))

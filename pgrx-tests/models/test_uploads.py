@@ -345,7 +345,7 @@ def test_an_upload_of_weights_is_no_index(db) -> None:
     upload = begin(db)
     append(db, upload, safetensors_bytes({"w": random_tensor(1, 10, 10)}))
     (model,) = db.execute("SELECT modelstore.register_model('m', '1')").fetchone()
-    add = "SELECT modelstore.add_safetensors_upload(%s, 'model.safetensors.index.json', %s)"
+    add = "SELECT modelstore.add_file_upload(%s, 'model.safetensors.index.json', %s)"
     assert refusal(db, add, model, upload).sqlstate == "2203C"
 
 

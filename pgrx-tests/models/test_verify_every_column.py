@@ -337,8 +337,8 @@ def test_an_index_of_shards(db) -> None:
     index = {"metadata": {}, "weight_map": {weight: file for file, weights in shards.items() for weight in weights}}
     (model,) = db.execute("SELECT modelstore.register_model('m', '1')").fetchone()
     for file, weights in shards.items():
-        db.execute("SELECT modelstore.add_safetensors(%s, %s, %b::bytea)", (model, file, safetensors_bytes(weights)))
-    db.execute("SELECT modelstore.add_safetensors(%s, 'model.safetensors.index.json', %b::bytea)", (model, json.dumps(index).encode()))
+        db.execute("SELECT modelstore.add_file(%s, %s, %b::bytea)", (model, file, safetensors_bytes(weights)))
+    db.execute("SELECT modelstore.add_file(%s, 'model.safetensors.index.json', %b::bytea)", (model, json.dumps(index).encode()))
     for column, value in (("header", "header || ' '"), ("sha256", FLIP), ("blake3", FLIP), ("manifest_hash", FLIP), ("file_bytes", "{0} + 1")):
         with db.transaction(force_rollback=True):
             db.execute(f"UPDATE store.model_files SET {column} = {value.format(column)} WHERE format = 'safetensors_index'")

@@ -92,7 +92,7 @@ def shard(layer: int) -> bytes:
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 def test_two_sessions_add_shards_of_one_model(level: str, db, connect) -> None:
     """Line 16, shards_race.py: what is derived of the model knows both."""
-    add = "SELECT * FROM modelstore.add_safetensors(%s, %s, %b::bytea)"
+    add = "SELECT * FROM modelstore.add_file(%s, %s, %b::bytea)"
     derived = """SELECT encode(m.content_hash, 'hex'), (SELECT count(*) FROM store.model_weights w WHERE w.model_id = m.model_id),
                  (SELECT array_agg(layer_index ORDER BY 1) FROM store.transformer_layers l WHERE l.model_id = m.model_id)
                  FROM store.models m WHERE model_id = %s"""

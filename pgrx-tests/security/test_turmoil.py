@@ -99,7 +99,7 @@ class Turmoil:
         (model,) = session.execute("SELECT modelstore.register_model(%s, %s)", self.name(rng)).fetchone()
         for part in range(2):
             data = safetensors_bytes({f"p{part}.{i}": self.pool[i] for i in rng.sample(range(len(self.pool)), 3)})
-            session.execute("SELECT modelstore.add_safetensors(%s, %s, %b::bytea)", (model, f"part-{part}.safetensors", data))
+            session.execute("SELECT modelstore.add_file(%s, %s, %b::bytea)", (model, f"part-{part}.safetensors", data))
 
     def delete(self, session, rng: random.Random) -> None:
         with self.lock:

@@ -333,7 +333,7 @@ def test_a_parent_that_goes_while_a_shard_is_added(db, connect) -> None:
     changed[::100] += 1
     data = safetensors_bytes({"w": changed})
     session = connect()
-    running = aside(session, "SELECT * FROM modelstore.add_safetensors(%s, 'a.safetensors', %b::bytea)", (child, data))
+    running = aside(session, "SELECT * FROM modelstore.add_file(%s, 'a.safetensors', %b::bytea)", (child, data))
     sql = "SELECT bytes_processed > 0 FROM pg_stat_progress_copy WHERE pid = %s"
     wait_until(lambda: (db.execute(sql, (session.info.backend_pid,)).fetchone() or (False,))[0], "it has begun")
     db.execute("SELECT modelstore.delete_model(%s, true)", (parent,))

@@ -75,6 +75,7 @@ READS = """
     verify_store()
     space_report()
     export_safetensors($m)
+    export_file($m, 'notes.txt')
     store_version()
     gc(true)
     upload_offset($u)
@@ -84,12 +85,14 @@ WRITES = """
     set_alias('m:1', 'a')
     delete_alias('m', 'a')
     import_safetensors('y', '1', $d)
-    add_safetensors($m, 'b.safetensors', $d)
+    add_file($m, 'b.safetensors', $d)
+    add_file($m, 'c.txt', 'text'::bytea)
+    delete_file($m, 'notes.txt')
     begin_upload()
     append_upload($u, 'x'::bytea)
     abort_upload($u)
     finish_upload($u, 'z', '1')
-    add_safetensors_upload($m, 'c.safetensors', $u)
+    add_file_upload($m, 'c.safetensors', $u)
     gc()
     delete_model($m)
     drop_store('store', true)
@@ -103,6 +106,7 @@ def call(db, model):
     (tensor,) = db.execute("SELECT tensor_id FROM store.model_weights WHERE weight_name = 'w'").fetchone()
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
     db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, OTHER))
+    db.execute("SELECT modelstore.add_file(%s, 'notes.txt', 'notes'::bytea)", (model,))
     values = {"$m": f"'{model}'", "$t": f"'{tensor}'", "$u": f"'{upload}'", "$d": f"'\\x{OTHER.hex()}'::bytea"}
 
     def do(c: psycopg.Connection, function: str) -> list[tuple]:
@@ -372,7 +376,7 @@ def test_a_hostile_search_path_changes_nothing(db, connect, call, model) -> None
     assert c.execute("SELECT * FROM modelstore.verify_store()").fetchall() == []
     assert c.execute("SELECT modelstore.drop_store('second', true)").fetchone() == ("second",)
     c.execute("SET modelstore.store = 'store'")
-    last = ("append_upload", "add_safetensors_upload", "abort_upload", "delete_model", "drop_store")
+    last = ("delete_file", "append_upload", "add_file_upload", "abort_upload", "delete_model", "drop_store")
     for function in WRITES:
         if not function.startswith(last):
             call(c, function)

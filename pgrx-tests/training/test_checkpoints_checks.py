@@ -248,7 +248,7 @@ def test_parameters_are_counted_alike_everywhere(db) -> None:
         seen += db.execute("SELECT parameters FROM store.v_model_architecture WHERE model_id = %s", (id,)).fetchone()
         seen += db.execute("SELECT total_parameters FROM modelstore.calculate_model_parameters(%s)", (id,)).fetchone()
     (bare,) = db.execute("SELECT modelstore.register_model('bare', '1')").fetchone()
-    seen += db.execute("SELECT parameters FROM modelstore.add_safetensors(%s, 'a.safetensors', %b::bytea)", (bare, data)).fetchone()
+    seen += db.execute("SELECT parameters FROM modelstore.add_file(%s, 'a.safetensors', %b::bytea)", (bare, data)).fetchone()
     assert seen == [207] * 7
 
 

@@ -58,7 +58,7 @@ def role(db):
 def call(db):
     """call(connection, 'f($m, …)'): calls a function with a model, a run, a checkpoint or a file in place of $…"""
     model = register(db, config={"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1})
-    db.execute("SELECT modelstore.add_safetensors(%s, 'a.safetensors', %b::bytea)", (model, DATA))
+    db.execute("SELECT modelstore.add_file(%s, 'a.safetensors', %b::bytea)", (model, DATA))
     run = start(db, model)
     made = checkpoint(db, model, DATA, 1, run, optimizer=MOMENTS, metrics={"loss": 1}).checkpoint_id
     db.execute("SELECT modelstore.log_metric(%s, 'loss', ARRAY[1, 2], ARRAY[3.0, 2.0])", (run,))

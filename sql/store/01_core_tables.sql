@@ -58,26 +58,29 @@ COMMENT ON COLUMN @store@.model_aliases.updated_at IS 'Time of the last change.'
 CREATE TABLE @store@.model_files (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
     file_name text NOT NULL CHECK (file_name <> ''),
-    format text NOT NULL CHECK (format IN ('safetensors', 'safetensors_index')),
+    format text NOT NULL CHECK (format IN ('safetensors', 'safetensors_index', 'file')),
     header bytea NOT NULL,
+    tensor_id uuid,
     file_bytes bigint NOT NULL CHECK (file_bytes >= 0),
     sha256 bytea NOT NULL CHECK (octet_length(sha256) = 32),
     blake3 bytea NOT NULL CHECK (octet_length(blake3) = 32),
     manifest_hash bytea NOT NULL CHECK (octet_length(manifest_hash) = 32),
     imported_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (model_id, file_name)
+    PRIMARY KEY (model_id, file_name),
+    CHECK ((format = 'file') = (tensor_id IS NOT NULL))
 );
 ALTER TABLE @store@.model_files ALTER COLUMN header SET STORAGE EXTERNAL;
-COMMENT ON TABLE @store@.model_files IS 'Files that a model was imported from, with what is needed to export them byte for byte.';
+COMMENT ON TABLE @store@.model_files IS 'Files of a model, with what is needed to export them byte for byte.';
 COMMENT ON COLUMN @store@.model_files.model_id IS 'The model.';
-COMMENT ON COLUMN @store@.model_files.file_name IS 'Name of the file, without a directory.';
-COMMENT ON COLUMN @store@.model_files.format IS 'safetensors, or safetensors_index for the index.json of a sharded model.';
-COMMENT ON COLUMN @store@.model_files.header IS 'Bytes before the tensor data (length and JSON), unchanged; the whole file for an index.';
+COMMENT ON COLUMN @store@.model_files.file_name IS 'Name of the file: its path in the folder of the model, such as 1_Pooling/config.json.';
+COMMENT ON COLUMN @store@.model_files.format IS 'safetensors for a file whose tensors are weights, safetensors_index for the index.json of a sharded model, or file for any other.';
+COMMENT ON COLUMN @store@.model_files.header IS 'Bytes before the tensor data (length and JSON), unchanged; the whole file for an index; empty for format file.';
+COMMENT ON COLUMN @store@.model_files.tensor_id IS 'Tensor of bytes (u8) with the content of a file of format file.';
 COMMENT ON COLUMN @store@.model_files.file_bytes IS 'Size of the file in bytes.';
 COMMENT ON COLUMN @store@.model_files.sha256 IS 'SHA-256 of the file.';
 COMMENT ON COLUMN @store@.model_files.blake3 IS 'BLAKE3-256 of the file.';
 COMMENT ON COLUMN @store@.model_files.manifest_hash IS 'BLAKE3-256 of the header and the hashes of the file''s chunks in order. If it matches and each chunk matches its own hash, the file is unchanged.';
-COMMENT ON COLUMN @store@.model_files.imported_at IS 'Time of the import.';
+COMMENT ON COLUMN @store@.model_files.imported_at IS 'Time when it was added.';
 
 CREATE TABLE @store@.transformer_layers (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,

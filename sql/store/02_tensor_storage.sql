@@ -73,6 +73,9 @@ COMMENT ON COLUMN @store@.tensor_data.zero_count IS 'Number of elements equal to
 COMMENT ON COLUMN @store@.tensor_data.nan_count IS 'Number of NaN elements.';
 COMMENT ON COLUMN @store@.tensor_data.inf_count IS 'Number of infinite elements.';
 
+ALTER TABLE @store@.model_files ADD FOREIGN KEY (tensor_id) REFERENCES @store@.tensor_metadata;
+CREATE INDEX model_files_tensor_id_idx ON @store@.model_files (tensor_id) WHERE tensor_id IS NOT NULL;
+
 CREATE TABLE @store@.model_weights (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,
     weight_name text NOT NULL CHECK (weight_name <> ''),
@@ -278,6 +281,8 @@ SELECT m.model_id,
                 JOIN @store@.tensor_chunks b USING (chunk_hash)
                 WHERE b.base_hash IS NOT NULL)
             SELECT chunk_hash FROM used)) AS stored_bytes,
+       f.files,
+       f.file_bytes,
        m.status,
        m.created_at
 FROM @store@.models m
@@ -289,5 +294,11 @@ CROSS JOIN LATERAL (
     FROM @store@.model_weights mw
     JOIN @store@.tensor_metadata t USING (tensor_id)
     WHERE mw.model_id = m.model_id
-) w;
-COMMENT ON VIEW @store@.v_model_architecture IS 'One row per model: layers, heads per layer, sizes, parameters, raw and stored bytes of its weights. Tied weights count once, as in calculate_model_parameters(); layers of type mtp do not count. Chunks shared by several models, and bases of deltas, count for each model.';
+) w
+CROSS JOIN LATERAL (
+    SELECT count(*) AS files,
+           coalesce(sum(mf.file_bytes), 0)::bigint AS file_bytes
+    FROM @store@.model_files mf
+    WHERE mf.model_id = m.model_id
+) f;
+COMMENT ON VIEW @store@.v_model_architecture IS 'One row per model: layers, heads per layer, sizes, parameters, raw and stored bytes of its weights, number and bytes of its files. Tied weights count once, as in calculate_model_parameters(); layers of type mtp do not count. Chunks shared by several models, and bases of deltas, count for each model.';

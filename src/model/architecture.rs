@@ -102,6 +102,16 @@ pub fn describe_weights(store: &Store, model: Uuid, mut weights: Vec<Weight>) ->
     Ok(untied.fold(0, |n: u64, w| n.saturating_add(w.elements())))
 }
 
+/// Returns whether a model has weights.
+pub fn has_weights(store: &Store, model: Uuid) -> Result<bool> {
+    let found = store.row(
+        "SELECT EXISTS (SELECT FROM @store@.model_weights WHERE model_id = $1)",
+        &[uuid(model)],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(found.unwrap_or(false))
+}
+
 fn weights(store: &Store, model: Uuid) -> Result<Vec<Weight>> {
     store.rows(
         "SELECT w.weight_name, t.tensor_id, t.dtype, t.shape,

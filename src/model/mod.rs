@@ -7,6 +7,7 @@ pub mod change;
 pub mod content_hash;
 pub mod delete;
 pub mod evaluations;
+pub mod files;
 pub mod lineage;
 pub mod list;
 pub mod models;

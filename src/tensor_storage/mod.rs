@@ -42,6 +42,7 @@ pub const MODULE: Module = Module {
     tensors_of_models: &[
         "SELECT model_id, false AS is_checkpoint, tensor_id FROM @store@.model_weights",
         "SELECT model_id, false, gradient_tensor_id FROM @store@.model_weights WHERE gradient_tensor_id IS NOT NULL",
+        "SELECT model_id, false, tensor_id FROM @store@.model_files WHERE tensor_id IS NOT NULL",
     ],
     ..Module::new(
         "tensors",

@@ -3,6 +3,7 @@
 use crate::error::{Result, or_raise, required};
 use crate::model::architecture;
 use crate::model::arguments::Regcheckpoint;
+use crate::model::files;
 use crate::model::models::{self, NewModel};
 use crate::model::state_dict::missing_checkpoint;
 use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
@@ -85,6 +86,7 @@ fn restore(
          WHERE c.checkpoint_id = $2",
         &[uuid(id), uuid(checkpoint), uuid(model)],
     )?;
+    files::copy(&store, model, id)?;
     architecture::describe(&store, id)?;
     Ok(id)
 }

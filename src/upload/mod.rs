@@ -4,6 +4,7 @@
 //! file of another format. All state is in tables: `uploads` has the hashes of what is stored and where the next piece
 //! ends, `upload_parts` the pieces and the bytes that wait.
 
+mod add_file_sql;
 mod append;
 pub mod copy;
 pub mod finish;

@@ -3,7 +3,6 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::formats::safetensors::import::import_file;
 use crate::formats::safetensors::import_sql::{DEFAULT_FILE_NAME, new_model, row};
-use crate::formats::safetensors::shards::{self, AddedFile};
 use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid, uuid};
@@ -12,9 +11,8 @@ use crate::settings;
 use crate::store::Store;
 use crate::upload::append::Appending;
 use crate::upload::copy;
-use crate::upload::finish::{Received, consume};
-use crate::upload::row::{self as upload_row, UploadRow, broken, unknown};
-use modelstore_formats::safetensors::{is_index_name, parse_index};
+use crate::upload::finish::consume;
+use crate::upload::row::{self as upload_row, UploadRow, unknown};
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -132,50 +130,6 @@ fn finish_upload(
             let mut waiting = None;
             let file = received.file(DEFAULT_FILE_NAME, &mut waiting)?;
             row(import_file(&Store::current()?, &model, file)?)
-        })
-    })())
-}
-
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn add_safetensors_upload(
-    model: Option<Regmodel>,
-    file_name: Option<&str>,
-    upload_id: Option<SqlUuid>,
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise((|| {
-        let upload = from_sql_uuid(required(upload_id, "upload_id")?);
-        consume(upload, |received, _| {
-            let model = required(model, "model")?.0;
-            let name = required(file_name, "file_name")?;
-            let store = Store::current()?;
-            shards::lock(&store, model)?;
-            let mut waiting = None;
-            let file = match received {
-                Received::Other(bytes) if is_index_name(name) => {
-                    AddedFile::Index(name, waiting.insert(bytes))
-                }
-                // Whatever it is, it is no index.
-                Received::Stored(body) if is_index_name(name) => {
-                    return Err(match parse_index(&body.head) {
-                        Err(e) => e.into(),
-                        Ok(_) => broken(upload),
-                    });
-                }
-                received => AddedFile::Shard(received.file(name, &mut waiting)?),
-            };
-            row(shards::add(&store, model, file)?)
         })
     })())
 }

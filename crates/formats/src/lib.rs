@@ -6,6 +6,7 @@
 
 pub mod architecture;
 pub mod error;
+pub mod file_name;
 mod json;
 pub mod model_delta;
 pub mod other_format;

@@ -1,4 +1,5 @@
-//! Recognises other formats that were passed as safetensors, by their first bytes.
+//! Recognises other formats that were passed as safetensors, by their first bytes. They are kept as files of a model, but
+//! not under a name that ends in `.safetensors`.
 //!
 //! Called only for a file that is not valid safetensors: its first eight bytes can have any value.
 
@@ -9,22 +10,18 @@ use crate::model_delta::MAGIC;
 pub const IDENTIFYING_BYTES: u64 = 512;
 
 /// Prefixes that no other format has, the format's name, and what to do.
-const SIGNATURES: [(&[u8], &str, &str); 12] = [
+const SIGNATURES: [(&[u8], &str, &str); 16] = [
     (
         b"version https://git-lfs.github.com/spec/",
         "a Git LFS pointer",
         "The model itself is not in this file: fetch it with git lfs pull, or download it again.",
     ),
-    (
-        b"GGUF",
-        "a GGUF file",
-        "It holds tensors of another format: use the safetensors files that it was made from.",
-    ),
-    (
-        b"ggjt",
-        "a GGML file",
-        "It holds tensors of another format: use the safetensors files that it was made from.",
-    ),
+    (b"GGUF", "a GGUF file", USE_ORIGINAL),
+    // The magic is a number: "ggjt", "ggmf", "ggml" and "ggla" backwards.
+    (b"tjgg", "a GGML file", USE_ORIGINAL),
+    (b"fmgg", "a GGML file", USE_ORIGINAL),
+    (b"lmgg", "a GGML file", USE_ORIGINAL),
+    (b"algg", "a GGML file", USE_ORIGINAL),
     (b"\x93NUMPY", "a NumPy array", SAVE_NUMPY),
     (
         b"\x89HDF\r\n\x1a\n",
@@ -36,6 +33,7 @@ const SIGNATURES: [(&[u8], &str, &str); 12] = [
     (b"\xfd7zXZ\0", "an xz archive", UNPACK),
     (b"BZh", "a bzip2 archive", UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (b"Rar!\x1a\x07", "a RAR archive", UNPACK),
     (
         MAGIC,
         "a model delta",
@@ -48,9 +46,13 @@ const SIGNATURES: [(&[u8], &str, &str); 12] = [
     ),
 ];
 
+const USE_ORIGINAL: &str =
+    "It holds tensors of another format: use the safetensors files that it was made from.";
 const UNPACK: &str = "Unpack it first, and import the .safetensors files in it.";
 const SAVE_NUMPY: &str = "Load it with numpy and write it with safetensors.numpy.save_file.";
 const SAVE_TORCH: &str = "Load it where its code is trusted, with torch.load(…, weights_only=True), and write it with safetensors.torch.save_file.";
+const ADD_AS_FILE: &str =
+    "It holds no tensors: add it under its own name with modelstore.add_file.";
 const DOWNLOAD: &str = "A download often leaves such a page in place of a model that needs a login: download it again.";
 
 /// Returns the error for a file of another format, from its first [`IDENTIFYING_BYTES`] bytes; `None` if the format is
@@ -73,6 +75,18 @@ fn identify(first: &[u8], file_len: u64) -> Option<(&'static str, &'static str)>
     if is_pickle(first) {
         return Some(("a Python pickle", SAVE_TORCH));
     }
+    if is_onnx(first) {
+        return Some(("an ONNX model", USE_ORIGINAL));
+    }
+    if first.starts_with(b"\x0a\x0e\x0a\x05<unk>") {
+        return Some(("a SentencePiece model", ADD_AS_FILE));
+    }
+    if first.get(4..8) == Some(b"TFL3") {
+        return Some(("a TensorFlow Lite model", USE_ORIGINAL));
+    }
+    if first.get(257..262) == Some(b"ustar") {
+        return Some(("a tar archive", UNPACK));
+    }
     text(first, file_len)
 }
 
@@ -94,6 +108,21 @@ fn zip(first: &[u8]) -> (&'static str, &'static str) {
 /// Protocols 2 to 5 begin with their number. A header length of 640 to 1408 bytes does too, but is followed by zeros.
 fn is_pickle(first: &[u8]) -> bool {
     matches!(first, [0x80, 2..=5, rest @ ..] if rest.iter().take(6).any(|b| *b != 0))
+}
+
+/// A protobuf that begins with a small version of the format and the name of the program that wrote it, as all exporters
+/// do.
+fn is_onnx(first: &[u8]) -> bool {
+    let [8, 1..=20, 0x12, length, rest @ ..] = first else {
+        return false;
+    };
+    let Some((name, next)) = rest.split_at_checked(usize::from(*length)) else {
+        return false;
+    };
+    // Then the version of that program, its domain, the graph or the sets of operators.
+    !name.is_empty()
+        && name.iter().all(|b| b.is_ascii_graphic() || *b == b' ')
+        && matches!(next.first(), Some(0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42))
 }
 
 /// Recognises text in place of a model: a web page, or JSON.
@@ -142,6 +171,12 @@ mod tests {
             file.extend(name.as_bytes());
             file
         };
+        let tar = || {
+            let mut file = vec![0; 512];
+            file[..4].copy_from_slice(b"a.py");
+            file[257..265].copy_from_slice(b"ustar\x0000");
+            file
+        };
         let cases: Vec<(Vec<u8>, &str)> = vec![
             (
                 b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n".to_vec(),
@@ -171,6 +206,17 @@ mod tests {
             (b"\x1f\x8b\x08\0".to_vec(), "a gzip archive"),
             (b"\x89HDF\r\n\x1a\n".to_vec(), "an HDF5 file"),
             (b"MSDELTA\x01".to_vec(), "a model delta"),
+            (b"tjgg\x01\0\0\0".to_vec(), "a GGML file"),
+            (
+                b"\x08\x07\x12\x07pytorch\x1a\x052.1.0:\xff\x01".to_vec(),
+                "an ONNX model",
+            ),
+            (
+                b"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0".to_vec(),
+                "a SentencePiece model",
+            ),
+            (b"\x1c\0\0\0TFL3\x14\0".to_vec(), "a TensorFlow Lite model"),
+            (tar(), "a tar archive"),
         ];
         for (file, expected) in cases {
             assert_eq!(format(&file), Some(expected), "{file:?}");
@@ -197,5 +243,9 @@ mod tests {
         assert_eq!(format(b""), None);
         assert_eq!(format(b"{"), None);
         assert_eq!(format(b"[x"), None);
+        // Other protobufs.
+        assert_eq!(format(b"\x08\x07\x12\x07pytor"), None);
+        assert_eq!(format(b"\x08\x07\x12\x02\x01\x02\x1a"), None);
+        assert_eq!(format(b"\x08\x07\x12\x00\x1a"), None);
     }
 }

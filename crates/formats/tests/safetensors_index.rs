@@ -1,7 +1,7 @@
 //! Reading the index of a model in several files.
 #![allow(clippy::unwrap_used)]
 
-use modelstore_formats::safetensors::{ShardIndex, is_index_name, parse_index};
+use modelstore_formats::safetensors::{ShardIndex, is_index, is_index_name, parse_index};
 use modelstore_formats::{Error, ErrorKind};
 
 const INDEX: &str = r#"{"metadata":{"total_size":12},"weight_map":{
@@ -176,4 +176,19 @@ fn an_index_is_told_by_its_name() {
     ] {
         assert!(!is_index_name(name), "{name}");
     }
+}
+
+#[test]
+fn an_index_of_another_format_is_a_file() {
+    let lists = |file: &str| format!(r#"{{"metadata":{{}},"weight_map":{{"a":"{file}"}}}}"#);
+    let shard = lists("model-00001-of-00002.safetensors");
+    assert!(is_index("model.safetensors.index.json", shard.as_bytes()));
+    assert!(is_index("model.fp16.index.json", shard.as_bytes()));
+    // Whatever it contains: a damaged index is an error.
+    assert!(is_index("model.safetensors.index.json", b"{"));
+    let other = lists("pytorch_model-00001-of-00002.bin");
+    assert!(!is_index("pytorch_model.bin.index.json", other.as_bytes()));
+    assert!(!is_index("faiss.index.json", br#"{"weight_map":[]}"#));
+    assert!(!is_index("faiss.index.json", b"[1"));
+    assert!(!is_index("config.json", shard.as_bytes()));
 }

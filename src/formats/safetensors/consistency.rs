@@ -2,6 +2,7 @@
 //! of its chunks.
 
 use crate::error::Result;
+use crate::formats::safetensors::files::Format;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::pg::query::Row;
@@ -16,12 +17,17 @@ use uuid::Uuid;
 
 /// Returns the safetensors files of a model or a checkpoint, by name.
 pub fn files(store: &Store, of: StateDict) -> Result<Vec<RecordedFile>> {
+    recorded_files(store, of, Format::Safetensors)
+}
+
+/// Returns the files that are kept in one way, by name.
+pub fn recorded_files(store: &Store, of: StateDict, format: Format) -> Result<Vec<RecordedFile>> {
     store.rows(
         &of.sql(
             "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
-             WHERE @owner@ = $1 AND format = 'safetensors' ORDER BY file_name",
+             WHERE @owner@ = $1 AND format = $2 ORDER BY file_name",
         ),
-        &[uuid(of.id())],
+        &[uuid(of.id()), text(format.name())],
         read_file,
     )
 }
@@ -37,16 +43,9 @@ fn read_file(row: &Row<'_>) -> Result<RecordedFile> {
     })
 }
 
-/// Returns the problems of files stored as a whole, such as the index of a sharded model: name and sentence.
-pub fn whole_files(store: &Store, of: StateDict) -> Result<Vec<(String, String)>> {
-    let files = store.rows(
-        &of.sql(
-            "SELECT file_name, header, file_bytes, sha256, blake3, manifest_hash FROM @files@
-             WHERE @owner@ = $1 AND format <> 'safetensors' ORDER BY file_name",
-        ),
-        &[uuid(of.id())],
-        read_file,
-    )?;
+/// Returns the problems of indexes of sharded models, which are stored in place of a header: name and sentence.
+pub fn indexes(store: &Store, of: StateDict) -> Result<Vec<(String, String)>> {
+    let files = recorded_files(store, of, Format::Index)?;
     let mut problems = Vec::new();
     for file in files {
         let mut hashes = FileHashes::new();

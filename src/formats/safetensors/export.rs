@@ -1,6 +1,7 @@
 //! Exports a file of a model or a checkpoint, byte for byte.
 
 use crate::error::{Code, Failure, Result};
+use crate::formats::safetensors::files::Format;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{text, uuid};
 use crate::store::Store;
@@ -23,6 +24,7 @@ pub struct Export {
 /// The record of a file.
 struct File {
     name: String,
+    format: String,
     header: Vec<u8>,
     bytes: u64,
     manifest_hash: Vec<u8>,
@@ -32,13 +34,23 @@ impl Export {
     /// Starts to export a file; without a name, the only one.
     pub fn begin(store: &Store, from: StateDict, file_name: Option<&str>) -> Result<Export> {
         let file = file(store, from, file_name)?;
-        let weights = store.rows(
-            &from.sql(concat!(
+        let is_whole = file.format == Format::File.name();
+        let sql = match is_whole {
+            false => concat!(
                 "SELECT ",
                 tensor_columns!(),
                 ", w.weight_name, w.file_offset FROM @entries@ w JOIN @store@.tensor_metadata t USING (tensor_id)
                   WHERE w.@owner@ = $1 AND w.file_name = $2 ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
-            )),
+            ),
+            true => concat!(
+                "SELECT ",
+                tensor_columns!(),
+                ", f.file_name, 0::bigint FROM @files@ f JOIN @store@.tensor_metadata t USING (tensor_id)
+                  WHERE f.@owner@ = $1 AND f.file_name = $2"
+            ),
+        };
+        let weights = store.rows(
+            &from.sql(sql),
             &[uuid(from.id()), text(&file.name)],
             |row| {
                 let (name, offset) = (row.get(6)?, row.get::<i64>(7)?);
@@ -67,8 +79,10 @@ impl Export {
             of: Rc::clone(&labels[place]),
             figures_of: None,
         });
+        // An empty file has one part as well: clients join the parts.
+        let has_header = !is_whole || file.bytes == 0;
         Ok(Export {
-            header: Some(file.header),
+            header: has_header.then_some(file.header),
             stream: ChunkStream::new(store, wanted)?,
         })
     }
@@ -114,12 +128,18 @@ fn check_layout(file_name: &str, weights: &[(StoredTensor, u64)], data_bytes: u6
 fn file(store: &Store, from: StateDict, name: Option<&str>) -> Result<File> {
     let mut files = store.rows(
         &from.sql(
-            "SELECT file_name, header, file_bytes, manifest_hash FROM @files@
+            "SELECT file_name, header, file_bytes, manifest_hash, format FROM @files@
              WHERE @owner@ = $1 AND CASE WHEN $2 IS NULL THEN format = 'safetensors' ELSE file_name = $2 END",
         ),
         &[uuid(from.id()), crate::pg::arguments::maybe_text(name)],
         |row| {
-            Ok(File { name: row.get(1)?, header: row.get(2)?, bytes: row.get::<i64>(3)? as u64, manifest_hash: row.get(4)? })
+            Ok(File {
+                name: row.get(1)?,
+                header: row.get(2)?,
+                bytes: row.get::<i64>(3)? as u64,
+                manifest_hash: row.get(4)?,
+                format: row.get(5)?,
+            })
         },
     )?;
     let which = store.sql(&from.sql(&format!(

@@ -3,61 +3,83 @@
 use crate::error::{Code, Failure, Result};
 use crate::model::state_dict::StateDict;
 use crate::names;
-use crate::pg::arguments::{bytes, text, uuid};
+use crate::pg::arguments::{bytes, maybe_uuid, text, uuid};
 use crate::store::Store;
 use modelstore_chunk::verify::manifest_hash;
 use modelstore_chunk::write::{FileHashes, WrittenTensor};
-use modelstore_formats::safetensors::is_plain_file_name;
 
-/// Records a file with the tensors of its header, in their order.
-#[allow(clippy::too_many_arguments)]
-pub fn record(
-    store: &Store,
-    of: StateDict,
-    file_name: &str,
-    format: &str,
-    header: &[u8],
-    file_bytes: u64,
-    hashes: FileHashes,
-    tensors: &[WrittenTensor],
-) -> Result<()> {
-    check_name(file_name)?;
-    let manifest_hash = manifest_hash(header, tensors.iter().flat_map(|t| &t.chunks));
-    let (sha256, blake3) = hashes.finish();
+/// How a file is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Its header, and its tensors as weights.
+    Safetensors,
+    /// The index.json of a sharded model, in place of a header.
+    Index,
+    /// Any other file of a model: one tensor of bytes.
+    File,
+}
+
+impl Format {
+    /// Its name in `model_files`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Safetensors => "safetensors",
+            Format::Index => "safetensors_index",
+            Format::File => "file",
+        }
+    }
+}
+
+/// A file whose tensors are stored.
+pub struct NewFile<'a> {
+    /// Its name in the folder of the model.
+    pub name: &'a str,
+    /// How it is kept.
+    pub format: Format,
+    /// All bytes before the tensors.
+    pub header: &'a [u8],
+    /// Bytes of the whole file.
+    pub bytes: u64,
+    /// Of the whole file.
+    pub hashes: FileHashes,
+    /// The tensors, in the order of the file.
+    pub tensors: &'a [WrittenTensor],
+}
+
+/// Records a file.
+pub fn record(store: &Store, of: StateDict, file: NewFile<'_>) -> Result<()> {
+    let name = names::check_file(file.name)?;
+    let manifest_hash = manifest_hash(file.header, file.tensors.iter().flat_map(|t| &t.chunks));
+    let (sha256, blake3) = file.hashes.finish();
+    let mut arguments = vec![
+        uuid(of.id()),
+        text(name),
+        text(file.format.name()),
+        bytes(file.header),
+        (file.bytes as i64).into(),
+        bytes(&sha256),
+        bytes(&blake3),
+        bytes(manifest_hash.as_bytes()),
+    ];
+    let (column, value) = match file.format {
+        Format::File => (", tensor_id", ", $9"),
+        _ => ("", ""),
+    };
+    if file.format == Format::File {
+        arguments.push(maybe_uuid(file.tensors.first().map(|tensor| tensor.id)));
+    }
     let inserted = store.execute(
-        &of.sql(
-            "INSERT INTO @files@ (@owner@, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        ),
-        &[
-            uuid(of.id()),
-            text(file_name),
-            text(format),
-            bytes(header),
-            (file_bytes as i64).into(),
-            bytes(&sha256),
-            bytes(&blake3),
-            bytes(manifest_hash.as_bytes()),
-        ],
+        &of.sql(&format!(
+            "INSERT INTO @files@ (@owner@, file_name, format, header, file_bytes, sha256, blake3, manifest_hash{column})
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8{value}) ON CONFLICT DO NOTHING",
+        )),
+        &arguments,
     )?;
     if inserted == 1 {
         return Ok(());
     }
     Err(Failure::new(
         Code::ERRCODE_UNIQUE_VIOLATION,
-        format!("{of} already has a file \"{file_name}\""),
+        format!("{of} already has a file \"{name}\""),
     ))
-}
-
-/// Accepts a file name that is safe to write into a directory.
-fn check_name(file_name: &str) -> Result<()> {
-    names::check_file_name_length(file_name)?;
-    if is_plain_file_name(file_name) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Code::ERRCODE_INVALID_NAME,
-        format!("invalid file name \"{}\"", file_name.escape_default()),
-    )
-    .detail("Expected a file name without a directory, such as model-00001-of-00002.safetensors."))
 }

@@ -1,7 +1,7 @@
 //! Imports a safetensors file as weights of a model.
 
 use crate::error::{Code, Failure, Result};
-use crate::formats::safetensors::files;
+use crate::formats::safetensors::files::{self, Format, NewFile};
 use crate::io::Source;
 use crate::io::tensors::TensorsSource;
 use crate::model::architecture::{self, Weight};
@@ -15,6 +15,7 @@ use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
 use modelstore_formats::safetensors::{
     Header, LENGTH_BYTES, TensorEntry, header_len, parse_header,
 };
+use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
 use serde_json::json;
 use std::borrow::Borrow;
@@ -59,24 +60,32 @@ pub fn import_file(store: &Store, model: &NewModel<'_>, file: FileIn<'_>) -> Res
     Ok(imported)
 }
 
-fn read_header(source: &mut dyn Source) -> Result<(Header, Vec<u8>)> {
+/// The header of a file, parsed and unchanged; or what the file is instead.
+type Head = std::result::Result<(Header, Vec<u8>), modelstore_formats::Error>;
+
+fn read_head(source: &mut dyn Source) -> Result<Head> {
     let file_len = source.len();
     let mut prefix = Vec::new();
     source.read_at(0, file_len.min(IDENTIFYING_BYTES) as usize, &mut prefix)?;
     // A header error does not help someone whose file has another format.
     let other = |e: modelstore_formats::Error| other_format(&prefix, file_len).unwrap_or(e);
     let length = &prefix[..prefix.len().min(LENGTH_BYTES as usize)];
-    let json_len = header_len(length, file_len).map_err(other)?;
+    let json_len = match header_len(length, file_len) {
+        Ok(json_len) => json_len,
+        Err(e) => return Ok(Err(other(e))),
+    };
     let mut head = Vec::new();
     source.read_at(0, (LENGTH_BYTES + json_len) as usize, &mut head)?;
-    let header = parse_header(&head[LENGTH_BYTES as usize..], file_len).map_err(other)?;
-    Ok((header, head))
+    let header = parse_header(&head[LENGTH_BYTES as usize..], file_len);
+    Ok(header.map(|header| (header, head)).map_err(other))
 }
 
-/// A safetensors file whose header has been read.
+/// A file that is to be stored: a safetensors file whose header has been read, or any other.
 pub struct FileIn<'a> {
     /// The name it is recorded under.
     pub name: &'a str,
+    /// How it is kept.
+    pub format: Format,
     /// The parsed header.
     pub header: Header,
     /// Length and JSON, unchanged.
@@ -109,9 +118,26 @@ pub struct StoredBody {
 impl<'a> FileIn<'a> {
     /// Reads the header.
     pub fn open(name: &'a str, source: &'a mut dyn Source) -> Result<FileIn<'a>> {
-        let (header, head) = read_header(source)?;
+        let (header, head) = read_head(source)??;
         Ok(FileIn {
             name,
+            format: Format::Safetensors,
+            header,
+            head,
+            body: Body::Source(source),
+        })
+    }
+
+    /// Reads the header, if there is one: a file with another name than `*.safetensors` may be of any format.
+    pub fn open_any(name: &'a str, source: &'a mut dyn Source) -> Result<FileIn<'a>> {
+        let (format, header, head) = match read_head(source)? {
+            Ok((header, head)) => (Format::Safetensors, header, head),
+            Err(e) if has_safetensors_name(name) => return Err(e.into()),
+            Err(_) => (Format::File, whole(name, source.len())?, Vec::new()),
+        };
+        Ok(FileIn {
+            name,
+            format,
             header,
             head,
             body: Body::Source(source),
@@ -122,6 +148,7 @@ impl<'a> FileIn<'a> {
     pub fn stored(name: &'a str, body: StoredBody) -> FileIn<'a> {
         FileIn {
             name,
+            format: Format::Safetensors,
             header: body.header.clone(),
             head: body.head.clone(),
             body: Body::Stored(Box::new(body)),
@@ -132,11 +159,34 @@ impl<'a> FileIn<'a> {
     pub fn of_tensors(name: &'a str, source: &'a mut TensorsSource<'_>) -> FileIn<'a> {
         FileIn {
             name,
+            format: Format::Safetensors,
             header: source.header.clone(),
             head: source.head.clone(),
             body: Body::Source(source),
         }
     }
+}
+
+/// Returns whether a file promises by its name to be a safetensors file.
+fn has_safetensors_name(name: &str) -> bool {
+    let (_, extension) = name.rsplit_once('.').unwrap_or_default();
+    extension.eq_ignore_ascii_case("safetensors")
+}
+
+/// A file that is one tensor of bytes, without a header.
+fn whole(name: &str, bytes: u64) -> Result<Header> {
+    let tensor = TensorEntry {
+        name: name.to_owned(),
+        dtype: DType::U8,
+        shape: Shape::new(&[bytes])?,
+        start: 0,
+        end: bytes,
+    };
+    Ok(Header {
+        tensors: vec![tensor],
+        metadata: None,
+        data_offset: 0,
+    })
 }
 
 /// What was stored of files.
@@ -162,41 +212,44 @@ pub fn store_files(
     let (mut read, mut bodies) = (Vec::new(), Vec::new());
     for file in files {
         counts.raw_bytes += file.header.file_bytes() - file.header.data_offset;
-        read.push((file.name, file.header, file.head));
+        read.push((file.name, file.format, file.header, file.head));
         bodies.push(file.body);
     }
     let stored = store_bodies(store, &read, bodies, bases, &mut counts)?;
     let mut tensors = Vec::new();
-    for ((name, header, head), (of_file, hashes)) in read.iter().zip(stored) {
-        counts.weights += of_file.len() as u64;
-        let elements = header.tensors.iter().map(|t| t.shape.elements());
-        counts.parameters += elements.sum::<u64>();
-        let bytes = header.file_bytes();
-        files::record(
-            store,
-            of,
+    for ((name, format, header, head), (of_file, hashes)) in read.iter().zip(stored) {
+        if *format == Format::Safetensors {
+            counts.weights += of_file.len() as u64;
+            let elements = header.tensors.iter().map(|t| t.shape.elements());
+            counts.parameters += elements.sum::<u64>();
+        }
+        let file = NewFile {
             name,
-            "safetensors",
-            head,
-            bytes,
+            format: *format,
+            header: head,
+            bytes: header.file_bytes(),
             hashes,
-            &of_file,
-        )?;
+            tensors: &of_file,
+        };
+        files::record(store, of, file)?;
         tensors.push(of_file);
     }
     Ok(StoredFiles { tensors, counts })
 }
 
+/// Name, format, header, and the header's bytes.
+type ReadFile<'a> = (&'a str, Format, Header, Vec<u8>);
+
 /// Stores the tensors of files: those to be read all in one write, then those of stored chunks.
 fn store_bodies(
     store: &Store,
-    files: &[(&str, Header, Vec<u8>)],
+    files: &[ReadFile<'_>],
     bodies: Vec<Body<'_>>,
     bases: &[impl Borrow<HashMap<String, Uuid>>],
     counts: &mut Imported,
 ) -> Result<Vec<(Vec<WrittenTensor>, FileHashes)>> {
     let (mut inputs, mut incoming, mut of_stored) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, ((_, header, head), body)) in files.iter().zip(bodies).enumerate() {
+    for (number, ((.., header, head), body)) in files.iter().zip(bodies).enumerate() {
         let base = bases.get(number).map(|bases| bases.borrow());
         match body {
             Body::Source(source) => {
@@ -224,7 +277,7 @@ fn store_bodies(
     files
         .iter()
         .zip(of_stored)
-        .map(|((_, header, _), body)| match body {
+        .map(|((_, _, header, _), body)| match body {
             None => {
                 let tensors = rest.by_ref().take(header.tensors.len()).collect();
                 Ok((tensors, hashes.next().unwrap_or_default()))
@@ -260,13 +313,20 @@ pub fn import_files(
 ) -> Result<(Imported, Vec<Weight>)> {
     let parent = parent_tensors(store, model)?;
     let bases = vec![&parent; files.len()];
-    let listed: Vec<(&str, Vec<TensorEntry>)> = files
+    // Files of other formats have no weights.
+    let listed: Vec<Option<(&str, Vec<TensorEntry>)>> = files
         .iter()
-        .map(|file| (file.name, file.header.tensors.clone()))
+        .map(|file| match file.format {
+            Format::Safetensors => Some((file.name, file.header.tensors.clone())),
+            _ => None,
+        })
         .collect();
     let stored = store_files(store, StateDict::Model(model), files, &bases)?;
     let mut weights = Vec::new();
-    for ((name, entries), tensors) in listed.into_iter().zip(stored.tensors) {
+    for (listed, tensors) in listed.into_iter().zip(stored.tensors) {
+        let Some((name, entries)) = listed else {
+            continue;
+        };
         insert_weights(store, model, name, &entries, &tensors)?;
         weights.extend(Weight::of_file(&entries, &tensors));
     }

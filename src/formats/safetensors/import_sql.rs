@@ -1,8 +1,8 @@
 //! The SQL functions that import.
 
 use crate::error::{Result, or_raise, required};
-use crate::formats::safetensors::import::{FileIn, Imported, import};
-use crate::formats::safetensors::shards::{self, AddedFile};
+use crate::formats::safetensors::import::{Imported, import};
+use crate::formats::safetensors::shards;
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaSource};
 use crate::io::large_object::LargeObject;
@@ -12,7 +12,6 @@ use crate::names;
 use crate::pg::arguments::to_sql_uuid;
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
-use modelstore_formats::safetensors::is_index_name;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use std::path::Path;
@@ -118,71 +117,6 @@ fn import_safetensors_file(
             Path::new(required(path, "path")?),
         )?)
     })())
-}
-
-/// Adds one more file to a model: a shard, or with a name such as `model.safetensors.index.json` the index that ties them together.
-#[pg_extern(name = "add_safetensors", volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn add_safetensors_bytea(
-    model: Option<Regmodel>,
-    file_name: Option<&str>,
-    data: Option<Bytea<'_>>,
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise((|| {
-        let mut source = ByteaSource::new(required(data, "data")?);
-        add(model, file_name, &mut source)
-    })())
-}
-
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-fn add_safetensors_large_object(
-    model: Option<Regmodel>,
-    file_name: Option<&str>,
-    data: Option<pg_sys::Oid>,
-) -> TableIterator<
-    'static,
-    (
-        name!(model_id, SqlUuid),
-        name!(weights, i64),
-        name!(parameters, i64),
-        name!(raw_bytes, i64),
-        name!(new_chunks, i64),
-        name!(new_bytes, i64),
-        name!(reused_bytes, i64),
-    ),
-> {
-    or_raise((|| {
-        let mut source = LargeObject::open(required(data, "data")?)?;
-        add(model, file_name, &mut source)
-    })())
-}
-
-fn add(
-    model: Option<Regmodel>,
-    file_name: Option<&str>,
-    source: &mut dyn Source,
-) -> Result<ImportedRow> {
-    let model = required(model, "model")?.0;
-    let name = required(file_name, "file_name")?;
-    let store = Store::current()?;
-    shards::lock(&store, model)?;
-    let file = match is_index_name(name) {
-        true => AddedFile::Index(name, source),
-        false => AddedFile::Shard(FileIn::open(name, source)?),
-    };
-    row(shards::add(&store, model, file)?)
 }
 
 /// Imports a source as the only file of a new model.

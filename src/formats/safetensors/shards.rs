@@ -1,7 +1,7 @@
 //! Sharded models: several safetensors files, and the index.json that lists them.
 
 use crate::error::{Code, Failure, Result};
-use crate::formats::safetensors::files;
+use crate::formats::safetensors::files::{self, Format, NewFile};
 use crate::formats::safetensors::import::{FileIn, Imported, import, import_files, keep_parent};
 use crate::io::Source;
 use crate::io::server_file::ServerFile;
@@ -11,13 +11,14 @@ use crate::model::state_dict::StateDict;
 use crate::pg::arguments::uuid;
 use crate::store::Store;
 use modelstore_chunk::write::FileHashes;
+use modelstore_formats::file_name::folder_of;
 use modelstore_formats::safetensors::{ShardIndex, is_index_name, parse_index};
 use std::collections::BTreeMap;
 use std::path::Path;
 use uuid::Uuid;
 
 /// Far above any real index, which only lists names.
-const MAX_INDEX_BYTES: u64 = 256 << 20;
+pub const MAX_INDEX_BYTES: u64 = 256 << 20;
 
 /// Imports a server file; an index.json also imports the shards next to it.
 pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<Imported> {
@@ -50,37 +51,6 @@ pub fn import_path(store: &Store, model: &NewModel<'_>, path: &Path) -> Result<I
     Ok(imported)
 }
 
-/// A file to be added to a model.
-pub enum AddedFile<'a> {
-    /// Weights.
-    Shard(FileIn<'a>),
-    /// The index.json, by its name.
-    Index(&'a str, &'a mut dyn Source),
-}
-
-/// Adds a shard, or the index, to a model that `lock` has taken.
-pub fn add(store: &Store, model: Uuid, file: AddedFile<'_>) -> Result<Imported> {
-    let (file_name, mut imported) = match file {
-        AddedFile::Index(name, source) => {
-            let (bytes, index) = read_index(source)?;
-            record_index(store, model, name, &bytes, &index)?;
-            let nothing = Imported {
-                model,
-                ..Imported::default()
-            };
-            (name, nothing)
-        }
-        AddedFile::Shard(file) => (file.name, import_files(store, model, vec![file])?.0),
-    };
-    architecture::describe(store, model)?;
-    imported.parameters = architecture::parameters(store, model, file_name)?;
-    store.execute(
-        "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
-        &[uuid(model)],
-    )?;
-    Ok(imported)
-}
-
 /// Takes the model for this transaction. Two sessions that add files to one model do so one after the other: what is
 /// derived from the weights is derived from those of all files. In a transaction whose snapshot is older than the file
 /// that another has added meanwhile, it is a serialization failure.
@@ -98,7 +68,15 @@ pub fn lock(store: &Store, model: Uuid) -> Result<()> {
     }
 }
 
-fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {
+/// Reads an index.
+pub fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {
+    let bytes = read_text(source)?;
+    let index = parse_index(&bytes)?;
+    Ok((bytes, index))
+}
+
+/// Reads a file that may be an index.
+pub fn read_text(source: &mut dyn Source) -> Result<Vec<u8>> {
     if source.len() > MAX_INDEX_BYTES {
         return Err(Failure::new(
             Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -108,24 +86,29 @@ fn read_index(source: &mut dyn Source) -> Result<(Vec<u8>, ShardIndex)> {
     }
     let mut bytes = Vec::new();
     source.read_at(0, source.len() as usize, &mut bytes)?;
-    let index = parse_index(&bytes)?;
-    Ok((bytes, index))
+    Ok(bytes)
 }
 
-/// Checks that each weight is in the shard named by the index, and stores the index unchanged.
-fn record_index(
+/// Checks that each weight is in the shard named by the index, and stores the index unchanged. Its shards are the files in
+/// the folder of the index.
+pub fn record_index(
     store: &Store,
     model: Uuid,
     file_name: &str,
     bytes: &[u8],
     index: &ShardIndex,
 ) -> Result<()> {
+    let folder = folder_of(file_name);
     let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
     store.query(
         "SELECT file_name, weight_name FROM @store@.model_weights WHERE model_id = $1 AND file_name IS NOT NULL",
         &[uuid(model)],
         |row| {
-            shards.entry(row.get(1)?).or_default().push(row.get(2)?);
+            let file: String = row.get(1)?;
+            if folder_of(&file) == folder {
+                let shard = file[folder.len()..].to_owned();
+                shards.entry(shard).or_default().push(row.get(2)?);
+            }
             Ok(())
         },
     )?;
@@ -133,14 +116,13 @@ fn record_index(
     index.check(&shards)?;
     let mut hashes = FileHashes::new();
     hashes.update(bytes);
-    files::record(
-        store,
-        StateDict::Model(model),
-        file_name,
-        "safetensors_index",
-        bytes,
-        bytes.len() as u64,
+    let file = NewFile {
+        name: file_name,
+        format: Format::Index,
+        header: bytes,
+        bytes: bytes.len() as u64,
         hashes,
-        &[],
-    )
+        tensors: &[],
+    };
+    files::record(store, StateDict::Model(model), file)
 }

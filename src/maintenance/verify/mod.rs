@@ -4,11 +4,12 @@ mod tables;
 mod verifier;
 
 use crate::error::{Result, or_raise};
+use crate::formats::folder;
 use crate::formats::safetensors::consistency;
 use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::content_hash::content_hash;
 use crate::model::state_dict::StateDict;
-use crate::pg::arguments::{maybe_text, uuid};
+use crate::pg::arguments::{maybe_text, text, uuid};
 use crate::store::Store;
 use crate::tensor_storage::locate::tensor_columns;
 use modelstore_chunk::{ChunkHash, StoredTensor};
@@ -72,6 +73,10 @@ fn state_dict(of: StateDict) -> Result<Vec<ProblemRow>> {
             let tensors = weights(verifier, &store, of, Some(&file.name))?;
             verifier.file(&file, &tensors)?;
         }
+        for file in folder::consistency::kept_files(&store, of)? {
+            let tensors = content(verifier, &store, of, &file.name)?;
+            verifier.file(&file, &tensors)?;
+        }
         for tensor in weights(verifier, &store, of, None)? {
             verifier.tensor(&tensor)?;
         }
@@ -83,7 +88,7 @@ fn state_dict(of: StateDict) -> Result<Vec<ProblemRow>> {
 /// against the content hash. Unreadable records are problems, too.
 fn recorded(verifier: &mut Verifier<'_>, store: &Store, of: StateDict, prefix: &str) -> Result<()> {
     let object = |file: &str| format!("{prefix}{file}");
-    for (file, problem) in consistency::whole_files(store, of)? {
+    for (file, problem) in consistency::indexes(store, of)? {
         verifier.report(&object(&file), None, None, problem);
     }
     for file in consistency::files(store, of)? {
@@ -91,6 +96,11 @@ fn recorded(verifier: &mut Verifier<'_>, store: &Store, of: StateDict, prefix: &
             .unwrap_or_else(|failure| vec![failure.message().to_owned()]);
         for problem in problems {
             verifier.report(&object(&file.name), None, None, problem);
+        }
+    }
+    for file in folder::consistency::kept_files(store, of)? {
+        for problem in folder::consistency::disagreements(store, of.id(), &file)? {
+            verifier.report(&object(&file.name), None, None, problem.to_owned());
         }
     }
     if let Some(recorded) = recorded_hash(store, of)? {
@@ -132,6 +142,27 @@ fn weights(
               ORDER BY w.file_offset, t.raw_bytes, w.weight_name"
         )),
         &[uuid(of.id()), maybe_text(file)],
+        |row| row.get(6).map(Some),
+    )
+}
+
+/// Returns the tensor of a file that is kept as it is.
+fn content(
+    verifier: &mut Verifier<'_>,
+    store: &Store,
+    of: StateDict,
+    file: &str,
+) -> Result<Vec<StoredTensor>> {
+    readable(
+        store,
+        verifier,
+        &of.sql(concat!(
+            "SELECT ",
+            tensor_columns!(),
+            ", f.file_name FROM @files@ f JOIN @store@.tensor_metadata t USING (tensor_id)
+              WHERE f.@owner@ = $1 AND f.file_name = $2"
+        )),
+        &[uuid(of.id()), text(file)],
         |row| row.get(6).map(Some),
     )
 }

@@ -5,9 +5,10 @@ use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::import::{Imported, import};
 use crate::io::Source;
 use crate::model::content_hash::content_hash;
+use crate::model::files;
 use crate::model::models::NewModel;
 use crate::model::state_dict::{StateDict, missing_checkpoint};
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::store::Store;
 use crate::tensor_storage::raw_bytes::{RawBytes, raw_bytes};
 use modelstore_chunk::StoredTensor;
@@ -47,16 +48,17 @@ pub fn apply(
     };
     let imported = import(store, &model, &published.file_name, &mut file)?;
     let recorded = store.row(
-        "SELECT blake3 FROM @store@.model_files WHERE model_id = $1",
-        &[uuid(imported.model)],
+        "SELECT blake3 FROM @store@.model_files WHERE model_id = $1 AND file_name = $2",
+        &[uuid(imported.model), text(&published.file_name)],
         |row| row.get::<Vec<u8>>(1),
     )?;
-    if recorded.as_deref() == Some(&published.blake3[..]) {
-        return Ok(imported);
+    if recorded.as_deref() != Some(&published.blake3[..]) {
+        return Err(corrupt(
+            "file created from the delta does not match its BLAKE3 hash",
+        ));
     }
-    Err(corrupt(
-        "file created from the delta does not match its BLAKE3 hash",
-    ))
+    files::copy(store, parent, imported.model)?;
+    Ok(imported)
 }
 
 fn corrupt(message: impl Into<String>) -> Failure {

@@ -71,17 +71,17 @@ SELECT count(*) FROM store.models WHERE model_name = 'bad';
 
 -- several files
 DO $$ BEGIN PERFORM register_model('sharded', '1'); END $$;
-SELECT weights FROM add_safetensors(find_model('sharded'), 'one.safetensors', st('{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x01'));
-SELECT weights FROM add_safetensors(find_model('sharded'), 'two.safetensors', st('{"b":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x02'));
-SELECT add_safetensors(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors"}}'::bytea);
-SELECT add_safetensors(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"one.safetensors"}}'::bytea);
-SELECT add_safetensors(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"}}'::bytea);
-SELECT add_safetensors(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"three"}}'::bytea);
-SELECT add_safetensors(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"../one.safetensors"}}'::bytea);
-SELECT add_safetensors(find_model('sharded'), 'model.index.json', '{}'::bytea);
-SELECT weights FROM add_safetensors(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}'::bytea);
-SELECT add_safetensors(find_model('sharded'), 'a/three.safetensors', st('{}'));
-SELECT add_safetensors(find_model('sharded'), 'three.safetensors', st('{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x03'));
+SELECT weights FROM add_file(find_model('sharded'), 'one.safetensors', st('{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x01'));
+SELECT weights FROM add_file(find_model('sharded'), 'two.safetensors', st('{"b":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x02'));
+SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors"}}'::bytea);
+SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"one.safetensors"}}'::bytea);
+SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"}}'::bytea);
+SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"three"}}'::bytea);
+SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"../one.safetensors"}}'::bytea);
+SELECT add_file(find_model('sharded'), 'model.index.json', '{}'::bytea);
+SELECT weights FROM add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}'::bytea);
+SELECT add_file(find_model('sharded'), 'a/three.safetensors', st('{}'));
+SELECT add_file(find_model('sharded'), 'three.safetensors', st('{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x03'));
 SELECT file_name, format, file_bytes FROM store.model_files WHERE model_id = find_model('sharded') ORDER BY file_name;
 SELECT status, weights FROM store.v_model_architecture WHERE model_name = 'sharded';
 SELECT object, problem FROM verify_store();

@@ -126,7 +126,7 @@ SELECT create_checkpoint(:other, 1, one('w', '[1]'), session_id => :r);
 
 -- guard-rails
 SHOW modelstore.checkpoint_checks;
-SELECT weights FROM add_safetensors(:other, 'a.safetensors', one('w', '[1,2]'));
+SELECT weights FROM add_file(:other, 'a.safetensors', one('w', '[1,2]'));
 SELECT create_checkpoint(:other, 1, one('w', '[1,NaN]'));
 SELECT create_checkpoint(:other, 1, one('w', '[1,-inf]'));
 SELECT create_checkpoint(:other, 1, one('w', '[1,2]'), one('w.m', '[1,NaN]'));
@@ -183,7 +183,7 @@ SELECT object, problem FROM verify_store();
 SELECT plan_gradient_checkpoints(:m);
 SELECT plan_gradient_checkpoints(:nothing);
 SELECT register_model('bert', '1', config => '{"model_type": "bert", "hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 16}') AS bert \gset
-SELECT weights FROM add_safetensors(:'bert', 'a.safetensors', st(
+SELECT weights FROM add_file(:'bert', 'a.safetensors', st(
     '{"encoder.layer.0.attention.self.query.weight":{"dtype":"F32","shape":[4,4],"data_offsets":[0,64]},'
     '"encoder.layer.1.attention.self.query.weight":{"dtype":"F32","shape":[4,4],"data_offsets":[64,128]},'
     '"encoder.layer.2.attention.self.query.weight":{"dtype":"F32","shape":[4,4],"data_offsets":[128,192]},'

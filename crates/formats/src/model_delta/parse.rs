@@ -16,8 +16,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use super::Manifest;
 use super::weight::{WeightDelta, Weights};
 use crate::error::{Document, Error, Result, shown};
+use crate::file_name::is_plain_file_name;
 use crate::json::{Context, parse_object};
-use crate::safetensors::{check_distinct, is_plain_file_name};
+use crate::safetensors::check_distinct;
 
 pub(super) const DOCUMENT: Document = Document::DeltaManifest;
 

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::entry::check_name;
 use crate::error::{Document, Error, Result, shown};
+use crate::file_name::is_plain_file_name;
 use crate::json::{Context, StrictValue, StringMap, parse_object};
 
 const DOCUMENT: Document = Document::SafetensorsIndex;
 
-/// The longest file name in most file systems.
-pub const MAX_FILE_NAME_BYTES: usize = 255;
+const SHARD_EXTENSION: &str = ".safetensors";
 
 /// The content of a `model.safetensors.index.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,13 +106,20 @@ pub fn is_index_name(name: &str) -> bool {
         .is_some_and(|name| name.split('.').skip(1).any(|part| part == "index"))
 }
 
-/// Returns whether a file name stays in a directory that it is joined to, and has at most 255 bytes.
-pub fn is_plain_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= MAX_FILE_NAME_BYTES
-        && name != "."
-        && !name.contains("..")
-        && !name.contains(|c: char| matches!(c, '/' | '\\' | ':') || c.is_control())
+/// Returns whether a file is an index of safetensors shards, rather than one of another format (such as
+/// `pytorch_model.bin.index.json`): its name says so, or it has the name of an index and lists a `.safetensors` file.
+pub fn is_index(name: &str, json: &[u8]) -> bool {
+    is_index_name(name) && (name.contains(SHARD_EXTENSION) || lists_shards(json).unwrap_or(false))
+}
+
+fn lists_shards(json: &[u8]) -> Option<bool> {
+    let parsed: Value = serde_json::from_slice(json).ok()?;
+    let files = parsed.get("weight_map")?.as_object()?.values();
+    Some(
+        files
+            .filter_map(Value::as_str)
+            .any(|file| file.ends_with(SHARD_EXTENSION)),
+    )
 }
 
 struct IndexSeed<'a>(&'a Context);

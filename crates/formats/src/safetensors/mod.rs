@@ -27,7 +27,7 @@ pub mod writer;
 pub(crate) use entry::{check_distinct, check_name};
 
 pub use header::{Header, TensorEntry, header_len, parse_header, parse_header_of_any};
-pub use index::{MAX_FILE_NAME_BYTES, ShardIndex, is_index_name, is_plain_file_name, parse_index};
+pub use index::{ShardIndex, is_index, is_index_name, parse_index};
 pub use writer::build_header;
 
 /// Bytes of the length before the JSON.

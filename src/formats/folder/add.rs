@@ -1,0 +1,137 @@
+//! Adds a file to a model. Its content tells what it is: weights, an index of shards, or a file that is kept as it is.
+
+use crate::error::{Code, Failure, Result};
+use crate::formats::folder::config::{self, CONFIG_FILE, Config};
+use crate::formats::safetensors::files::Format;
+use crate::formats::safetensors::import::{FileIn, Imported, StoredBody, import_files};
+use crate::formats::safetensors::shards::{self, MAX_INDEX_BYTES, record_index};
+use crate::io::Source;
+use crate::model::architecture;
+use crate::names;
+use crate::pg::arguments::{text, uuid};
+use crate::store::Store;
+use modelstore_formats::safetensors::{ShardIndex, is_index, is_index_name, parse_index};
+use uuid::Uuid;
+
+/// A file whose format has been recognised.
+pub struct Sniffed<'a> {
+    name: &'a str,
+    content: Content<'a>,
+    config: Option<Config>,
+}
+
+enum Content<'a> {
+    /// The index of shards: its bytes, and what they say.
+    Index(Vec<u8>, ShardIndex),
+    /// Weights, or a file that is kept as it is.
+    File(FileIn<'a>),
+}
+
+impl<'a> Sniffed<'a> {
+    /// Recognises a source. A file named `*.safetensors` or `*.safetensors.index.json` that is something else is an error.
+    pub fn open(name: &'a str, source: &'a mut dyn Source) -> Result<Sniffed<'a>> {
+        names::check_file(name)?;
+        let config = match name {
+            CONFIG_FILE => Some(Config::read(source)?),
+            _ => None,
+        };
+        let content = match index(name, source)? {
+            Some((bytes, index)) => Content::Index(bytes, index),
+            None => Content::File(FileIn::open_any(name, source)?),
+        };
+        Ok(Sniffed {
+            name,
+            content,
+            config,
+        })
+    }
+
+    /// A safetensors file whose chunks are stored.
+    pub fn stored(name: &'a str, body: StoredBody) -> Result<Sniffed<'a>> {
+        names::check_file(name)?;
+        // Whatever it is, it is neither JSON nor an index.
+        if name == CONFIG_FILE {
+            return Err(config::invalid("It is a safetensors file."));
+        }
+        if is_index(name, &body.head) {
+            parse_index(&body.head)?;
+        }
+        Ok(Sniffed {
+            name,
+            content: Content::File(FileIn::stored(name, body)),
+            config: None,
+        })
+    }
+}
+
+fn index(name: &str, source: &mut dyn Source) -> Result<Option<(Vec<u8>, ShardIndex)>> {
+    // A larger one is refused only if its name promises an index.
+    let may_be = is_index_name(name) && (source.len() <= MAX_INDEX_BYTES || is_index(name, b""));
+    if !may_be {
+        return Ok(None);
+    }
+    let bytes = shards::read_text(source)?;
+    if !is_index(name, &bytes) {
+        return Ok(None);
+    }
+    let index = parse_index(&bytes)?;
+    Ok(Some((bytes, index)))
+}
+
+/// Adds a file to a model that `shards::lock` has taken.
+pub fn add(store: &Store, model: Uuid, file: Sniffed<'_>) -> Result<Imported> {
+    let name = file.name;
+    check_place(store, model, name)?;
+    let (has_weights, mut imported) = match file.content {
+        Content::Index(bytes, index) => {
+            record_index(store, model, name, &bytes, &index)?;
+            let nothing = Imported {
+                model,
+                ..Imported::default()
+            };
+            (true, nothing)
+        }
+        Content::File(file) => {
+            let has_weights = file.format == Format::Safetensors;
+            (has_weights, import_files(store, model, vec![file])?.0)
+        }
+    };
+    let has_config = match file.config {
+        Some(config) => config.set(store, model)?,
+        None => false,
+    };
+    if has_weights || has_config && architecture::has_weights(store, model)? {
+        architecture::describe(store, model)?;
+    }
+    if has_weights {
+        imported.parameters = architecture::parameters(store, model, name)?;
+        store.execute(
+            "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
+            &[uuid(model)],
+        )?;
+    }
+    Ok(imported)
+}
+
+/// A name is that of a file or of a folder.
+fn check_place(store: &Store, model: Uuid, name: &str) -> Result<()> {
+    let other = store.row(
+        "SELECT file_name FROM @store@.model_files
+         WHERE model_id = $1 AND (starts_with(file_name, $2 || '/') OR starts_with($2, file_name || '/'))
+         ORDER BY file_name LIMIT 1",
+        &[uuid(model), text(name)],
+        |row| row.get::<String>(1),
+    )?;
+    let Some(other) = other else { return Ok(()) };
+    let (folder, within) = match name.len() < other.len() {
+        true => (name, other.as_str()),
+        false => (other.as_str(), name),
+    };
+    Err(Failure::new(
+        Code::ERRCODE_UNIQUE_VIOLATION,
+        format!("model {model} already has a file \"{other}\""),
+    )
+    .detail(format!(
+        "File \"{within}\" is in a folder \"{folder}\", which cannot be a file as well."
+    )))
+}

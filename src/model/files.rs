@@ -1,0 +1,20 @@
+//! Files of a model that accompany its weights.
+
+use crate::error::Result;
+use crate::pg::arguments::uuid;
+use crate::store::Store;
+use uuid::Uuid;
+
+/// Gives a new version of a model the files of another that are not weights: their rows, which share the content. Locks
+/// them, and so keeps the content, until the transaction ends.
+pub fn copy(store: &Store, from: Uuid, to: Uuid) -> Result<()> {
+    store.execute(
+        "INSERT INTO @store@.model_files (model_id, file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash)
+         SELECT $2, file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash
+         FROM @store@.model_files WHERE model_id = $1 AND format = 'file'
+         FOR KEY SHARE
+         ON CONFLICT DO NOTHING",
+        &[uuid(from), uuid(to)],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! A complete upload becomes a file of a model.
+
+use crate::error::{or_raise, required};
+use crate::formats::folder::add::{Sniffed, add};
+use crate::formats::safetensors::import_sql::row;
+use crate::formats::safetensors::shards::lock;
+use crate::pg::arguments::from_sql_uuid;
+use crate::store::Store;
+use crate::upload::finish::{Received, consume};
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::prelude::*;
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn add_file_upload(
+    model: Option<SqlUuid>,
+    file_name: Option<&str>,
+    upload_id: Option<SqlUuid>,
+) -> TableIterator<
+    'static,
+    (
+        name!(model_id, SqlUuid),
+        name!(weights, i64),
+        name!(parameters, i64),
+        name!(raw_bytes, i64),
+        name!(new_chunks, i64),
+        name!(new_bytes, i64),
+        name!(reused_bytes, i64),
+    ),
+> {
+    or_raise((|| {
+        let upload = from_sql_uuid(required(upload_id, "upload_id")?);
+        consume(upload, |received, _| {
+            let model = from_sql_uuid(required(model, "model")?);
+            let name = required(file_name, "file_name")?;
+            let store = Store::current()?;
+            lock(&store, model)?;
+            let mut waiting;
+            let file = match received {
+                Received::Stored(body) => Sniffed::stored(name, body)?,
+                Received::Other(bytes) => {
+                    waiting = bytes;
+                    Sniffed::open(name, &mut waiting)?
+                }
+            };
+            row(add(&store, model, file)?)
+        })
+    })())
+}
