@@ -134,7 +134,7 @@ def test_content_tells_the_format(db) -> None:
         for name in ("model.safetensors", "d/model.SafeTensors"):
             error = refusal(db, ADD, model, name, data)
             assert (error.sqlstate, error.message_primary) == ("42809", f"file is {format}, not safetensors")
-    assert refusal(db, ADD, model, "model.safetensors", weights[:-1]).sqlstate == "54000"
+    assert refusal(db, ADD, model, "model.safetensors", weights[:-1]).sqlstate == "22026"
     assert refusal(db, ADD, model, "model.safetensors.index.json", weights).sqlstate != "23505"
     assert names(db, model) == []
     # An upload has no name yet: what begins as a safetensors file has to be one.
@@ -274,11 +274,11 @@ def test_damage_is_found(damage: str, db) -> None:
     assert found and any(DAMAGE[damage] in problem for _, problem in found), found
     if "sha256" not in damage:
         assert problems(db)
-        with pytest.raises(psycopg.Error) as error:
-            if "blake3" in damage:
-                raise psycopg.errors.DataCorrupted  # the manifest proves as much
+    if any(word in damage for word in ("sha256", "blake3", "dtype")):
+        assert export(db, model, "a.model") == data
+    else:
+        with pytest.raises(psycopg.errors.DataCorrupted):
             export(db, model, "a.model")
-        assert isinstance(error.value, psycopg.errors.DataCorrupted), error.value
 
 
 def test_new_versions_have_the_files(db) -> None:
@@ -340,7 +340,7 @@ def test_two_sessions_add_to_one_model(db, connect) -> None:
     different = aside(other, ADD, (model, "config.json", b'{"model_type": "bert"}'))
     wait_until(lambda: is_blocked(db, other.info.backend_pid), "it waits")
     one.commit()
-    assert different.join().error.sqlstate == "55000"
+    assert different.join().error.sqlstate == "23505"
     one.execute(ADD, (model, "tokenizer.json", files["tokenizer.json"]))
     removed = aside(other, DELETE, (model, "tokenizer.json"))
     wait_until(lambda: is_blocked(db, other.info.backend_pid), "it waits")
@@ -363,8 +363,8 @@ def test_a_deleted_file_is_not_half_there(db, connect) -> None:
     assert deleting.join().rows == [(9,)]
     db.execute("SELECT modelstore.gc()")
     assert export(db, restored, "a.txt") == b"some text"
-    one.execute(DELETE, (restored, "a.txt"))
     saved = checkpoint(db, restored, safetensors_bytes({"w": random_tensor(3, 9)}), 1).checkpoint_id
+    one.execute(DELETE, (restored, "a.txt"))
     restoring = aside(other, "SELECT modelstore.restore_checkpoint(%s, '3')", (saved,))
     wait_until(lambda: is_blocked(db, other.info.backend_pid), "it waits")
     one.commit()

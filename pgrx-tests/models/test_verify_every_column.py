@@ -47,6 +47,7 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "model_files.model_id": ("gen_random_uuid()", STORE, "table model_files"),
     "model_files.file_name": ("{0} || 'x'", STORE, "model.safetensorsx"),
     "model_files.format": ("'safetensors_index'", STORE, "model.safetensors"),
+    "model_files.tensor_id": ("(SELECT min(tensor_id::text)::uuid FROM store.tensor_metadata)", STORE, "notes.txt"),
     "model_files.header": ("set_byte({0}, 20, get_byte({0}, 20) # 1)", STORE, "model.safetensors"),
     "model_files.file_bytes": ("{0} + 1", MODEL, "model.safetensors"),
     "model_files.sha256": (FLIP, MODEL, "model.safetensors"),
@@ -201,6 +202,8 @@ WHICH = {
     "model_weights.layer_index": "layer_index IS NOT NULL",
     "model_weights.tensor_id": "weight_name LIKE '%query%'",
     "model_files.format": "format = 'safetensors'",
+    "model_files.tensor_id": "format = 'file'",
+    "model_files.header": "format = 'safetensors'",
 }
 """Which row, where it matters."""
 
@@ -224,6 +227,7 @@ def fill(db: psycopg.Connection) -> None:
     near["embeddings.word_embeddings.weight"].view("uint32")[:] ^= 1
     db.execute(sql, ("near", safetensors_bytes(near), json.dumps(config), model))
     db.execute("SELECT modelstore.set_alias('m:1', 'best')")
+    db.execute("SELECT modelstore.add_file(%s, 'notes.txt', 'some text'::bytea)", (model,))
     db.execute("SELECT modelstore.append_upload(modelstore.begin_upload(), %b)", (data[:-1],))
     (run,) = db.execute("SELECT modelstore.start_training(%s)", (model,)).fetchone()
     db.execute("""SELECT modelstore.log_metrics(%s, 1, '{"loss": 1}')""", (run,))

@@ -37,6 +37,7 @@ def import_minilm(db: psycopg.Connection, minilm: pathlib.Path, server: Server) 
 @pytest.mark.slow
 def test_a_hot_standby_reads_and_does_not_write(server: Server, dbname: str, db, minilm: pathlib.Path) -> None:
     model, sha256 = import_minilm(db, minilm, server)
+    db.execute("SELECT modelstore.add_file(%s, 'notes.txt', 'some text'::bytea)", (model,))
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
     db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, SMALL))
     word = "embeddings.word_embeddings.weight"
@@ -118,6 +119,7 @@ def test_dump_and_restore(
 ) -> None:
     """A store with a real model, a difference to a parent, an alias, a second store with an awkward name."""
     model, sha256 = import_minilm(db, minilm, server)
+    db.execute("SELECT modelstore.add_file(%s, '1_Pooling/config.json', '{}'::bytea)", (model,))
     first = random_tensor(1, 600, 512)
     second = first.copy()
     second[::50] += 0.01
@@ -147,6 +149,7 @@ def test_dump_and_restore(
         assert problems(restored) == []
         assert restored.execute("SELECT modelstore.find_model('minilm', 'production')").fetchone() == (model,)
         assert exported_sha256(restored, model) == sha256
+        assert restored.execute("SELECT modelstore.export_file(%s, '1_Pooling/config.json')", (model,)).fetchall() == [(b"{}",)]
         assert exported_sha256(restored, child) == hashlib.sha256(child_file).hexdigest()
         views = "SELECT * FROM store.v_weight_statistics ORDER BY 1, 2"
         assert restored.execute(views).fetchall() == db.execute(views).fetchall()

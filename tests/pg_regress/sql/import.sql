@@ -78,10 +78,24 @@ SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"
 SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"}}'::bytea);
 SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"three"}}'::bytea);
 SELECT add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"../one.safetensors"}}'::bytea);
-SELECT add_file(find_model('sharded'), 'model.index.json', '{}'::bytea);
+SELECT add_file(find_model('sharded'), 'model.safetensors.index.json', '{}'::bytea);
 SELECT weights FROM add_file(find_model('sharded'), 'model.index.json', '{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}'::bytea);
-SELECT add_file(find_model('sharded'), 'a/three.safetensors', st('{}'));
+SELECT add_file(find_model('sharded'), 'a/../three.safetensors', st('{}'));
 SELECT add_file(find_model('sharded'), 'three.safetensors', st('{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', '\x03'));
+SELECT file_name, format, file_bytes FROM store.model_files WHERE model_id = find_model('sharded') ORDER BY file_name;
+-- a folder
+SELECT weights, raw_bytes, reused_bytes FROM add_file(find_model('sharded'), '1_Pooling/config.json', '{"pooling": "mean"}');
+SELECT weights, raw_bytes, reused_bytes FROM add_file(find_model('sharded'), 'again.json', '{"pooling": "mean"}');
+DO $$ BEGIN PERFORM add_file(find_model('sharded'), 'again.json', ''); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% %', SQLSTATE, replace(SQLERRM, find_model('sharded')::text, '…'); END $$;
+DO $$ BEGIN PERFORM add_file(find_model('sharded'), '1_Pooling', ''); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% %', SQLSTATE, replace(SQLERRM, find_model('sharded')::text, '…'); END $$;
+SELECT add_file(find_model('sharded'), 'three.safetensors', 'GGUF');
+SELECT add_file(find_model('sharded'), 'config.json', '{"a": 1,}');
+SELECT raw_bytes FROM add_file(find_model('sharded'), 'config.json', '{"a": 1}');
+SELECT delete_file(find_model('sharded'), 'config.json');
+DO $$ BEGIN PERFORM add_file(find_model('sharded'), 'config.json', '{"a": 2, "b": 1}'); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% %', SQLSTATE, replace(SQLERRM, find_model('sharded')::text, '…'); END $$;
+SELECT convert_from(export_file(find_model('sharded'), '1_Pooling/config.json'), 'UTF8');
+DO $$ BEGIN PERFORM delete_file(find_model('sharded'), 'one.safetensors'); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% %', SQLSTATE, replace(SQLERRM, find_model('sharded')::text, '…'); END $$;
+SELECT delete_file(find_model('sharded'), 'again.json');
 SELECT file_name, format, file_bytes FROM store.model_files WHERE model_id = find_model('sharded') ORDER BY file_name;
 SELECT status, weights FROM store.v_model_architecture WHERE model_name = 'sharded';
 SELECT object, problem FROM verify_store();
