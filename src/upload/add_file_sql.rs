@@ -4,6 +4,7 @@ use crate::error::{or_raise, required};
 use crate::formats::folder::add::{Sniffed, add};
 use crate::formats::safetensors::import_sql::row;
 use crate::formats::safetensors::shards::lock;
+use crate::model::arguments::Regmodel;
 use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
 use crate::upload::finish::{Received, consume};
@@ -13,7 +14,7 @@ use pgrx::prelude::*;
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_file_upload(
-    model: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     upload_id: Option<SqlUuid>,
 ) -> TableIterator<
@@ -31,7 +32,7 @@ fn add_file_upload(
     or_raise((|| {
         let upload = from_sql_uuid(required(upload_id, "upload_id")?);
         consume(upload, |received, _| {
-            let model = from_sql_uuid(required(model, "model")?);
+            let model = required(model, "model")?.0;
             let name = required(file_name, "file_name")?;
             let store = Store::current()?;
             lock(&store, model)?;

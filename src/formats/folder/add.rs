@@ -16,11 +16,14 @@ use uuid::Uuid;
 /// A file whose format has been recognised.
 pub struct Sniffed<'a> {
     name: &'a str,
-    content: Content<'a>,
-    config: Option<Config>,
+    /// What it is.
+    pub content: Content<'a>,
+    /// The config, if it is `config.json`.
+    pub config: Option<Config>,
 }
 
-enum Content<'a> {
+/// What a file is.
+pub enum Content<'a> {
     /// The index of shards: its bytes, and what they say.
     Index(Vec<u8>, ShardIndex),
     /// Weights, or a file that is kept as it is.

@@ -10,8 +10,8 @@ use crate::formats::safetensors::shards::lock;
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
 use crate::io::large_object::LargeObject;
+use crate::model::arguments::Regmodel;
 use crate::model::state_dict::StateDict;
-use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
@@ -19,7 +19,7 @@ use pgrx::prelude::*;
 #[pg_extern(name = "add_file", volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_file_bytea(
-    model: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     data: Option<Bytea<'_>>,
 ) -> TableIterator<
@@ -43,7 +43,7 @@ fn add_file_bytea(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn add_file_large_object(
-    model: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     data: Option<pg_sys::Oid>,
 ) -> TableIterator<
@@ -65,11 +65,11 @@ fn add_file_large_object(
 }
 
 fn add_from(
-    model: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
     source: &mut dyn Source,
 ) -> Result<ImportedRow> {
-    let model = from_sql_uuid(required(model, "model")?);
+    let model = required(model, "model")?.0;
     let name = required(file_name, "file_name")?;
     let store = Store::current()?;
     lock(&store, model)?;
@@ -79,11 +79,11 @@ fn add_from(
 #[pg_extern(stable, parallel_restricted, cost = 10000)]
 #[search_path(pg_catalog, pg_temp)]
 fn export_file(
-    model: Option<SqlUuid>,
+    model: Option<Regmodel>,
     file_name: Option<&str>,
 ) -> SetOfIterator<'static, ByteaOut> {
     stream(or_raise((|| {
-        let model = StateDict::Model(from_sql_uuid(required(model, "model")?));
+        let model = StateDict::Model(required(model, "model")?.0);
         let name = required(file_name, "file_name")?;
         Export::begin(&Store::for_reading()?, model, Some(name))
     })()))
@@ -91,9 +91,9 @@ fn export_file(
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn delete_file(model: Option<SqlUuid>, file_name: Option<&str>) -> i64 {
+fn delete_file(model: Option<Regmodel>, file_name: Option<&str>) -> i64 {
     or_raise((|| {
-        let model = from_sql_uuid(required(model, "model")?);
+        let model = required(model, "model")?.0;
         let name = required(file_name, "file_name")?;
         let store = Store::current()?;
         lock(&store, model)?;

@@ -4,4 +4,8 @@ pub mod add;
 mod config;
 pub mod consistency;
 mod delete;
+mod export;
 mod folder_sql;
+mod import;
+mod server_folder;
+mod server_folder_sql;

@@ -8,7 +8,6 @@ use crate::io::large_object::LargeObject;
 use crate::io::server_file::{Access, io_failure, require_absolute, require_privilege};
 use crate::model::arguments::Regmodel;
 use crate::model::state_dict::StateDict;
-use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
 use pgrx::prelude::*;
 use std::fs::File;
@@ -87,7 +86,8 @@ fn begin(model: Option<Regmodel>, file_name: Option<&str>) -> Result<Export> {
     Export::begin(&Store::for_reading()?, StateDict::Model(model), file_name)
 }
 
-fn drain(
+/// Passes on all parts.
+pub fn drain(
     export: &mut Export,
     mut each: impl FnMut(&[u8]) -> std::result::Result<(), Failure>,
 ) -> Result<()> {

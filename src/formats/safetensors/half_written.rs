@@ -15,11 +15,11 @@ thread_local! {
     static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Guards the file that this session is writing; there is only one at a time.
+/// Guards the file or folder that this session is writing; there is only one at a time.
 pub struct HalfWritten;
 
 impl HalfWritten {
-    /// Guards a file that was just created.
+    /// Guards a file, or a folder with all that will be in it, that was just created.
     pub fn new(path: &Path) -> HalfWritten {
         if !EXIT_CALLBACK.replace(true) {
             // SAFETY: main thread; the callback is a static function.
@@ -51,7 +51,10 @@ fn remove() {
         .take()
     {
         // A failure here cannot be handled.
-        drop(std::fs::remove_file(path));
+        drop(match path.is_dir() {
+            true => std::fs::remove_dir_all(path),
+            false => std::fs::remove_file(path),
+        });
     }
 }
 
