@@ -16,6 +16,9 @@ from atoms_held import Key, ingest, release, rows
 from harness import Server, wait_until
 from observe import aside, assert_idle, gone, is_blocked
 
+# The function for values of a type.
+INGEST = {"text": "ingest_text", "bytea": "ingest"}
+
 PATIENCE = 0.5
 
 WORDS = [f"word{number}" for number in range(60)]
@@ -219,7 +222,7 @@ def test_stricter_isolation_is_right_or_refused(isolation: str, other: str, db, 
     try:
         for data, kind in ((BOTH, "text"), (blob_, "bytea")):
             row = session.execute(
-                f"SELECT h_xy, h_yz, h_zm, status, error FROM modelstore.ingest(%b::{kind})", (data,)
+                f"SELECT h_xy, h_yz, h_zm, status, error FROM modelstore.{INGEST[kind]}(%b::{kind})", (data,)
             ).fetchone()
             if row[3] == "completed":
                 completed.append((row[:3], data.encode() if kind == "text" else data))
@@ -259,7 +262,7 @@ def test_the_same_new_content_in_two_sessions(end: str, data: str | bytes, db, c
     kind = "text" if isinstance(data, str) else "bytea"
     first.execute("BEGIN")
     key = ingest(first, data)
-    sql = f"SELECT h_xy, h_yz, h_zm, status, created FROM modelstore.ingest(%b::{kind})"
+    sql = f"SELECT h_xy, h_yz, h_zm, status, created FROM modelstore.{INGEST[kind]}(%b::{kind})"
     running = aside(second, sql, (data,))
     wait_until(lambda: is_blocked(db, second.info.backend_pid), "the second waits")
     first.execute(end)

@@ -418,7 +418,7 @@ def test_rows_under_keys_of_others_change_nothing(secured, alice, bob) -> None:
 FUNCTIONS = {
     "ingest_text('x'::text)": "w", "ingest('x'::bytea)": "w", "ingest_many('{{x}}'::bytea[])": "w",
     "reconstruct({k})": "r", "reconstruct_parts({k})": "r", "nearest({k})": "r", "nearest_points('{{1,2,3,4}}'::int[])": "r",
-    "nearest(array_fill(1, '{{1000,4}}'))": "r", "within_box('{{0,0,0,0}}', '{{9,9,9,9}}')": "r",
+    "nearest_points(array_fill(1, '{{1000,4}}'))": "r", "within_box('{{0,0,0,0}}', '{{9,9,9,9}}')": "r",
     "within_radius('{{0,0,0,0}}', 5)": "r", "find_path({k}, {k})": "r", "release({k})": "w",
     "verify_atoms()": "r", "set_atom_meta({k}, '{{}}')": "w", "atoms_gc()": "w", "secure_atoms()": "o", "secure_atoms(false)": "o",
     "refresh_spatial_summary()": "o",

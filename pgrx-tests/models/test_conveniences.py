@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from checkpoints import register
 from observe import problems
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from safetensors.numpy import load
 from tensors import fetch, pack, same
@@ -126,3 +127,66 @@ def test_functions_of_postgres_keep_their_comments(db) -> None:
     comments = "SELECT count(*) FROM pg_description d WHERE d.classoid = 'pg_proc'::regclass AND d.objoid < 16384 AND d.objsubid = 0 AND d.description LIKE %s"
     assert db.execute(comments, ("Returns %",)).fetchone() == (0,)
     assert db.execute("SELECT obj_description('pg_catalog.version()'::regprocedure)").fetchone() == ("PostgreSQL version string",)
+
+
+# A model made tensor by tensor
+
+
+def put(db, name, array, model="draft"):
+    return db.execute("SELECT modelstore.put_tensor(%s, %s, %b::bytea::modelstore.tensor)", (model, name, pack(array))).fetchone()[0]
+
+
+def test_a_draft(db) -> None:
+    """It takes tensors in any order and is, once finished, what an import of the same tensors would be."""
+    tensors = models.tiny_llama()
+    tensors |= {"tied": next(iter(tensors.values())), "empty": np.zeros((0, 3), "<f4"), "flag": np.array(True)}
+    config = models.LLAMA_CONFIG
+    db.execute("SELECT modelstore.register_model('draft', '1', config => %s)", (Jsonb(config),))
+    for name in sorted(tensors, reverse=True):
+        put(db, name, tensors[name])
+    assert db.execute("SELECT status FROM store.models").fetchone() == ("registered",)
+    with db.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute("SELECT * FROM modelstore.finish_model('draft')").fetchone()
+    assert (row["weights"], row["raw_bytes"], row["new_chunks"]) == (len(tensors), sum(a.nbytes for a in tensors.values()), 0)
+    exported = export_model(db, row["model_id"])
+    read = load(exported)
+    assert read.keys() == tensors.keys() and all(same(read[name], array) for name, array in tensors.items())
+    other = import_model(db, exported, "imported", config=config).model_id
+    view = "SELECT architecture, layers, hidden_size, vocab_size, weights, parameters, trainable_parameters, raw_bytes FROM store.v_model_architecture WHERE model_id = %s"
+    assert db.execute(view, (row["model_id"],)).fetchone() == db.execute(view, (other,)).fetchone()
+    assert row["parameters"] == db.execute(view, (other,)).fetchone()[5]
+    files = "SELECT header, file_bytes, sha256, blake3, manifest_hash FROM store.model_files WHERE model_id = %s"
+    assert db.execute(files, (row["model_id"],)).fetchone() == db.execute(files, (other,)).fetchone()
+    columns = "SELECT weight_name, tensor_id, layer_index, component, trainable, tied_to, file_name, file_offset FROM store.model_weights WHERE model_id = %s ORDER BY 1"
+    assert db.execute(columns, (row["model_id"],)).fetchall() == db.execute(columns, (other,)).fetchall()
+    assert problems(db) == [] and db.execute("SELECT count(*) FROM modelstore.verify_model('draft')").fetchone() == (0,)
+
+
+def test_what_a_draft_refuses(db, model) -> None:
+    db.execute("SELECT modelstore.register_model('draft', '1')")
+    assert refusal(db, "SELECT modelstore.finish_model('draft')").sqlstate == "55000"
+    put(db, "a", WEIGHTS["a.bias"])
+    for name, sqlstate in {"a": "23505", "": "22023", "x" * 1100: "42622", "__metadata__": "42602"}.items():
+        refused = refusal(db, "SELECT modelstore.put_tensor('draft', %s, '[1]')", name).sqlstate
+        assert refused == sqlstate, (name[:20], refused)
+    assert refusal(db, "SELECT modelstore.put_tensor('m', 'a', '[1]')").sqlstate == "55000"
+    assert refusal(db, "SELECT modelstore.put_tensor(gen_random_uuid(), 'a', '[1]')").sqlstate == "42704"
+    assert refusal(db, "SELECT modelstore.put_tensor('draft', 'b', NULL)").sqlstate == "22004"
+    assert refusal(db, "SELECT modelstore.finish_model('m')").sqlstate == "55000"
+    assert refusal(db, "SELECT modelstore.finish_model(NULL)").sqlstate == "22004"
+    db.execute("SELECT modelstore.finish_model('draft')")
+    assert refusal(db, "SELECT modelstore.put_tensor('draft', 'b', '[1]')").sqlstate == "55000"
+    assert refusal(db, "SELECT modelstore.finish_model('draft')").sqlstate == "55000"
+    assert db.execute("SELECT array_agg(weight_name) FROM store.model_weights JOIN store.models USING (model_id) WHERE model_name = 'draft'").fetchone() == (["a"],)
+
+
+def test_a_draft_is_stored_as_differences_to_its_parent(db) -> None:
+    base = models.random_tensor(5, 400, 400)
+    parent = import_model(db, models.safetensors_bytes({"w": base}), "base").model_id
+    changed = base.copy()
+    changed[0] += 1
+    db.execute("SELECT modelstore.register_model('draft', '1', parent => %s)", (parent,))
+    put(db, "w", changed)
+    db.execute("SELECT modelstore.finish_model('draft')")
+    assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE base_hash IS NOT NULL").fetchone()[0] > 0
+    assert same(load(export_model(db, db.execute("SELECT 'draft'::modelstore.regmodel::uuid").fetchone()[0]))["w"], changed)

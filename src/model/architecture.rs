@@ -55,9 +55,9 @@ impl Weight {
     }
 }
 
-/// Derives the architecture again, from the stored weights and the config.
-pub fn describe(store: &Store, model: Uuid) -> Result<()> {
-    describe_weights(store, model, weights(store, model)?).map(drop)
+/// Derives the architecture again, from the stored weights and the config. Returns the number of parameters.
+pub fn describe(store: &Store, model: Uuid) -> Result<u64> {
+    describe_weights(store, model, weights(store, model)?)
 }
 
 /// Derives the architecture of a model that has exactly these weights. Returns the number of its parameters, tied

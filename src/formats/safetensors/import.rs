@@ -377,7 +377,7 @@ pub fn keep_parent(store: &Store, model: Uuid) -> Result<()> {
 }
 
 /// Returns the parent's tensors by weight name, as bases of deltas.
-fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
+pub fn parent_tensors(store: &Store, model: Uuid) -> Result<HashMap<String, Uuid>> {
     keep_parent(store, model)?;
     let rows = store.rows(
         "SELECT w.weight_name, w.tensor_id

@@ -1,6 +1,7 @@
 //! safetensors files in and out: bytea, large object, server file.
 
 pub mod consistency;
+mod draft;
 pub mod export;
 pub mod export_sql;
 pub mod files;
