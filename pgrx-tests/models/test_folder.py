@@ -157,7 +157,7 @@ def test_configs(db) -> None:
     other = import_model(db, weights, "c", config=LLAMA_CONFIG | {"vocab_size": 51, "more": 1}).model_id
     error = refusal(db, ADD, other, "config.json", config)
     assert error.sqlstate == "55000" and error.message_primary == f"model {other} already has a different config"
-    assert error.message_detail.endswith("differ from it: more, vocab_size.")
+    assert error.message_detail == "They differ in: more, vocab_size."
     db.execute(error.message_hint)
     add(db, other, "config.json", config)
     # The file goes, the config stays.

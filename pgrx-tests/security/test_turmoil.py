@@ -32,6 +32,7 @@ class Turmoil:
         generator = random.Random(seed())
         self.pool = [random_tensor(i, generator.randint(5, 120), 64) for i in range(24)]
         self.texts = [f"Paragraph {i}.\n\nThe same for all.\n\nAnd {i % 3} again.\n" for i in range(8)]
+        self.contents = [generator.randbytes(generator.choice([0, 10, 5000, 1_200_000])) for _ in range(6)]
         self.lock = threading.Lock()
         self.models: dict[object, str] = {}
         self.checkpoints: list[object] = []
@@ -55,8 +56,8 @@ class Turmoil:
         session = self.connect(options="-c statement_timeout=60s -c client_min_messages=warning")
         session.execute(f"SET default_transaction_isolation = '{level}'")
         rng = random.Random(f"{seed()}:{number}:{level}")
-        names = "import add delete gc checkpoint restore prune upload ingest release alias export verify".split()
-        weights = [6, 2, 5, 3, 4, 2, 2, 3, 4, 3, 1, 2, 1]
+        names = "import add delete gc checkpoint restore prune upload ingest release alias export verify file".split()
+        weights = [6, 2, 5, 3, 4, 2, 2, 3, 4, 3, 1, 2, 1, 4]
         while self.take():
             what = rng.choices(names, weights)[0]
             try:
@@ -100,6 +101,16 @@ class Turmoil:
         for part in range(2):
             data = safetensors_bytes({f"p{part}.{i}": self.pool[i] for i in rng.sample(range(len(self.pool)), 3)})
             session.execute("SELECT modelstore.add_file(%s, %s, %b::bytea)", (model, f"part-{part}.safetensors", data))
+
+    def file(self, session, rng: random.Random) -> None:
+        """Adds a file without weights, or deletes it; its name says what it contains."""
+        if (model := self.some(self.models)) is None:
+            return
+        number = rng.randrange(len(self.contents))
+        if rng.random() < 0.3:
+            session.execute("SELECT modelstore.delete_file(%s, %s)", (model, f"{number}.txt"))
+        else:
+            session.execute("SELECT modelstore.add_file(%s, %s, %b::bytea)", (model, f"{number}.txt", self.contents[number]))
 
     def delete(self, session, rng: random.Random) -> None:
         with self.lock:
@@ -214,7 +225,7 @@ def test_turmoil(db, connect) -> None:
     assert not turmoil.wrong, "\n".join(turmoil.wrong[:20])
     if failures:
         raise failures[0]
-    assert set(turmoil.done) >= {"import", "delete", "gc", "checkpoint", "ingest"}
+    assert set(turmoil.done) >= {"import", "delete", "gc", "checkpoint", "ingest", "file"}
     for _ in range(2):
         assert dangling(db) == 0
         assert problems(db) == []
@@ -223,5 +234,8 @@ def test_turmoil(db, connect) -> None:
         assert set(turmoil.models) <= there, "models that nobody deleted are gone"
         for model, sha256 in turmoil.models.items():
             assert exported_sha256(db, model) == sha256
+        for model, name in db.execute("SELECT model_id, file_name FROM store.model_files WHERE format = 'file'").fetchall():
+            parts = db.execute("SELECT modelstore.export_file(%s, %s)", (model, name))
+            assert b"".join(part for (part,) in parts) == turmoil.contents[int(name.removesuffix(".txt"))]
         db.execute("SELECT modelstore.gc()")
         db.execute("SELECT modelstore.atoms_gc()")

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
+import shutil
 
 import pytest
 from models import write_large_file
@@ -124,3 +127,41 @@ def test_uploads_and_a_large_object_in_little_memory(db, connect, server) -> Non
         path.unlink()
     print("import of 256 MiB, peaks in MiB:", {what: round(mib) for what, mib in peaks.items()})
     assert max(peaks.values()) < 100, peaks
+
+
+@pytest.mark.slow
+def test_a_file_of_another_format_in_little_memory(db, connect, server) -> None:
+    """As it arrives, as it is added, and as it is exported."""
+    part = bytearray(random.Random(1).randbytes(1 << 20))
+    sha256, peaks = hashlib.sha256(), {}
+    session = connect()
+    pid = session.info.backend_pid
+    (model,) = session.execute("SELECT modelstore.register_model('other', '1')").fetchone()
+    (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
+    with memory_peak(pid) as peak, session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+        copy.set_types(["uuid", "bytea"])
+        for n in range(256):
+            part[:4] = n.to_bytes(4, "big")
+            sha256.update(part)
+            copy.write_row((upload, bytes(part)))
+    peaks["copy"] = peak.mib
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.add_file_upload(%s, 'model.gguf', %s)", (model, upload))
+    peaks["add_file_upload"] = peak.mib
+    assert session.execute("SELECT sha256, file_bytes FROM store.model_files").fetchone() == (sha256.digest(), 256 << 20)
+    with memory_peak(pid) as peak:
+        (oid,) = session.execute("SELECT modelstore.export_safetensors_large_object(%s, 'model.gguf')", (model,)).fetchone()
+    peaks["export"] = peak.mib
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.add_file_large_object(%s, 'again.gguf', %s)", (model, oid))
+    peaks["add_file_large_object"] = peak.mib
+    out = server.scratch / "memory-folder"
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.export_folder(%s, %s)", (model, str(out)))
+        session.execute("SELECT modelstore.import_folder('other', '2', %s)", (str(out),))
+    peaks["folder"] = peak.mib
+    assert session.execute("SELECT count(DISTINCT tensor_id) FROM store.model_files").fetchone() == (1,)
+    session.execute("SELECT lo_unlink(%s)", (oid,))
+    shutil.rmtree(out)
+    print("peaks in MiB:", {what: round(mib) for what, mib in peaks.items()})
+    assert max(peaks.values()) < LIMIT_MIB, peaks

@@ -3,6 +3,7 @@
 use crate::error::{Code, Failure, Result};
 use crate::io::length_changed;
 use crate::pg::query;
+use crate::pg::scratch::in_scratch_memory;
 use pgrx::pg_sys::Oid;
 
 /// A large object: readable at any offset, or appended to.
@@ -47,14 +48,17 @@ impl LargeObject {
 
     /// Appends bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        query::execute(
-            "SELECT pg_catalog.lo_put($1, $2, $3)",
-            &[
-                self.oid.into(),
-                (self.len as i64).into(),
-                crate::pg::arguments::bytes(bytes),
-            ],
-        )?;
+        // The argument is a copy.
+        in_scratch_memory(|| {
+            query::execute(
+                "SELECT pg_catalog.lo_put($1, $2, $3)",
+                &[
+                    self.oid.into(),
+                    (self.len as i64).into(),
+                    crate::pg::arguments::bytes(bytes),
+                ],
+            )
+        })?;
         self.len += bytes.len() as u64;
         Ok(())
     }

@@ -77,9 +77,7 @@ impl Config {
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("model {model} already has a different config"),
         )
-        .detail(format!(
-            "Keys of file \"{CONFIG_FILE}\" that differ from it: {keys}."
-        ))
+        .detail(format!("They differ in: {keys}."))
         .hint(store.sql(&format!(
             "UPDATE @store@.models SET config = NULL WHERE model_id = '{model}';"
         ))))
