@@ -166,7 +166,7 @@ def test_what_a_draft_refuses(db, model) -> None:
     db.execute("SELECT modelstore.register_model('draft', '1')")
     assert refusal(db, "SELECT modelstore.finish_model('draft')").sqlstate == "55000"
     put(db, "a", WEIGHTS["a.bias"])
-    for name, sqlstate in {"a": "23505", "": "22023", "x" * 1100: "42622", "__metadata__": "42602"}.items():
+    for name, sqlstate in {"a": "23505", "": "2200F", "x" * 1100: "42622", "__metadata__": "42939"}.items():
         refused = refusal(db, "SELECT modelstore.put_tensor('draft', %s, '[1]')", name).sqlstate
         assert refused == sqlstate, (name[:20], refused)
     assert refusal(db, "SELECT modelstore.put_tensor('m', 'a', '[1]')").sqlstate == "55000"

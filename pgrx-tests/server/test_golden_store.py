@@ -63,6 +63,7 @@ def file(seed: int, changed: int = 0) -> bytes:
 
 
 FILES = {"base": file(1), "near": file(1, changed=40)}
+OTHER_FILES = {"config.json": b'{"model_type": "golden"}\n', "1_Pooling/config.json": b"{}", "empty": b"", "tokenizer.model": bytes(range(256)) * 9}
 
 
 def fill(db: psycopg.Connection) -> None:
@@ -70,6 +71,9 @@ def fill(db: psycopg.Connection) -> None:
     db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
     base = import_model(db, FILES["base"], "base").model_id
     import_model(db, FILES["near"], "near", parent=base)
+    for name, data in OTHER_FILES.items():
+        db.execute("SELECT modelstore.add_file(%s, %s, %b::bytea)", (base, name, data))
+    db.execute("SELECT modelstore.log_evaluation(%s, 'golden', '{\"accuracy\": 0.5}')", (base,))
     run = start(db, base, "run")
     db.execute("SELECT modelstore.log_metrics(%s, 1, '{\"loss\": 0.5}')", (run,))
     for step in (1, 2):
@@ -92,8 +96,11 @@ def contents(db: psycopg.Connection) -> dict[str, object]:
     checkpoints = db.execute("SELECT step, checkpoint_id FROM store.model_checkpoints ORDER BY step").fetchall()
     parts = "SELECT modelstore.export_checkpoint(%s, 'model.safetensors')"
     rebuilt = """SELECT source_uri, sha256(modelstore.reconstruct((h_xy, h_yz, h_zm))) FROM store.ingestion_log ORDER BY source_uri"""
+    files = db.execute("SELECT file_name, (SELECT string_agg(part, '') FROM modelstore.export_file(model_id, file_name) part) FROM store.model_files WHERE format = 'file'")
     return {
         "models": models,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files},
+        "evaluations": db.execute("SELECT evaluations -> 0 -> 'metrics' FROM store.models WHERE model_name = 'base'").fetchone(),
         "checkpoints": {step: hashlib.sha256(b"".join(p for (p,) in db.execute(parts, (id,)))).hexdigest() for step, id in checkpoints},
         "atoms": {uri: bytes(hash).hex() for uri, hash in db.execute(rebuilt)},
         "codecs": {row[0] for row in db.execute("SELECT DISTINCT modelstore.codec(chunk) FROM store.tensor_chunks")},
