@@ -128,6 +128,7 @@ def test_the_golden_store_is_restored_verified_and_exported(server: Server, new_
         assert found["models"] == expected
         assert found["checkpoints"] == {1: expected["base"], 2: expected["near"]}
         assert found["atoms"] == {"leaf": hashlib.sha256(LEAF).hexdigest(), "text": hashlib.sha256(TEXT.encode()).hexdigest()}
+        assert found["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in OTHER_FILES.items()}
         assert found["codecs"] == {"raw", "constant", "planes", "delta"}
         assert found["production"] == ("base",)
         # Views over what was dumped say what they say of a store that is made now.
