@@ -1,0 +1,7 @@
+"""python -m pg_modelstore"""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

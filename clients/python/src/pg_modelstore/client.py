@@ -1,0 +1,187 @@
+"""The client: a pool of connections, the store they use, and what is tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+import psycopg_pool
+from psycopg import errors
+from psycopg.rows import namedtuple_row
+
+from .adapters import Types, adapt, fetch_types
+
+if TYPE_CHECKING:
+    from .models import ModelRepository
+    from .tensors import TensorRepository
+    from .training import TrainingRun
+
+T = TypeVar("T")
+
+RETRIES = 3
+_PAUSES = (0.2, 1.0, 4.0)
+
+
+def connect(
+    url: str = "",
+    store: str | None = None,
+    *,
+    min_size: int = 1,
+    max_size: int = 4,
+    prepare_threshold: int | None = None,
+    timeout: float = 30.0,
+    **options: Any,
+) -> Client:
+    """Connects to a database with pg_modelstore and returns a client with a pool of connections.
+
+    url: a connection string; libpq's variables (PGHOST, PGDATABASE, …) fill in what it leaves out.
+    store: the store to use, set in each transaction; by default the one of the server's setting modelstore.store.
+    prepare_threshold: after how many executions a statement is prepared. The default, None, prepares none: a transaction
+        pooler does not keep prepared statements.
+    timeout: seconds to wait for a connection of the pool.
+    options: passed to psycopg.connect.
+
+    Raises psycopg.OperationalError if there is no connection, psycopg.errors.UndefinedObject if the database does not have the
+    extension.
+    """
+    kwargs = {"autocommit": True, "prepare_threshold": prepare_threshold, **options}
+    # A first connection of our own: errors of a pool are time-outs.
+    with psycopg.connect(url, **kwargs) as connection:
+        types = fetch_types(connection)
+    pool = psycopg_pool.ConnectionPool(
+        url,
+        min_size=min_size,
+        max_size=max_size,
+        kwargs=kwargs,
+        timeout=timeout,
+        configure=lambda connection: adapt(connection, types),
+        open=True,
+    )
+    return Client(pool, types, store)
+
+
+class Client:
+    """A pool of connections to one database, and the repositories over it. `connect` makes one; close it when done."""
+
+    def __init__(self, pool: psycopg_pool.ConnectionPool[Any], types: Types, store: str | None = None) -> None:
+        self.pool = pool
+        self.types = types
+        self.store = store
+        self._schema: str | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the pool."""
+        self.pool.close()
+
+    # Repositories
+
+    @property
+    def models(self) -> ModelRepository:
+        """Models: push, pull, list, compare, delete."""
+        from .models import ModelRepository
+
+        return ModelRepository(self)
+
+    @property
+    def tensors(self) -> TensorRepository:
+        """Weights as arrays."""
+        from .tensors import TensorRepository
+
+        return TensorRepository(self)
+
+    def training(self, model: Any, name: str | None = None, **arguments: Any) -> TrainingRun:
+        """A training run of a model, for a with statement; see `TrainingRun`."""
+        from .training import TrainingRun
+
+        return TrainingRun(self, model, name, **arguments)
+
+    # Statements
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool in a transaction that uses the client's store. Results of its cursors are text unless asked
+        for with binary=True."""
+        with self.pool.connection() as connection, connection.transaction():
+            if self.store is not None:
+                connection.execute("SELECT set_config('modelstore.store', %s, true)", (self.store,))
+            yield connection
+
+    def query(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Any]:
+        """Rows of one statement, as named tuples, in a transaction of its own that is tried again as `retry` says."""
+
+        def run() -> list[Any]:
+            with self.transaction() as connection, connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
+                return cursor.execute(sql, arguments).fetchall()
+
+        return self.retry(run)
+
+    def value(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """The first column of the first row of a statement."""
+        return self.query(sql, arguments)[0][0]
+
+    def table(self, name: str) -> psycopg.sql.Identifier:
+        """A table or view of the store, for psycopg.sql."""
+        return psycopg.sql.Identifier(self.schema, name)
+
+    @property
+    def schema(self) -> str:
+        """Schema of the store in use. Raises psycopg.errors.InvalidSchemaName if it does not exist."""
+        if self._schema is None:
+            rows = self.query("SELECT store FROM modelstore.stores() WHERE is_current")
+            if not rows:
+                # The server's own error says which store is missing, and what to run.
+                self.query("SELECT modelstore.store_version()")
+            self._schema = rows[0].store
+        return self._schema
+
+    def version(self) -> str:
+        """Version of the extension in the database."""
+        return self.value("SELECT extversion FROM pg_extension WHERE extname = 'pg_modelstore'")
+
+    # Trying again
+
+    def retry(self, step: Callable[[], T], progressed: Callable[[], object] | None = None) -> T:
+        """Runs a step, and again, up to three times with growing pauses, after a serialization failure (40001), a deadlock
+        (40P01) or a lost connection. `progressed` returns a figure: while it changes between failures, the count starts anew.
+        """
+        failures, before = 0, progressed() if progressed else None
+        while True:
+            try:
+                return step()
+            except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
+                if progressed and (now := progressed()) != before:
+                    failures, before = 0, now
+                if failures >= RETRIES or not is_transient(error):
+                    raise
+                lost = is_lost(error)
+            time.sleep(_PAUSES[failures] * random.uniform(0.75, 1.25))
+            failures += 1
+            if lost:
+                # The server may have restarted: then every connection of the pool is broken.
+                with contextlib.suppress(psycopg.Error, psycopg_pool.PoolTimeout):
+                    self.pool.check()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the connection is gone."""
+    if isinstance(error, psycopg_pool.PoolTimeout):
+        return True
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    sqlstate = error.sqlstate
+    return sqlstate is None or sqlstate.startswith("08") or sqlstate in ("57P01", "57P02", "57P03", "57P05")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same step can succeed when it is tried again."""
+    return isinstance(error, (errors.SerializationFailure, errors.DeadlockDetected)) or is_lost(error)
