@@ -20,7 +20,7 @@ except ImportError:
     raise ImportError("pg_modelstore.sqlalchemy takes SQLAlchemy: pip install 'pg-modelstore[sqlalchemy]'") from None
 
 from . import values
-from .adapters import adapt, fetch_types, register_asyncpg
+from .adapters import adapt, fetch_types, register, register_asyncpg
 
 __all__ = ["TensorType", "register_engine"]
 
@@ -54,6 +54,8 @@ def register_engine(engine: Any) -> None:
     engine = getattr(engine, "sync_engine", engine)
     if engine.dialect.driver not in ("psycopg", "psycopg_async", "asyncpg"):
         raise ValueError(f"no tensors with the driver {engine.dialect.driver}: use postgresql+psycopg or postgresql+asyncpg")
+    # Reflected columns get the type as well.
+    engine.dialect.ischema_names = engine.dialect.ischema_names | {"tensor": TensorType, "modelstore.tensor": TensorType}
     event.listen(engine, "connect", functools.partial(_connected, engine))
     if engine.dialect.driver != "asyncpg":
         event.listen(engine, "before_cursor_execute", _read_in_binary)
@@ -62,9 +64,7 @@ def register_engine(engine: Any) -> None:
 def _connected(engine: Engine, connection: Any, record: Any) -> None:
     if engine.dialect.driver == "asyncpg":
         connection.run_async(register_asyncpg)
-    elif engine.dialect.driver == "psycopg_async":
-        from .adapters import register
-
+    elif engine.dialect.is_async:
         connection.run_async(register)
     else:
         with connection.transaction():
