@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import pickle
 import re
 import tempfile
 import time
@@ -105,8 +106,8 @@ class ModelRepository:
     ) -> Pushed:
         """Stores a folder, a file or a state_dict as the model `target`, "name:version".
 
-        source: a folder, all of whose files become files of the model, except hidden ones and those that `exclude` matches; a
-            safetensors file; a file by torch.save (.bin, .pt, .pth, .ckpt), which is converted if torch is installed; or a
+        source: a folder, all of whose files become files of the model, except those in hidden folders (.git, .cache) and those
+            that `exclude` matches; a safetensors file; a file by torch.save (.bin, .pt, .pth, .ckpt), which is converted if torch is installed; or a
             mapping of names to arrays or torch tensors, which becomes the file model.safetensors.
         parent: the model it was derived from; weights are stored as differences to those of the same names.
         progress: True for a bar, or a function that is called with file name, bytes sent and size of the file.
@@ -396,9 +397,11 @@ def _order(file: _File) -> tuple[int, str]:
 def _folder(folder: pathlib.Path, exclude: Sequence[str]) -> Iterator[_File]:
     names = []
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not any(fnmatch.fnmatch(name, pattern) for pattern in exclude):
+        relative = path.relative_to(folder)
+        ours = relative.name == STATE or (relative.name.startswith(".") and relative.name.endswith((STATE, ".part")))
+        hidden = any(part.startswith(".") for part in relative.parts[:-1])
+        name = relative.as_posix()
+        if path.is_file() and not ours and not hidden and not any(fnmatch.fnmatch(name, pattern) for pattern in exclude):
             names.append(name)
     if not names:
         raise FileNotFoundError(f"{folder} has no files to push")
@@ -434,7 +437,10 @@ def _file(path: pathlib.Path, name: str) -> _File:
 def _converted(path: pathlib.Path, name: str) -> _File:
     """A file by torch.save as a safetensors file. Only tensors are unpickled, never code."""
     torch = need_torch(f"{path.name} was written by torch.save; converting it")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path.name} holds something other than tensors, which only running its code would read") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping):
@@ -459,7 +465,8 @@ def _state_path(source: PushSource, folder: pathlib.Path | None, state: os.PathL
 def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
     """Where a file goes. A name from the server must not lead out of the folder."""
     parts = pathlib.PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or any(part in ("..", ".") or ":" in part for part in parts):
+    drive = os.name == "nt" and ":" in name
+    if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or drive:
         raise psycopg.DataError(f'file name "{name}" leads out of the folder')
     return folder.joinpath(*parts)
 
