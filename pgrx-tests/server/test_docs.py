@@ -19,7 +19,7 @@ import sys
 
 import pytest
 from databases import create_database
-from doc_blocks import ERROR, Block, blocks_of
+from doc_blocks import ERROR, Block, blocks_of, lines, matches
 from harness import MAJOR, ROOT, Server
 
 FILES = [p for p in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if p.exists()]
@@ -56,18 +56,6 @@ def printed(server: Server, request: pytest.FixtureRequest, tmp_path_factory: py
         return seen[block.path].get(block.line, "psql ended before this block")
 
     return of
-
-
-def lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.strip("\n").splitlines()]
-
-
-def matches(expected: list[str], actual: list[str]) -> bool:
-    """Whether the output is what was expected, `…` standing for anything."""
-    pattern = "".join(
-        r"(?:[^\n]*\n)*" if line.strip() == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n" for line in expected
-    )
-    return re.fullmatch(pattern, "".join(f"{line}\n" for line in actual)) is not None
 
 
 @pytest.mark.parametrize("block", [b for path in FILES for b in BLOCKS[path]], ids=str)
