@@ -66,7 +66,9 @@ def test_arrays_come_back(registered) -> None:
     for name, sent in (ARRAYS | LAYOUTS).items():
         got, text = registered.execute("SELECT %s, (%s)::text", (sent, sent), binary=True).fetchone()
         assert same(got, sent), name
-        assert text == registered.execute("SELECT (%t)::text", (sent,)).fetchone()[0], f"{name}: text and binary parameters differ"
+        assert text == registered.execute("SELECT (%t)::text", (sent,)).fetchone()[0], (
+            f"{name}: text and binary parameters differ"
+        )
         assert text.startswith(values.layout(sent)[0].name), name
 
 
@@ -153,7 +155,9 @@ def test_asyncpg(home, dbname: str) -> None:
     asyncpg = pytest.importorskip("asyncpg")
 
     async def run() -> None:
-        async with asyncpg.create_pool(**asyncpg_arguments(home, dbname), min_size=1, max_size=1, init=pg_modelstore.register_asyncpg) as pool:
+        async with asyncpg.create_pool(
+            **asyncpg_arguments(home, dbname), min_size=1, max_size=1, init=pg_modelstore.register_asyncpg
+        ) as pool:
             for sent in (ARRAYS | LAYOUTS).values():
                 assert same(await pool.fetchval("SELECT $1::modelstore.tensor", sent), sent)
             sent = [np.arange(3.0), np.array(1, "u1")]
@@ -170,7 +174,9 @@ def test_names_of_models_are_arguments(registered, home, dbname: str) -> None:
     for given in ("m", "m:1", str(model), model):
         for binary in (False, True):
             assert registered.execute("SELECT modelstore.model_label(%s)", (given,), binary=binary).fetchone() == ("m:1",)
-            assert registered.execute("SELECT (%s)::text::modelstore.regmodel", (str(given),), binary=binary).fetchone() == (model,)
+            assert registered.execute("SELECT (%s)::text::modelstore.regmodel", (str(given),), binary=binary).fetchone() == (
+                model,
+            )
 
     async def run() -> None:
         connection = await asyncpg.connect(**asyncpg_arguments(home, dbname))
@@ -200,7 +206,10 @@ def test_sqlalchemy(driver: str, home, dbname: str) -> None:
         weights = orm.mapped_column(TensorType("f32", None, 3))
 
     address = sa.URL.create(
-        f"postgresql+{driver}", username=home.user, database=dbname, query={"host": str(home.server.socket), "port": str(home.server.port)}
+        f"postgresql+{driver}",
+        username=home.user,
+        database=dbname,
+        query={"host": str(home.server.socket), "port": str(home.server.port)},
     )
     sent = np.arange(6, dtype="f4").reshape(2, 3)
 
@@ -247,11 +256,19 @@ def test_column_types() -> None:
     assert TensorType("f32", None, 768).get_col_spec() == "modelstore.tensor(f32,'*',768)"
     assert TensorType("bf16").get_col_spec() == "modelstore.tensor(bf16)" and TensorType().get_col_spec() == "modelstore.tensor"
     a, b = np.array([np.nan, 1.0]), np.array([np.nan, 2.0])
-    assert TensorType().compare_values(a, a.copy()) and not TensorType().compare_values(a, b) and not TensorType().compare_values(a, None)
+    assert (
+        TensorType().compare_values(a, a.copy())
+        and not TensorType().compare_values(a, b)
+        and not TensorType().compare_values(a, None)
+    )
 
 
 def test_a_state_dict_becomes_the_file_that_safetensors_writes() -> None:
-    arrays = {f"layer.{i}.{name} ü": array for i, (name, array) in enumerate(ARRAYS.items()) if not name.endswith("fnuz") and "fnuz" not in name}
+    arrays = {
+        f"layer.{i}.{name} ü": array
+        for i, (name, array) in enumerate(ARRAYS.items())
+        if not name.endswith("fnuz") and "fnuz" not in name
+    }
     source = TensorsSource(arrays)
     data = source.tobytes()
     assert data == safetensors.numpy.save(arrays) and len(data) == source.size
@@ -265,11 +282,19 @@ def test_a_state_dict_becomes_the_file_that_safetensors_writes() -> None:
 def test_torch(registered) -> None:
     torch = pytest.importorskip("torch")
     tensors = [
-        torch.frombuffer(bytearray(RNG.integers(0, 2, 6 * d.width, "uint8")), dtype=torch.uint8).view(getattr(torch, d.torch)).reshape(2, 3)
+        torch.frombuffer(bytearray(RNG.integers(0, 2, 6 * d.width, "uint8")), dtype=torch.uint8)
+        .view(getattr(torch, d.torch))
+        .reshape(2, 3)
         for d in dtypes.ALL
         if d.torch and hasattr(torch, d.torch)
     ]
-    tensors += [torch.arange(6.0).reshape(2, 3).T, torch.nn.Parameter(torch.ones(3)), torch.tensor(3.5), torch.zeros(0, 3), torch.tensor([1 + 2j]).conj()]
+    tensors += [
+        torch.arange(6.0).reshape(2, 3).T,
+        torch.nn.Parameter(torch.ones(3)),
+        torch.tensor(3.5),
+        torch.zeros(0, 3),
+        torch.tensor([1 + 2j]).conj(),
+    ]
     pg_modelstore.register(registered, returns="torch")
     for sent in tensors:
         got = registered.execute("SELECT %s", (sent,), binary=True).fetchone()[0]

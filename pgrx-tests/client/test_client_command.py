@@ -74,7 +74,12 @@ def test_log(command, client, db) -> None:
     assert steps[0].split() == ["step", "epoch", "acc", "loss"] and len(steps) == 21
     assert steps[-1].split() == ["30", "3", "1", "0.25"], "the later record of a step counts"
     assert len(good(command("log", "m:1", str(run.session_id), "-n", "0")).splitlines()) == 31
-    assert json.loads(good(command("log", "m:1", "first try", "-n", "1", "--json"))) == {"step": 30, "epoch": 3, "acc": 1, "loss": 0.25}
+    assert json.loads(good(command("log", "m:1", "first try", "-n", "1", "--json"))) == {
+        "step": 30,
+        "epoch": 3,
+        "acc": 1,
+        "loss": 0.25,
+    }
     done = command("log", "m:1", "nothing")
     assert done.returncode == 3 and 'has no run "nothing"' in done.stderr
 
@@ -103,15 +108,36 @@ def test_errors_are_one_line(command, folder) -> None:
 
 
 def test_where_the_server_is(command, home, dbname) -> None:
-    libpq = {"PGHOST": home.server.socket, "PGPORT": str(home.server.port), "PGUSER": home.user, "PGDATABASE": dbname, "PGMODELSTORE_URL": ""}
+    libpq = {
+        "PGHOST": home.server.socket,
+        "PGPORT": str(home.server.port),
+        "PGUSER": home.user,
+        "PGDATABASE": dbname,
+        "PGMODELSTORE_URL": "",
+    }
     assert good(command("verify", **libpq)) == "no problems\n"
-    assert good(command("verify", "--url", f"host={home.server.socket} port={home.server.port} user={home.user} dbname={dbname}", PGMODELSTORE_URL="host=/nowhere")) == "no problems\n"
+    assert (
+        good(
+            command(
+                "verify",
+                "--url",
+                f"host={home.server.socket} port={home.server.port} user={home.user} dbname={dbname}",
+                PGMODELSTORE_URL="host=/nowhere",
+            )
+        )
+        == "no problems\n"
+    )
     assert good(command("--version")) == "pg-modelstore 0.1.0.dev0\n"
     assert "exit codes" in good(command("--help")).lower()
 
 
 def test_a_pipe_that_is_closed(command, url) -> None:
-    done = subprocess.run(["sh", "-c", f"'{sys.executable}' -m pg_modelstore verify --url '{url}' | true; exit 0"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m pg_modelstore verify --url '{url}' | true; exit 0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0
 
 

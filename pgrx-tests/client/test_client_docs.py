@@ -73,7 +73,14 @@ def printed(server, template, minilm, tmp_path_factory):
             "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         done = subprocess.run(
-            [sys.executable, "-c", RUNNER, url], input=json.dumps(blocks), env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=600
+            [sys.executable, "-c", RUNNER, url],
+            input=json.dumps(blocks),
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

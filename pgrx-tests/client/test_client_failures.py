@@ -21,7 +21,7 @@ from harness import ROOT, wait_until
 from models import MIB, random_tensor, safetensors_bytes
 from observe import dangling, problems
 from pg_modelstore import client as client_module
-from pg_modelstore import models, uploads
+from pg_modelstore import uploads
 
 BATCH = 4 * MIB
 COPYING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY modelstore.upload%%' AND state = 'active'"
@@ -108,7 +108,9 @@ def test_an_interrupted_push_is_taken_up_by_the_next_one(client, db, file) -> No
 def test_a_killed_client(client, db, url: str, file) -> None:
     """SIGKILL at some point of the transfer; the command is run again."""
     arguments = [sys.executable, "-c", SLOW, url, str(file)]
-    process = subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": str(ROOT / "clients" / "python" / "src")}, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments, env=os.environ | {"PYTHONPATH": str(ROOT / "clients" / "python" / "src")}, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "half\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -292,7 +294,9 @@ def test_pull_starts_a_file_again(client, db, file, tmp_path) -> None:
     client.models.push(file, "m:1")
 
     def end() -> None:
-        db.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY (SELECT modelstore.export_file%'")
+        db.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY (SELECT modelstore.export_file%'"
+        )
 
     progress = Once(5 * MIB, end)
     (path,) = client.models.pull("m", tmp_path / "out", progress=progress)
@@ -322,5 +326,10 @@ def test_retry_counts(client, monkeypatch) -> None:
     with pytest.raises(psycopg_pool.PoolTimeout):
         client.retry(fail, progressed=lambda: min(len(attempts), 5))
     assert len(attempts) == 8, "progress does not start the count anew"
-    for transient, error in ((False, psycopg.errors.QueryCanceled), (False, psycopg.errors.DiskFull), (True, psycopg.errors.AdminShutdown), (True, psycopg.errors.DeadlockDetected)):
+    for transient, error in (
+        (False, psycopg.errors.QueryCanceled),
+        (False, psycopg.errors.DiskFull),
+        (True, psycopg.errors.AdminShutdown),
+        (True, psycopg.errors.DeadlockDetected),
+    ):
         assert client_module.is_transient(error()) is transient

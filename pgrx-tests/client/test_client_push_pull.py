@@ -29,7 +29,9 @@ def write_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> pathlib.Pa
 
 def contents(folder: pathlib.Path) -> dict[str, str]:
     """SHA-256 of each file."""
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def sharded(folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
@@ -37,7 +39,9 @@ def sharded(folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
     weight_map, files = {}, {}
     for n in range(3):
         name = f"model-{n + 1:05}-of-00003.safetensors"
-        tensors = {f"model.layers.{n}.{part}.weight": random_tensor(seed + 10 * n + i, 300, 512) for i, part in enumerate(("up", "down"))}
+        tensors = {
+            f"model.layers.{n}.{part}.weight": random_tensor(seed + 10 * n + i, 300, 512) for i, part in enumerate(("up", "down"))
+        }
         files[name] = safetensors_bytes(tensors, {"format": "pt"})
         weight_map |= dict.fromkeys(tensors, name)
     index = {"metadata": {"total_size": 3 * 2 * 300 * 512 * 4}, "weight_map": weight_map}
@@ -61,10 +65,15 @@ def test_a_folder_comes_back_byte_for_byte(client, db, minilm, tmp_path) -> None
     )
     (folder / "model.safetensors").symlink_to(minilm)
     seen: list[tuple[str, int, int]] = []
-    pushed = client.models.push(folder, "minilm:1", exclude=["*.tmp"], metadata={"source": "test"}, progress=lambda *now: seen.append(now))
+    pushed = client.models.push(
+        folder, "minilm:1", exclude=["*.tmp"], metadata={"source": "test"}, progress=lambda *now: seen.append(now)
+    )
     assert (pushed.label, pushed.files, pushed.weights, pushed.parameters) == ("minilm:1", 7, 104, 22713728)
     assert pushed.model_id == client.models.find("minilm") == client.models.find("minilm:1")
-    assert seen[-1][0] == "tokenizer.json" and {name for name, at, total in seen if at == total} == {"model.safetensors", "tokenizer.json"}
+    assert seen[-1][0] == "tokenizer.json" and {name for name, at, total in seen if at == total} == {
+        "model.safetensors",
+        "tokenizer.json",
+    }
     expected = contents(folder)
     del expected[".git/HEAD"], expected["notes/draft.tmp"]
     assert models.STATE not in os.listdir(folder)
@@ -143,7 +152,10 @@ def test_embedding(client, minilm) -> None:
     rows = client.tensors.embedding("minilm", [101, 7592, 101])
     whole = safetensors.numpy.load_file(minilm)["embeddings.word_embeddings.weight"]
     assert np.array_equal(rows, whole[[101, 7592, 101]])
-    assert np.array_equal(client.tensors.embedding("minilm", np.array([3]), "position"), safetensors.numpy.load_file(minilm)["embeddings.position_embeddings.weight"][[3]])
+    assert np.array_equal(
+        client.tensors.embedding("minilm", np.array([3]), "position"),
+        safetensors.numpy.load_file(minilm)["embeddings.position_embeddings.weight"][[3]],
+    )
 
 
 def test_the_registry(client, db) -> None:
@@ -189,7 +201,10 @@ def test_refused_before_anything_is_sent(client, db, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="no files"):
         client.models.push(tmp_path / "none", "m:2")
     with pytest.raises(psycopg.errors.WrongObjectType):
-        client.models.push(write_folder(tmp_path / "lfs", {"model.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"}), "m:2")
+        client.models.push(
+            write_folder(tmp_path / "lfs", {"model.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"}),
+            "m:2",
+        )
 
 
 def test_a_name_from_the_server_stays_in_the_folder(tmp_path) -> None:
@@ -215,7 +230,9 @@ def test_stores(client, url, connect) -> None:
         assert other.schema == "experiments" and [row.model_name for row in other.models.list()] == ["m"]
         assert [row.weight_name for row in other.tensors.statistics("m")] == ["w"]
         with other.pool.connection() as connection:
-            assert connection.execute("SELECT store FROM modelstore.stores() WHERE is_current").fetchone() == ("store",), "the store outlives the transaction"
+            assert connection.execute("SELECT store FROM modelstore.stores() WHERE is_current").fetchone() == ("store",), (
+                "the store outlives the transaction"
+            )
     assert client.models.list() == [] and client.schema == "store"
     with pg_modelstore.connect(url, store="nowhere") as other, pytest.raises(psycopg.errors.InvalidSchemaName):
         other.tensors.statistics("m")
@@ -233,7 +250,10 @@ def test_pickles_take_torch(client, tmp_path, monkeypatch) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     for source in (tmp_path, tmp_path / "pytorch_model.bin"):
-        with pytest.raises(ImportError, match=r"pytorch_model.bin was written by torch.save; converting it takes torch: pip install 'pg-modelstore\[torch\]'"):
+        with pytest.raises(
+            ImportError,
+            match=r"pytorch_model.bin was written by torch.save; converting it takes torch: pip install 'pg-modelstore\[torch\]'",
+        ):
             client.models.push(source, "m:1")
 
 
@@ -254,7 +274,9 @@ def test_pickles_become_safetensors(client, tmp_path) -> None:
     assert sorted(os.listdir(tmp_path / "out")) == [
         "config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
     ]  # fmt: skip
-    assert (tmp_path / "out" / "model-00001-of-00002.safetensors").read_bytes() == save({"a": one["a"].contiguous()}, {"format": "pt"})
+    assert (tmp_path / "out" / "model-00001-of-00002.safetensors").read_bytes() == save(
+        {"a": one["a"].contiguous()}, {"format": "pt"}
+    )
     torch.save({"state_dict": one | two, "epoch": 3}, tmp_path / "last.ckpt")
     client.models.push(tmp_path / "last.ckpt", "ckpt:1")
     assert client.models.read_file("ckpt", "model.safetensors") == save({"a": one["a"].contiguous()} | two, {"format": "pt"})

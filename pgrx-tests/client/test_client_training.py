@@ -17,18 +17,34 @@ from pg_modelstore import training
 
 
 def weights(step: int = 0) -> dict[str, np.ndarray]:
-    return {"layer.weight": random_tensor(1, 30, 20) + np.float32(step), "layer.bias": np.full(20, step, "f4"), "steps": np.array(step)}
+    return {
+        "layer.weight": random_tensor(1, 30, 20) + np.float32(step),
+        "layer.bias": np.full(20, step, "f4"),
+        "steps": np.array(step),
+    }
 
 
 def adamw(step: int = 1) -> dict[str, Any]:
     """The state_dict of a torch optimizer, with arrays in place of tensors: parameters by number, scalars, groups with tuples."""
     return {
         "state": {
-            n: {"step": np.array(step, "f4"), "exp_avg": random_tensor(n, *shape), "exp_avg_sq": random_tensor(n + 10, *shape) ** 2}
+            n: {
+                "step": np.array(step, "f4"),
+                "exp_avg": random_tensor(n, *shape),
+                "exp_avg_sq": random_tensor(n + 10, *shape) ** 2,
+            }
             for n, shape in enumerate([(30, 20), (20,)])
         },
         "param_groups": [
-            {"lr": 0.1 + 0.2, "betas": (0.9, 0.999), "eps": 1e-08, "weight_decay": 0.01, "amsgrad": False, "foreach": None, "params": [0]},
+            {
+                "lr": 0.1 + 0.2,
+                "betas": (0.9, 0.999),
+                "eps": 1e-08,
+                "weight_decay": 0.01,
+                "amsgrad": False,
+                "foreach": None,
+                "params": [0],
+            },
             {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-08, "weight_decay": 0, "amsgrad": False, "foreach": None, "params": [1]},
         ],
     }
@@ -62,14 +78,21 @@ def test_a_run(client, db, model) -> None:
             run.log(step, {"loss/train": 1 / step}, lr=np.float32(0.5), epoch=step / 5)
         run.log(6, loss=math.nan, big=math.inf, count=np.int64(3), flag=True)
         assert runs(db) == [("first", "running", None)]
-        first = run.checkpoint(5, weights(5), adamw(5), epoch=1.0, metrics={"loss": 0.2}, rng_state=b"seed", metadata={"note": "x"})
+        first = run.checkpoint(
+            5, weights(5), adamw(5), epoch=1.0, metrics={"loss": 0.2}, rng_state=b"seed", metadata={"note": "x"}
+        )
         assert run.latest() == first
     assert runs(db) == [("first", "completed", None)]
-    assert db.execute("SELECT config, total_steps FROM store.training_sessions").fetchone() == ({"lr": 0.1, "layers": [1, 2], "inf": "Infinity"}, 5)
+    assert db.execute("SELECT config, total_steps FROM store.training_sessions").fetchone() == (
+        {"lr": 0.1, "layers": [1, 2], "inf": "Infinity"},
+        5,
+    )
     logged = db.execute("SELECT step, metric_name, value, epoch FROM store.training_metrics ORDER BY 1, 2").fetchall()
     expected = [(step, *rest) for step in range(1, 6) for rest in (("loss/train", 1 / step, step / 5), ("lr", 0.5, step / 5))]
     assert logged[:10] == expected
-    assert [(m, v) for _, m, v, _ in logged[10:] if v == v] == [("big", math.inf), ("count", 3), ("flag", 1)] and len(logged) == 14
+    assert [(m, v) for _, m, v, _ in logged[10:] if v == v] == [("big", math.inf), ("count", 3), ("flag", 1)] and len(
+        logged
+    ) == 14
     assert problems(db) == []
 
 
@@ -77,16 +100,19 @@ def test_state_dicts_come_back(client, db, model) -> None:
     with client.training(model, "r") as run:
         run.checkpoint(1, weights(1), adamw(1), epoch=0.5, metrics={"loss": 3}, rng_state=b"seed", metadata={"note": "x"})
         second = run.checkpoint(2, weights(2), adamw(2))
-    assert db.execute("SELECT parameter_name, state_name FROM store.optimizer_state WHERE checkpoint_id = %s ORDER BY 1, 2", (second,)).fetchall() == [
-        (n, s) for n in "01" for s in ("exp_avg", "exp_avg_sq", "step")
-    ]
+    assert db.execute(
+        "SELECT parameter_name, state_name FROM store.optimizer_state WHERE checkpoint_id = %s ORDER BY 1, 2", (second,)
+    ).fetchall() == [(n, s) for n in "01" for s in ("exp_avg", "exp_avg_sq", "step")]
     assert db.execute("SELECT param_groups -> 0 ->> 'lr' FROM store.model_checkpoints").fetchone() == (repr(0.1 + 0.2),)
     with client.training(model, "r") as run:
         assert run.resumed
         state = run.restore()
         assert (state.checkpoint_id, state.step, state.epoch, state.rng_state, state.metadata) == (second, 2, None, None, None)
         assert equal(dict(sorted(weights(2).items())), dict(sorted(state.model_state.items())))
-        assert equal({k: dict(sorted(v.items())) for k, v in adamw(2)["state"].items()}, {k: dict(sorted(v.items())) for k, v in state.optimizer_state["state"].items()})
+        assert equal(
+            {k: dict(sorted(v.items())) for k, v in adamw(2)["state"].items()},
+            {k: dict(sorted(v.items())) for k, v in state.optimizer_state["state"].items()},
+        )
         assert equal(adamw(2)["param_groups"], sorted_like(adamw(2)["param_groups"], state.optimizer_state["param_groups"]))
         state.model_state["layer.bias"] += 1  # memory of its own
         one = run.restore("m:1#1")
@@ -102,8 +128,14 @@ def sorted_like(expected: list[dict], got: list[dict]) -> list[dict]:
 
 def test_unusual_optimizers(client, model) -> None:
     states = {
-        "scalars": {"state": {0: {"step": 7, "momentum_buffer": None, "ratio": math.inf}}, "param_groups": [{"lr": 1.0, "params": [0]}]},
-        "names": {"state": {"layer.weight": {"exp_avg": np.ones(3)}, "3": {"exp_avg": np.zeros(2)}}, "param_groups": [{"params": ["layer.weight", "3"]}]},
+        "scalars": {
+            "state": {0: {"step": 7, "momentum_buffer": None, "ratio": math.inf}},
+            "param_groups": [{"lr": 1.0, "params": [0]}],
+        },
+        "names": {
+            "state": {"layer.weight": {"exp_avg": np.ones(3)}, "3": {"exp_avg": np.zeros(2)}},
+            "param_groups": [{"params": ["layer.weight", "3"]}],
+        },
         "many": {"state": {n: {"s": np.array(float(n))} for n in range(12)}, "param_groups": [{"params": list(range(12))}]},
         "nothing yet": {"state": {}, "param_groups": [{"lr": 0.5, "betas": (0.9, math.nan), "params": [0]}]},
         "more": {"state": {}, "param_groups": [], "extra": {"a": 1}},
@@ -117,7 +149,9 @@ def test_unusual_optimizers(client, model) -> None:
             assert equal(state, got), name
         run.checkpoint(99, weights(99))
         assert run.restore().optimizer_state is None
-        assert list(run.restore("m:1#2").optimizer_state["state"]) == list(range(12)), "numbered parameters are not in their order"
+        assert list(run.restore("m:1#2").optimizer_state["state"]) == list(range(12)), (
+            "numbered parameters are not in their order"
+        )
     with pytest.raises(ValueError, match="full stop"):
         training.flatten_optimizer({"state": {0: {"a.b": np.ones(1)}}, "param_groups": []})
 
@@ -130,7 +164,9 @@ def test_large_checkpoints_are_uploaded(client, db, model, monkeypatch) -> None:
             assert equal(dict(sorted(weights(step).items())), dict(sorted(run.restore().model_state.items())))
         with pytest.raises(psycopg.errors.CheckViolation):
             run.checkpoint(3, weights(3) | {"layer.bias": np.full(20, np.nan, "f4")})
-    assert db.execute("SELECT (SELECT count(*) FROM store.uploads), (SELECT count(*) FROM store.model_checkpoints)").fetchone() == (0, 2)
+    assert db.execute(
+        "SELECT (SELECT count(*) FROM store.uploads), (SELECT count(*) FROM store.model_checkpoints)"
+    ).fetchone() == (0, 2)
     assert problems(db) == []
 
 
@@ -175,7 +211,9 @@ def test_branches(client, db, model) -> None:
     with client.training(model, "branch", resume_from=first) as run:
         assert run.restore().step == 10
         branched = run.checkpoint(11, weights(3))
-    assert db.execute("SELECT parent_checkpoint_id FROM store.model_checkpoints WHERE checkpoint_id = %s", (branched,)).fetchone() == (first,)
+    assert db.execute(
+        "SELECT parent_checkpoint_id FROM store.model_checkpoints WHERE checkpoint_id = %s", (branched,)
+    ).fetchone() == (first,)
 
 
 def test_random_numbers() -> None:
@@ -194,7 +232,9 @@ def test_torch(client, db) -> None:
 
     def make():
         torch.manual_seed(0)
-        module = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 1))
+        module = torch.nn.Sequential(
+            torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 1)
+        )
         return module, torch.optim.AdamW(module.parameters(), lr=1e-2, betas=(0.8, 0.99))
 
     def step(module, optimizer) -> float:

@@ -12,7 +12,6 @@ import zipfile
 import pg_modelstore
 from harness import ROOT
 
-
 PACKAGE = ROOT / "clients" / "python"
 
 

@@ -74,7 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("PGMODELSTORE_URL", ""),
         help="connection string; default: PGMODELSTORE_URL, then libpq's variables (PGHOST, PGDATABASE, …)",
     )
-    common.add_argument("--store", default=os.environ.get("PGMODELSTORE_STORE") or None, help="the store to use; default: PGMODELSTORE_STORE, then the server's setting")
+    common.add_argument(
+        "--store",
+        default=os.environ.get("PGMODELSTORE_STORE") or None,
+        help="the store to use; default: PGMODELSTORE_STORE, then the server's setting",
+    )
     common.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -120,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("gc", _gc, "delete what no model or checkpoint uses")
     sub.add_argument("--dry-run", action="store_true", help="only count")
-    sub.add_argument("--abandoned-after", metavar="INTERVAL", help="delete uploads as well that have received nothing for so long, as '1 day'")
+    sub.add_argument(
+        "--abandoned-after", metavar="INTERVAL", help="delete uploads as well that have received nothing for so long, as '1 day'"
+    )
     return parser
 
 
@@ -184,8 +190,18 @@ def _show(client: Client, given: argparse.Namespace) -> int:
     facts["aliases"] = _values(client, "SELECT alias FROM {} WHERE model_id = %s ORDER BY 1", "model_aliases", model_id)
     facts["parent"] = next((f"{row.model_name}:{row.version}" for row in models.lineage(model_id) if row.depth == 1), None)
     files = models.files(model_id)
-    runs = _rows(client, "SELECT session_name, status, step, total_steps, newest_loss, best_loss FROM {} WHERE model_id = %s ORDER BY started_at", "v_training_progress", model_id)
-    checkpoints = _rows(client, "SELECT step, epoch, metrics, checkpoint_id FROM {} WHERE model_id = %s ORDER BY sequence", "model_checkpoints", model_id)
+    runs = _rows(
+        client,
+        "SELECT session_name, status, step, total_steps, newest_loss, best_loss FROM {} WHERE model_id = %s ORDER BY started_at",
+        "v_training_progress",
+        model_id,
+    )
+    checkpoints = _rows(
+        client,
+        "SELECT step, epoch, metrics, checkpoint_id FROM {} WHERE model_id = %s ORDER BY sequence",
+        "model_checkpoints",
+        model_id,
+    )
     if given.json:
         _print_json([facts | {"files": _dicts(files), "runs": _dicts(runs), "checkpoints": _dicts(checkpoints)}])
         return OK
@@ -239,7 +255,9 @@ def _log(client: Client, given: argparse.Namespace) -> int:
         if row.derivation:
             print(f"\n    {row.derivation}")
         for run in runs:
-            print(f"\n    run {run.session_name or ''}: {run.status}, step {_cell(run.step)}, loss {_cell(run.newest_loss)}, best {_cell(run.best_loss)}")
+            print(
+                f"\n    run {run.session_name or ''}: {run.status}, step {_cell(run.step)}, loss {_cell(run.newest_loss)}, best {_cell(run.best_loss)}"
+            )
         for one in checkpoints:
             metrics = ", ".join(f"{name} {_cell(value)}" for name, value in (one.metrics or {}).items())
             print(f"    checkpoint #{one.step}  {_cell(one.created_at)}  {metrics}".rstrip())
@@ -253,7 +271,11 @@ def _log_run(client: Client, given: argparse.Namespace) -> int:
     except ValueError:
         run, condition = given.run_name, "session_name"
     found = _rows(
-        client, f"SELECT session_id FROM {{}} WHERE {condition} = %s AND model_id = %s::modelstore.regmodel::uuid", "training_sessions", run, str(given.model)
+        client,
+        f"SELECT session_id FROM {{}} WHERE {condition} = %s AND model_id = %s::modelstore.regmodel::uuid",
+        "training_sessions",
+        run,
+        str(given.model),
     )
     if not found:
         raise ValueError(f'model {given.model} has no run "{given.run_name}"; "log {given.model}" lists them')
@@ -300,7 +322,7 @@ def _gc(client: Client, given: argparse.Namespace) -> int:
 
 
 def _rows(client: Client, query: str, table: str, *arguments: Any) -> list[Any]:
-    return client.query(sql.SQL(query).format(client.table(table)), arguments)  # type: ignore[arg-type]
+    return client.query(sql.SQL(query).format(client.table(table)), arguments)
 
 
 def _values(client: Client, query: str, table: str, *arguments: Any) -> list[Any]:

@@ -227,7 +227,9 @@ class ModelRepository:
 
     # Out
 
-    def pull(self, model: ModelName, folder: os.PathLike[str] | str, *, files: Iterable[str] | None = None, progress: Progress = False) -> Paths:
+    def pull(
+        self, model: ModelName, folder: os.PathLike[str] | str, *, files: Iterable[str] | None = None, progress: Progress = False
+    ) -> Paths:
         """Writes the files of a model to a folder, byte for byte as they were pushed, and returns their paths.
 
         A file appears under its name once it is complete and its SHA-256 matches. A file that is there and matches is kept.
@@ -319,7 +321,7 @@ class ModelRepository:
         return self.client.retry(run)
 
     def _model_files(self, connection: psycopg.Connection[Any], model_id: UUID) -> Rows:
-        query = sql.SQL("SELECT file_name, format, file_bytes, sha256 FROM {} WHERE model_id = %s ORDER BY file_name COLLATE \"C\"")
+        query = sql.SQL('SELECT file_name, format, file_bytes, sha256 FROM {} WHERE model_id = %s ORDER BY file_name COLLATE "C"')
         with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
             return cursor.execute(query.format(self.client.table("model_files")), (model_id,)).fetchall()
 

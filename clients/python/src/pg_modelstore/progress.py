@@ -47,7 +47,9 @@ class _Line(Silent):
         now = time.monotonic()
         if now - self._shown > 0.2 and sys.stderr.isatty():
             self._shown = now
-            print(f"\r{self._name}: {position / 1e6:.1f} of {self._total / 1e6:.1f} MB\x1b[K", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{self._name}: {position / 1e6:.1f} of {self._total / 1e6:.1f} MB\x1b[K", end="", file=sys.stderr, flush=True
+            )
 
     def close(self) -> None:
         if self._shown:

@@ -55,7 +55,9 @@ class TensorsSource:
     def __init__(self, tensors: Mapping[str, ArrayLike], metadata: Mapping[str, str] | None = None) -> None:
         wrong = [name for name, value in tensors.items() if not isinstance(name, str) or not _is_tensor(value)]
         if wrong:
-            raise TypeError(f"not a tensor by name: {', '.join(map(repr, wrong[:5]))}; a state_dict maps names to arrays or torch tensors")
+            raise TypeError(
+                f"not a tensor by name: {', '.join(map(repr, wrong[:5]))}; a state_dict maps names to arrays or torch tensors"
+            )
         if metadata is None and any(values.is_torch(value) for value in tensors.values()):
             metadata = {"format": "pt"}
         layouts = {name: values.layout(value) for name, value in tensors.items()}

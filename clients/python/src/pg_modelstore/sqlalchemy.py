@@ -1,8 +1,8 @@
 """A column type for SQLAlchemy 2, with its drivers psycopg and asyncpg.
 
-    engine = create_engine("postgresql+psycopg://…")
-    register_engine(engine)
-    table = Table("samples", MetaData(), Column("id", Integer, primary_key=True), Column("weights", TensorType("f32", None, 768)))
+engine = create_engine("postgresql+psycopg://…")
+register_engine(engine)
+table = Table("samples", MetaData(), Column("id", Integer, primary_key=True), Column("weights", TensorType("f32", None, 768)))
 """
 
 from __future__ import annotations

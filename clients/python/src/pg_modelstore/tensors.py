@@ -54,7 +54,7 @@ class TensorRepository:
         """Rows of the view v_weight_statistics: dtype, shape, min, max, mean, std, … of the weights whose names are LIKE a pattern.
         Nothing is decoded for them."""
         query = sql.SQL(
-            "SELECT * FROM {} WHERE model_id = %s::modelstore.regmodel::uuid AND weight_name LIKE %s ORDER BY weight_name COLLATE \"C\""
+            'SELECT * FROM {} WHERE model_id = %s::modelstore.regmodel::uuid AND weight_name LIKE %s ORDER BY weight_name COLLATE "C"'
         )
         return self.client.query(query.format(self.client.table("v_weight_statistics")), (str(model), pattern))
 

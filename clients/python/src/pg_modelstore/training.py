@@ -112,9 +112,9 @@ class TrainingRun:
             self.session_id = self.client.value(f"SELECT modelstore.start_training(%(model)s, {rest})", given)
             return self
         found = "EXISTS (SELECT FROM {} WHERE session_id = s AND created_at < transaction_timestamp())"
-        query = sql.SQL("SELECT s, " + found + f" FROM modelstore.find_or_start_training(%(model)s, %(name)s, {rest}) AS s").format(
-            self.client.table("training_sessions")
-        )
+        query = sql.SQL(
+            "SELECT s, " + found + f" FROM modelstore.find_or_start_training(%(model)s, %(name)s, {rest}) AS s"
+        ).format(self.client.table("training_sessions"))
         row = self.client.query(query, given)[0]
         self.session_id, self.resumed = row[0], row[1]
         if self.resumed:
@@ -154,7 +154,7 @@ class TrainingRun:
 
     def log(self, step: int, metrics: Mapping[str, Any] | None = None, *, epoch: float | None = None, **more: Any) -> None:
         """Records metrics of a step: numbers, numpy scalars or tensors of one element. They are sent in batches."""
-        figures = {name: number(value) for name, value in ((metrics or {}) | more).items()}
+        figures = {name: number(value) for name, value in {**(metrics or {}), **more}.items()}
         self._records.append({"step": int(step), "epoch": None if epoch is None else float(epoch), "metrics": figures})
         if len(self._records) >= self._flush_every or time.monotonic() - self._flushed >= self._flush_seconds:
             self.flush()
@@ -289,7 +289,9 @@ def _file(client: Client, checkpoint: UUID, name: str) -> bytearray:
     """A file of a checkpoint, in memory of our own that torch may write to."""
 
     def read() -> bytearray:
-        size = sql.SQL("SELECT file_bytes FROM {} WHERE checkpoint_id = %s AND file_name = %s").format(client.table("checkpoint_files"))
+        size = sql.SQL("SELECT file_bytes FROM {} WHERE checkpoint_id = %s AND file_name = %s").format(
+            client.table("checkpoint_files")
+        )
         with client.transaction() as connection, connection.cursor() as cursor:
             row = cursor.execute(size, (checkpoint, name)).fetchone()
             if row is None:
@@ -342,7 +344,9 @@ def flatten_optimizer(
     return tensors or None, groups, extra
 
 
-def unflatten_optimizer(tensors: Mapping[str, Any], groups: list[dict[str, Any]] | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten_optimizer(
+    tensors: Mapping[str, Any], groups: list[dict[str, Any]] | None, extra: Mapping[str, Any]
+) -> dict[str, Any]:
     """The optimizer's state_dict again."""
     key = str if extra.get("optimizer_keys") == "text" else int
     state: dict[Any, dict[str, Any]] = {}
@@ -353,7 +357,8 @@ def unflatten_optimizer(tensors: Mapping[str, Any], groups: list[dict[str, Any]]
         state.setdefault(key(parameter), {}).update((name, unplain(value)) for name, value in values.items())
     tuples = set(extra.get("group_tuples", ()))
     restored = [
-        {name: tuple(unplain(value)) if name in tuples else unplain(value) for name, value in group.items()} for group in groups or []
+        {name: tuple(unplain(value)) if name in tuples else unplain(value) for name, value in group.items()}
+        for group in groups or []
     ]
     ordered = dict(sorted(state.items())) if key is int else state
     return {"state": ordered, "param_groups": restored} | dict(extra.get("optimizer_more", {}))

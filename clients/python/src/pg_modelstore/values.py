@@ -154,7 +154,9 @@ def decode(data: Buffer) -> np.ndarray | Tensor:
     version, code, rank, flags = _HEADER.unpack_from(data)
     dtype = dtypes.BY_CODE.get(code)
     if version != 1 or flags != 0 or dtype is None:
-        raise ValueError(f"unknown form of a tensor: version {version}, dtype {code}, flags {flags}; a newer pg_modelstore reads it")
+        raise ValueError(
+            f"unknown form of a tensor: version {version}, dtype {code}, flags {flags}; a newer pg_modelstore reads it"
+        )
     shape = struct.unpack_from(f"<{rank}q", data, 4)
     return view(dtype, shape, data[4 + 8 * rank :])
 
