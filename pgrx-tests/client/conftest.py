@@ -23,7 +23,8 @@ def url(home, dbname: str) -> str:
 
 @pytest.fixture
 def client(url: str) -> Iterator[pg_modelstore.Client]:
-    with pg_modelstore.connect(url) as client:
+    """With one connection: nothing may ask for a second one while it holds the first."""
+    with pg_modelstore.connect(url, max_size=1) as client:
         yield client
 
 

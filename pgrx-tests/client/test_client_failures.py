@@ -305,11 +305,12 @@ def test_pull_starts_a_file_again(client, db, file, tmp_path) -> None:
 
 
 @pytest.mark.crash
-def test_the_pool_recovers_from_a_restart(server, client) -> None:
-    with client.transaction(), client.transaction(), client.transaction(), client.transaction():
-        pass  # four connections, all of which the restart ends
-    server.restart("immediate")
-    assert client.models.list() == []
+def test_the_pool_recovers_from_a_restart(server, url: str) -> None:
+    with pg_modelstore.connect(url, min_size=4, max_size=4) as client:
+        with client.transaction(), client.transaction(), client.transaction(), client.transaction():
+            pass  # four connections, all of which the restart ends
+        server.restart("immediate")
+        assert client.models.list() == []
 
 
 def test_retry_counts(client, monkeypatch) -> None:

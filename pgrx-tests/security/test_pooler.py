@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import pg_modelstore
 import psycopg
 import pytest
 from harness import ROOT, script, wait_until
@@ -187,3 +189,21 @@ def test_no_warnings_behind_a_pooler(pooled) -> None:
         one.execute("SELECT modelstore.import_safetensors('m', '1', %b::bytea)", (safetensors_bytes({"w": random_tensor(1, 9)}),))
         one.execute("SELECT * FROM modelstore.gc()")
     assert [n for n in notices if n.startswith("WARNING")] == []
+
+
+def test_the_python_client_stays_in_its_store(pooled) -> None:
+    """Two clients with a store each push, train and read in turns over one server connection."""
+    info = pooled().info
+    url = f"host={info.host} port={info.port} dbname={info.dbname} user={info.user}"
+    with pg_modelstore.connect(url, store=STORES[0]) as one, pg_modelstore.connect(url, store=STORES[1]) as two:
+        for version in map(str, range(3)):
+            for number, client in enumerate((one, two)):
+                state = {"w": random_tensor(number, 200, 100), "big": random_tensor(10 * int(version) + number, 1024, 600)}
+                client.models.push(state, f"m:{version}")
+                with client.training(f"m:{version}", "run") as run:
+                    run.log(1, loss=number)
+                    run.checkpoint(1, state)
+        for number, client in enumerate((one, two)):
+            assert np.array_equal(client.tensors.get("m", "w"), random_tensor(number, 200, 100))
+            assert client.schema == STORES[number] and len(client.models.list()) == 3 and client.models.verify() == []
+            assert client.query(f"SELECT DISTINCT value FROM {client.schema}.training_metrics") == [(number,)]

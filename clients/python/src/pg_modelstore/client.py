@@ -114,6 +114,10 @@ class Client:
         with self.pool.connection() as connection, connection.transaction():
             if self.store is not None:
                 connection.execute("SELECT set_config('modelstore.store', %s, true)", (self.store,))
+            if self._schema is None:
+                # Here, because a transaction must not wait for a second connection of the pool.
+                row = connection.execute("SELECT store FROM modelstore.stores() WHERE is_current").fetchone()
+                self._schema = None if row is None else row[0]
             yield connection
 
     def query(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Any]:
@@ -137,11 +141,9 @@ class Client:
     def schema(self) -> str:
         """Schema of the store in use. Raises psycopg.errors.InvalidSchemaName if it does not exist."""
         if self._schema is None:
-            rows = self.query("SELECT store FROM modelstore.stores() WHERE is_current")
-            if not rows:
-                # The server's own error says which store is missing, and what to run.
-                self.query("SELECT modelstore.store_version()")
-            self._schema = rows[0].store
+            # The server's own error says which store is missing, and what to run.
+            self.query("SELECT modelstore.store_version()")
+        assert self._schema is not None
         return self._schema
 
     def version(self) -> str:
