@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psycopg
 from psycopg import errors, pq
-from psycopg.adapt import Buffer as PqBuffer
+from psycopg.abc import Buffer as PqBuffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.types import TypeInfo
 from psycopg.types.uuid import UUIDBinaryLoader, UUIDLoader
