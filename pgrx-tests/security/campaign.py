@@ -543,6 +543,8 @@ def populate(db: psycopg.Connection, store: str, rng_seed: int = 5) -> list[str]
     attempt("SELECT model_id FROM modelstore.import_safetensors('big', '2', %b::bytea, parent => %s)", safetensors_bytes({"w": near}), row and row[0])
     changed["transformer.wte.weight"][0] += 1
     attempt("SELECT model_id FROM modelstore.import_safetensors('m', '2', %b::bytea, parent => %s)", safetensors_bytes(changed), model)
+    attempt("SELECT modelstore.add_file('m:1', '1_Pooling/config.json', '{}'::bytea)")
+    attempt("SELECT modelstore.add_file('m:1', 'noise.bin', %b::bytea)", rng.randbytes(90_000))
     attempt("SELECT modelstore.set_alias('m:1', 'production')")
     row = attempt("SELECT modelstore.start_training(%s)", model)
     session = row[0] if row else None
