@@ -263,6 +263,21 @@ def test_a_stopped_export_leaves_no_half_file(way: str, server: Server, connect,
     wait_until(lambda: not path.exists(), "the half-written file is gone", 5)
 
 
+@pytest.mark.parametrize("way", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_stopped_export_leaves_no_half_folder(way: str, server: Server, connect, full: str) -> None:
+    db, session = connect(dbname=full), connect(dbname=full)
+    path = server.scratch / f"half-folder-{way}"
+    running = aside(session, "SELECT * FROM modelstore.export_folder(modelstore.find_model('a', '1'), %s)", (str(path),))
+
+    def written() -> int:
+        return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}.*.partial/*"))
+
+    wait_until(lambda: written() > 20 * MIB, "some of the folder is written")
+    db.execute(f"SELECT {way}(%s)", (session.info.backend_pid,))
+    assert running.join().error is not None
+    wait_until(lambda: not list(path.parent.glob(f"{path.name}*")), "the half-written folder is gone", 5)
+
+
 def test_gc_stops_at_once_and_collects_the_rest_later(db, connect) -> None:
     # Many small tensors: a collection that takes long enough to be stopped.
     tensors = {f"t{i}": np.arange(i, i + 16, dtype="int32") for i in range(8_000)}
