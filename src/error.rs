@@ -318,7 +318,10 @@ impl From<atom::Error> for Failure {
 impl From<plot::Error> for Failure {
     fn from(e: plot::Error) -> Failure {
         let code = match e {
-            plot::Error::Size(..) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            plot::Error::Size(..)
+            | plot::Error::Limit(_)
+            | plot::Error::Limits(..)
+            | plot::Error::Smoothing(_) => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             _ => Code::ERRCODE_INTERNAL_ERROR,
         };
         from_pure(code, e.to_string(), e.detail())

@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "models.architecture": DERIVED,
     "models.config": USERS,
     "models.metadata": USERS,
+    "models.evaluations": USERS,
     "models.status": USERS,
     "models.content_hash": (FLIP, STORE, "model "),
     "models.hidden_size": DERIVED,

@@ -83,7 +83,8 @@ def test_null_for_an_argument_with_a_default(db, known) -> None:
     assert refused == {
         "delete_checkpoint": ["cascade"], "delete_training": ["cascade"], "export_checkpoint": ["file_name"],
         "find_or_start_training": ["loss_metric"], "finish_training": ["status"], "get_best_checkpoint": ["metric", "mode"],
-        "metric_plot": ["log_scale", "width", "height"], "metric_plots": ["log_scale", "width", "height"],
+        "metric_plot": ["log_scale", "width", "height", "x_axis", "smoothing"],
+        "metric_plots": ["log_scale", "width", "height", "x_axis", "smoothing"],
         "plan_gradient_checkpoints": ["batch_size", "seq_len", "element_bytes"], "prune_checkpoints": ["dry_run", "metric", "mode"],
         "set_gradient_checkpoints": ["batch_size", "seq_len", "element_bytes"], "start_training": ["loss_metric"],
     }  # fmt: skip

@@ -200,3 +200,62 @@ def test_sparkline(arguments: str, line: str | None, db) -> None:
 @pytest.mark.parametrize("width", [0, -1])
 def test_a_sparkline_has_a_width(width: int, db) -> None:
     assert refusal(db, "SELECT modelstore.sparkline('{1,2}', %s)", width).sqlstate == "22023"
+
+
+def dots(root: ET.Element) -> list[ET.Element]:
+    return list(root.iter(f"{SVG}circle"))
+
+
+def test_a_pair_without_data_is_left_out(db, model, run) -> None:
+    other = start(db, model, "other")
+    db.execute(LOG, (run, "loss", [1, 2, 3], [3.0, 2.0, 1.0]))
+    db.execute(LOG, (other, "accuracy", [1, 2, 3], [0.1, 0.2, 0.3]))
+    root = picture(db, [run, other], ["loss", "accuracy"])
+    assert len(curves(root)) == 2
+    assert {"first run: loss", "other: accuracy"} <= set(texts(root)) and "other: loss" not in texts(root)
+    diag = refusal(db, SEVERAL.format(""), [run, other], ["nothing", "neither"])
+    assert (diag.sqlstate, diag.message_primary) == ("42704", 'no training session has metric "nothing" or "neither"')
+    db.execute(diag.message_hint)
+
+
+def test_other_axes(db, run) -> None:
+    """Epochs and hours along the axis; records without an epoch have no place on it."""
+    for step, epoch in ((10, 0.5), (20, 1.0), (30, 1.5), (40, None)):
+        db.execute("SELECT modelstore.log_metrics(%s, %s, %s::jsonb, %s)", (run, step, '{"loss": %d}' % step, epoch))
+    db.execute("UPDATE store.training_metrics SET recorded_at = (SELECT started_at FROM store.training_sessions) + step * interval '6 minutes'")
+    ticks = {axis: set(texts(picture(db, run, rest=f", x_axis => '{axis}'"))) for axis in ("step", "epoch", "time")}
+    assert "epoch" in ticks["epoch"] and {"0.5", "1.5"} <= ticks["epoch"]
+    assert "hours since the start" in ticks["time"] and {"1", "4"} <= {t.removesuffix(".0") for t in ticks["time"]}
+    assert "step" in ticks["step"]
+    (curve,) = curves(picture(db, run, rest=", x_axis => 'epoch'"))
+    assert len(curve) == 3
+    assert refusal(db, PLOT.format(", x_axis => 'days'"), run, "loss").sqlstate == "22023"
+    db.execute("UPDATE store.training_metrics SET epoch = NULL")
+    diag = refusal(db, PLOT.format(", x_axis => 'epoch'"), run, "loss")
+    assert (diag.sqlstate, diag.message_detail) == ("42704", "Only records with an epoch have a place on this axis.")
+
+
+def test_smoothing_limits_and_the_best_point(db, run) -> None:
+    """Smoothing is that of numpy below; a limit cuts off; the best point of the curve as drawn has a dot."""
+    noisy = [5 + (-1) ** i * (i % 7) for i in range(60)]
+    db.execute(LOG, (run, "loss", list(range(60)), noisy))
+    mean, smoothed = 0.0, []
+    for i, value in enumerate(noisy, 1):
+        mean = 0.9 * mean + 0.1 * value
+        smoothed.append(mean / (1 - 0.9**i))
+    (curve,) = curves(picture(db, run, rest=", smoothing => 0.9"))
+    ys = [-y for _, y in curve]
+    place = [(y - min(ys)) / (max(ys) - min(ys)) for y in ys]
+    expected = [(v - min(smoothed)) / (max(smoothed) - min(smoothed)) for v in smoothed]
+    assert len(place) == len(expected) and max(abs(a - b) for a, b in zip(place, expected)) < 0.01
+    root = picture(db, run, rest=", mark_best => 'min'")
+    (dot,), (curve,) = dots(root), curves(root)
+    assert abs(float(dot.get("cy")) - max(y for _, y in curve)) < 0.6
+    (dot,) = dots(picture(db, run, rest=", mark_best => 'max'"))
+    assert abs(float(dot.get("cy")) - min(y for _, y in curve)) < 0.6
+    assert dots(picture(db, run)) == []
+    limited = picture(db, run, rest=", y_min => 4, y_max => 6")
+    values = {float(t) for t in texts(limited) if t.replace(".", "").isdigit()} - {float(step) for step in range(0, 61, 10)}
+    assert values and all(4 <= value <= 6 for value in values)
+    for rest in (", smoothing => 1", ", smoothing => -0.1", ", smoothing => 'NaN'", ", y_min => 3, y_max => 3", ", y_min => 'Infinity'", ", mark_best => 'middle'", ", log_scale => true, y_min => 0"):
+        assert refusal(db, PLOT.format(rest), run, "loss").sqlstate == "22023", rest

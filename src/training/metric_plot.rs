@@ -3,38 +3,112 @@
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::store::Store;
+use crate::training::latest::check_mode;
 use crate::training::sessions;
-use modelstore_plot::line_plot::{LinePlot, Series};
+use modelstore_plot::{LinePlot, Series, smooth};
+use modelstore_training::retention::Mode;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 use uuid::Uuid;
 
+/// How lines are drawn, from the arguments common to both functions.
+struct Look {
+    log_scale: bool,
+    width: i32,
+    height: i32,
+    x_axis: XAxis,
+    smoothing: f64,
+    limits: (Option<f64>, Option<f64>),
+    best: Option<Mode>,
+}
+
+/// What is along the horizontal axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum XAxis {
+    Step,
+    Epoch,
+    Time,
+}
+
+impl XAxis {
+    fn parse(text: &str) -> Result<XAxis> {
+        match text {
+            "step" => Ok(XAxis::Step),
+            "epoch" => Ok(XAxis::Epoch),
+            "time" => Ok(XAxis::Time),
+            _ => Err(Failure::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("invalid x_axis \"{text}\""),
+            )
+            .detail("Expected step, epoch or time.")),
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            XAxis::Step => "step",
+            XAxis::Epoch => "epoch",
+            XAxis::Time => "hours since the start",
+        }
+    }
+
+    /// The expression over `training_metrics` t and `training_sessions` s.
+    fn sql(self) -> &'static str {
+        match self {
+            XAxis::Step => "t.step::double precision",
+            XAxis::Epoch => "t.epoch",
+            XAxis::Time => {
+                "(extract(epoch FROM t.recorded_at - coalesce(s.started_at, s.created_at)) / 3600)::double precision"
+            }
+        }
+    }
+}
+
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
 fn metric_plot(
     session_id: Option<SqlUuid>,
     metric: Option<&str>,
     log_scale: default!(Option<bool>, false),
     width: default!(Option<i32>, 800),
     height: default!(Option<i32>, 400),
+    x_axis: default!(Option<&str>, "'step'"),
+    smoothing: default!(Option<f64>, 0.0),
+    y_min: default!(Option<f64>, "NULL"),
+    y_max: default!(Option<f64>, "NULL"),
+    mark_best: default!(Option<&str>, "NULL"),
 ) -> String {
     or_raise((|| {
         let sessions = [from_sql_uuid(required(session_id, "session_id")?)];
         let metrics = [required(metric, "metric")?.to_owned()];
-        let log_scale = required(log_scale, "log_scale")?;
-        let (width, height) = (required(width, "width")?, required(height, "height")?);
-        draw(&sessions, &metrics, log_scale, width, height)
+        let look = Look {
+            log_scale: required(log_scale, "log_scale")?,
+            width: required(width, "width")?,
+            height: required(height, "height")?,
+            x_axis: XAxis::parse(required(x_axis, "x_axis")?)?,
+            smoothing: required(smoothing, "smoothing")?,
+            limits: (y_min, y_max),
+            best: mark_best.map(check_mode).transpose()?,
+        };
+        draw(&sessions, &metrics, &look)
     })())
 }
 
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
 fn metric_plots(
     session_ids: Option<Vec<Option<SqlUuid>>>,
     metrics: Option<Vec<Option<String>>>,
     log_scale: default!(Option<bool>, false),
     width: default!(Option<i32>, 800),
     height: default!(Option<i32>, 400),
+    x_axis: default!(Option<&str>, "'step'"),
+    smoothing: default!(Option<f64>, 0.0),
+    y_min: default!(Option<f64>, "NULL"),
+    y_max: default!(Option<f64>, "NULL"),
+    mark_best: default!(Option<&str>, "NULL"),
 ) -> String {
     or_raise((|| {
         let sessions: Vec<Uuid> = required(session_ids, "session_ids")?
@@ -52,9 +126,16 @@ fn metric_plots(
                     .detail("Expected at least one run and one metric."),
             );
         }
-        let log_scale = required(log_scale, "log_scale")?;
-        let (width, height) = (required(width, "width")?, required(height, "height")?);
-        draw(&sessions, &metrics, log_scale, width, height)
+        let look = Look {
+            log_scale: required(log_scale, "log_scale")?,
+            width: required(width, "width")?,
+            height: required(height, "height")?,
+            x_axis: XAxis::parse(required(x_axis, "x_axis")?)?,
+            smoothing: required(smoothing, "smoothing")?,
+            limits: (y_min, y_max),
+            best: mark_best.map(check_mode).transpose()?,
+        };
+        draw(&sessions, &metrics, &look)
     })())
 }
 
@@ -88,23 +169,23 @@ struct Line {
     model: String,
     metric: String,
     points: Vec<(f64, f64)>,
+    mark: Option<(f64, f64)>,
 }
 
-/// Runs one query per run and metric, and keeps all their points in memory.
-fn draw(
-    sessions: &[Uuid],
-    metrics: &[String],
-    log_y: bool,
-    width: i32,
-    height: i32,
-) -> Result<String> {
+/// Runs one query per run and metric, and keeps all their points in memory. A pair without data is left out; all without
+/// are an error.
+fn draw(sessions: &[Uuid], metrics: &[String], look: &Look) -> Result<String> {
     let store = Store::for_reading()?;
     let mut lines = Vec::new();
     for session in sessions {
+        sessions::require(&store, *session)?;
         for metric in metrics {
-            lines.push(line(&store, *session, metric)?);
+            lines.extend(line(&store, *session, metric, look)?);
         }
     }
+    let Some(first) = lines.first() else {
+        return Err(without_data(&store, sessions, metrics, look.x_axis));
+    };
     let names: Vec<String> = lines
         .iter()
         .map(|line| match (sessions.len() > 1, metrics.len() > 1) {
@@ -119,33 +200,75 @@ fn draw(
         .map(|(line, name)| Series {
             name,
             points: &line.points,
+            mark: line.mark,
         })
         .collect();
-    let first = &lines[0];
     let plot = LinePlot {
         title: &if sessions.len() == 1 {
             format!("{}, {}", first.model, first.run)
         } else {
             first.model.clone()
         },
-        x_label: "step",
+        x_label: look.x_axis.label(),
         y_label: if metrics.len() == 1 {
             &first.metric
         } else {
             ""
         },
         series: &series,
-        log_y,
-        width: u32::try_from(width).unwrap_or(0),
-        height: u32::try_from(height).unwrap_or(0),
+        log_y: look.log_scale,
+        limits: look.limits,
+        width: u32::try_from(look.width).unwrap_or(0),
+        height: u32::try_from(look.height).unwrap_or(0),
     };
     Ok(plot.svg()?)
 }
 
-/// Returns the points of a metric. For a step recorded twice, the later record counts; of records of the same
-/// microsecond, the larger value, as in v_training_progress.
-fn line(store: &Store, session: Uuid, metric: &str) -> Result<Line> {
-    sessions::require(store, session)?;
+fn without_data(store: &Store, sessions: &[Uuid], metrics: &[String], x: XAxis) -> Failure {
+    let [session] = sessions else {
+        return Failure::new(
+            Code::ERRCODE_UNDEFINED_OBJECT,
+            format!(
+                "no training session has metric \"{}\"",
+                metrics.join("\" or \"")
+            ),
+        )
+        .hint(store.sql("SELECT DISTINCT session_id, metric_name FROM @store@.training_metrics;"));
+    };
+    let failure = Failure::new(
+        Code::ERRCODE_UNDEFINED_OBJECT,
+        format!(
+            "training session {session} has no metric \"{}\"",
+            metrics.join("\" or \"")
+        ),
+    )
+    .hint(store.sql(&format!(
+        "SELECT DISTINCT metric_name FROM @store@.training_metrics WHERE session_id = '{session}';"
+    )));
+    match x {
+        XAxis::Epoch => failure.detail("Only records with an epoch have a place on this axis."),
+        _ => failure,
+    }
+}
+
+/// Returns the points of a metric, or none if there are none. For a step recorded twice, the later record counts; of
+/// records of the same microsecond, the larger value, as in v_training_progress.
+fn line(store: &Store, session: Uuid, metric: &str, look: &Look) -> Result<Option<Line>> {
+    let x = look.x_axis.sql();
+    let mut points = store.rows(
+        &format!(
+            "SELECT x, value FROM (
+                 SELECT DISTINCT ON (t.step) t.step, {x} AS x, t.value FROM @store@.training_metrics t
+                 JOIN @store@.training_sessions s USING (session_id)
+                 WHERE t.session_id = $1 AND t.metric_name = $2 ORDER BY t.step, t.recorded_at DESC, t.value DESC
+             ) p WHERE x IS NOT NULL ORDER BY x, step"
+        ),
+        &[uuid(session), text(metric)],
+        |row| Ok((row.get::<f64>(1)?, row.get::<f64>(2)?)),
+    )?;
+    if points.is_empty() {
+        return Ok(None);
+    }
     let named = store.row(
         "SELECT coalesce(s.session_name, 'run ' || left(s.session_id::text, 8) || '…' || right(s.session_id::text, 4)),
                 m.model_name || ' ' || m.version
@@ -153,26 +276,25 @@ fn line(store: &Store, session: Uuid, metric: &str) -> Result<Line> {
         &[uuid(session)],
         |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),
     )?;
-    let points = store.rows(
-        "SELECT DISTINCT ON (step) step::double precision, value FROM @store@.training_metrics
-         WHERE session_id = $1 AND metric_name = $2 ORDER BY step, recorded_at DESC, value DESC",
-        &[uuid(session), text(metric)],
-        |row| Ok((row.get::<f64>(1)?, row.get::<f64>(2)?)),
-    )?;
-    if points.is_empty() {
-        return Err(Failure::new(
-            Code::ERRCODE_UNDEFINED_OBJECT,
-            format!("training session {session} has no metric \"{metric}\""),
-        )
-        .hint(store.sql(&format!(
-            "SELECT DISTINCT metric_name FROM @store@.training_metrics WHERE session_id = '{session}';"
-        ))));
-    }
+    smooth(&mut points, look.smoothing)?;
     let (run, model) = named.unwrap_or_default();
-    Ok(Line {
+    Ok(Some(Line {
         run,
         model,
         metric: metric.to_owned(),
+        mark: look.best.and_then(|mode| best(&points, mode)),
         points,
+    }))
+}
+
+/// Returns the first of the lowest or highest points that a plot shows.
+fn best(points: &[(f64, f64)], mode: Mode) -> Option<(f64, f64)> {
+    let finite = points.iter().copied().filter(|(_, y)| y.is_finite());
+    finite.reduce(|best, point| {
+        let is_better = match mode {
+            Mode::Min => point.1 < best.1,
+            Mode::Max => point.1 > best.1,
+        };
+        if is_better { point } else { best }
     })
 }

@@ -13,6 +13,15 @@ pub enum Error {
     /// A width or height outside the limits.
     #[error("plot {0} of {1} pixels is out of range")]
     Size(&'static str, u32),
+    /// A limit of the vertical axis that it cannot show.
+    #[error("limit {0} is out of range")]
+    Limit(String),
+    /// Limits in the wrong order.
+    #[error("limits {0} and {1} leave no range")]
+    Limits(String, String),
+    /// A share of the smoothing outside 0 to 1.
+    #[error("smoothing {0} is out of range")]
+    Smoothing(String),
     /// The drawing library failed; the text is its message.
     #[error("could not draw plot: {0}")]
     Drawing(String),
@@ -25,6 +34,11 @@ impl Error {
             Error::Size(..) => Some(format!(
                 "Width and height are {MIN_SIZE} to {MAX_SIZE} pixels."
             )),
+            Error::Limit(_) => {
+                Some("A limit is a finite number, above zero on a logarithmic axis.".into())
+            }
+            Error::Limits(..) => Some("The lower limit is less than the upper one.".into()),
+            Error::Smoothing(_) => Some("Smoothing is from 0, for none, to below 1.".into()),
             Error::Drawing(_) => None,
         }
     }

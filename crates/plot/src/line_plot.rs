@@ -39,6 +39,8 @@ pub struct Series<'a> {
     pub name: &'a str,
     /// Points as x and y, drawn in this order. A point with a NaN or an infinity is a gap.
     pub points: &'a [(f64, f64)],
+    /// A point that stands out: a larger dot.
+    pub mark: Option<(f64, f64)>,
 }
 
 /// A plot of lines on common axes.
@@ -54,6 +56,8 @@ pub struct LinePlot<'a> {
     pub series: &'a [Series<'a>],
     /// Whether the vertical axis is logarithmic; then values that are not above zero are gaps.
     pub log_y: bool,
+    /// The lowest and the highest value shown; points outside are gaps. `None` for as far as the points go.
+    pub limits: (Option<f64>, Option<f64>),
     /// The width in pixels, [`MIN_SIZE`] to [`MAX_SIZE`].
     pub width: u32,
     /// The height in pixels, [`MIN_SIZE`] to [`MAX_SIZE`].
@@ -71,7 +75,27 @@ impl LinePlot<'_> {
                 return Err(Error::Size(name, size));
             }
         }
+        let (low, high) = self.limits;
+        for limit in [low, high].into_iter().flatten() {
+            if !limit.is_finite() || self.log_y && limit <= 0.0 {
+                return Err(Error::Limit(limit.to_string()));
+            }
+        }
+        if let (Some(low), Some(high)) = self.limits
+            && low >= high
+        {
+            return Err(Error::Limits(low.to_string(), high.to_string()));
+        }
         svg((self.width, self.height), |canvas| self.draw(canvas))
+    }
+
+    fn is_shown(&self, (x, y): (f64, f64)) -> bool {
+        let (low, high) = self.limits;
+        x.is_finite()
+            && y.is_finite()
+            && (!self.log_y || y > 0.0)
+            && low.is_none_or(|low| y >= low)
+            && high.is_none_or(|high| y <= high)
     }
 
     fn draw(&self, canvas: &mut Canvas<'_>) -> Result<()> {
@@ -82,8 +106,7 @@ impl LinePlot<'_> {
             bottom: f64::from(self.height),
         };
         canvas.fill(whole, WHITE.mix(1.0))?;
-        let shown =
-            |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (!self.log_y || y > 0.0);
+        let shown = |point: &(f64, f64)| self.is_shown(*point);
         let points = || {
             self.series
                 .iter()
@@ -92,7 +115,9 @@ impl LinePlot<'_> {
                 .filter(shown)
         };
         let x_axis = Axis::new(points().map(|p| p.0), false, 0.0);
-        let y_axis = Axis::new(points().map(|p| p.1), self.log_y, 0.04);
+        let (low, high) = self.limits;
+        let values = points().map(|p| p.1).chain(low).chain(high);
+        let y_axis = Axis::new(values, self.log_y, 0.04);
         let pixel = |point: &(f64, f64), plot: Area| -> Option<Pixel> {
             let (x, y) = Some(*point).filter(shown)?;
             let x = plot.left + x_axis.place(x)? * plot.width();
@@ -129,6 +154,11 @@ impl LinePlot<'_> {
                     [point] => canvas.dot(*point, color, 2.0)?,
                     points => canvas.path(points, color, 1.5)?,
                 }
+            }
+        }
+        for (series, color) in self.series.iter().zip(colors()) {
+            if let Some(mark) = series.mark.and_then(|mark| pixel(&mark, layout.plot)) {
+                canvas.dot(mark, color, 4.0)?;
             }
         }
         match legend {

@@ -11,6 +11,7 @@ const PLAIN: LinePlot<'static> = LinePlot {
     y_label: "loss (nats)",
     series: &[],
     log_y: false,
+    limits: (None, None),
     width: 800,
     height: 450,
 };
@@ -90,6 +91,7 @@ fn one(points: &[(f64, f64)]) -> [Series<'_>; 1] {
     [Series {
         name: "loss",
         points,
+        mark: None,
     }]
 }
 
@@ -113,10 +115,12 @@ fn losses_are_drawn_with_a_legend() {
         Series {
             name: "training loss",
             points: &train,
+            mark: None,
         },
         Series {
             name: "validation loss",
             points: &test,
+            mark: None,
         },
     ];
     let svg = draw(
@@ -211,7 +215,11 @@ fn many_series_and_long_names_fit() {
     let series: Vec<Series<'_>> = names
         .iter()
         .zip(&curves)
-        .map(|(name, points)| Series { name, points })
+        .map(|(name, points)| Series {
+            name,
+            points,
+            mark: None,
+        })
         .collect();
     let long = "A title that is much too long for the width of this plot ".repeat(4);
     let plot = LinePlot {
@@ -336,10 +344,12 @@ fn large_series_stay_small_and_keep_spikes() {
         Series {
             name: "a",
             points: &points,
+            mark: None,
         },
         Series {
             name: "b",
             points: &points,
+            mark: None,
         },
     ];
     let svg = draw(
@@ -390,10 +400,12 @@ fn text_is_escaped() {
         Series {
             name,
             points: &points,
+            mark: None,
         },
         Series {
             name: "a\u{0}\u{b}\u{fffe}",
             points: &points,
+            mark: None,
         },
     ];
     let plot = LinePlot {
@@ -440,7 +452,61 @@ proptest! {
         log_y in any::<bool>(),
         (width, height) in (64u32..1500, 64u32..1500),
     ) {
-        let series = [Series { name: &name, points: &points }, Series { name: "", points: &[] }];
-        draw("any", &LinePlot { title: &name, x_label: &name, y_label: &name, series: &series, log_y, width, height });
+        let series = [Series { name: &name, points: &points, mark: None }, Series { name: "", points: &[], mark: None }];
+        draw("any", &LinePlot { title: &name, x_label: &name, y_label: &name, series: &series, log_y, limits: (None, None), width, height });
     }
+}
+
+#[test]
+fn limits_and_marks() {
+    let points: Vec<(f64, f64)> = (0..100)
+        .map(|i| (f64::from(i), f64::from(i) / 10.0))
+        .collect();
+    let plot = |limits, mark| {
+        let series = [Series {
+            name: "a",
+            points: &points,
+            mark,
+        }];
+        LinePlot {
+            series: &series,
+            limits,
+            ..PLAIN
+        }
+        .svg()
+    };
+    let dots = |svg: &str| svg.matches("<circle").count();
+    let whole = plot((None, None), None).unwrap();
+    assert_eq!(dots(&whole), 0);
+    // The mark is the only dot; one outside the limits is not drawn.
+    assert_eq!(dots(&plot((None, None), Some((50.0, 5.0))).unwrap()), 1);
+    assert_eq!(
+        dots(&plot((None, Some(4.0)), Some((50.0, 5.0))).unwrap()),
+        0
+    );
+    // The axis goes to the limits, beyond the points as well.
+    let ticks = |svg: &str| {
+        texts(svg)
+            .into_iter()
+            .filter_map(|t| t.parse::<f64>().ok())
+            .collect::<Vec<_>>()
+    };
+    assert!(ticks(&plot((Some(-10.0), Some(20.0)), None).unwrap()).contains(&20.0));
+    assert!(!ticks(&plot((None, Some(3.0)), None).unwrap()).contains(&8.0));
+    for (limits, error) in [
+        (
+            (Some(2.0), Some(2.0)),
+            Error::Limits("2".into(), "2".into()),
+        ),
+        ((Some(f64::NAN), None), Error::Limit("NaN".into())),
+        ((None, Some(f64::INFINITY)), Error::Limit("inf".into())),
+    ] {
+        assert_eq!(plot(limits, None), Err(error));
+    }
+    let log = LinePlot {
+        log_y: true,
+        limits: (Some(0.0), None),
+        ..PLAIN
+    };
+    assert_eq!(log.svg(), Err(Error::Limit("0".into())));
 }
