@@ -160,8 +160,11 @@ def test_asyncpg(home, dbname: str) -> None:
         ) as pool:
             for sent in (ARRAYS | LAYOUTS).values():
                 assert same(await pool.fetchval("SELECT $1::modelstore.tensor", sent), sent)
+            # asyncpg takes a numpy array in a list for a dimension of the list.
             sent = [np.arange(3.0), np.array(1, "u1")]
-            assert all(map(same, await pool.fetchval("SELECT $1::modelstore.tensor[]", sent), sent))
+            assert all(map(same, await pool.fetchval("SELECT $1::modelstore.tensor[]", [Tensor.of(array) for array in sent]), sent))
+            with pytest.raises(asyncpg.DataError):
+                await pool.fetchval("SELECT $1::modelstore.tensor[]", [np.arange(3.0), np.arange(3.0)])
             assert (await pool.fetchval(r"SELECT 'f4(2,4):\x01234567'::modelstore.tensor")).dtype == "f4"
 
     asyncio.run(run())

@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _quiet(sub)
 
     sub = command("ls", _ls, "list models")
-    sub.add_argument("name", nargs="?", help="only versions of this one")
+    sub.add_argument("pattern", nargs="?", help="only names that are LIKE this, for example minilm%%")
 
     sub = command("show", _show, "show a model, its files, runs and checkpoints")
     sub.add_argument("model")
@@ -179,7 +179,7 @@ def _pull(client: Client, given: argparse.Namespace) -> int:
 
 
 def _ls(client: Client, given: argparse.Namespace) -> int:
-    _print_rows(client.models.list(given.name), given.json)
+    _print_rows(client.models.list(given.pattern), given.json)
     return OK
 
 
@@ -208,7 +208,7 @@ def _show(client: Client, given: argparse.Namespace) -> int:
     print(f"{facts.pop('model_name')}:{facts.pop('version')}")
     for name, value in facts.items():
         if value not in (None, []):
-            print(f"  {name:<21}{_cell(', '.join(value) if isinstance(value, list) else value)}")
+            print(f"  {name:<21}{_cell(value)}")
     for title, rows in (("files", files), ("runs", runs), ("checkpoints", checkpoints)):
         if rows:
             print(f"{title}:")
@@ -376,6 +376,8 @@ def _cell(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S %z")
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).hex()[:12]
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
     if isinstance(value, (dict, list)):
         return json.dumps(value, default=_json, ensure_ascii=False)
     return str(value)

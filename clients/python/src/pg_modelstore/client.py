@@ -148,7 +148,7 @@ class Client:
 
     def version(self) -> str:
         """Version of the extension in the database."""
-        return self.value("SELECT extversion FROM pg_extension WHERE extname = 'pg_modelstore'")
+        return self.value("SELECT modelstore.version()")
 
     # Trying again
 

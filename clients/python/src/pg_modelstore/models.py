@@ -301,14 +301,9 @@ class ModelRepository:
         """ "name:version" of a model."""
         return self.client.value("SELECT modelstore.model_label(%s)", (str(model),))
 
-    def list(self, name: str | None = None) -> Rows:
-        """Models, of one name or all, by name and the newest first: model_id, model_name, version, architecture, parameters,
-        raw_bytes, status, created_at."""
-        query = sql.SQL(
-            "SELECT model_id, model_name, version, architecture, parameters, raw_bytes, status, created_at FROM {}"
-            " WHERE model_name = %(name)s OR %(name)s::text IS NULL ORDER BY model_name COLLATE \"C\", model_id DESC"
-        )
-        return self.client.query(query.format(self.client.table("v_model_architecture")), {"name": name})
+    def list(self, pattern: str | None = None) -> Rows:
+        """Models whose names are LIKE a pattern, or all: rows of modelstore.list_models(), by name and age."""
+        return self.client.query("SELECT * FROM modelstore.list_models(%s)", (pattern,))
 
     def show(self, model: ModelName) -> Any:
         """One model: the row of the view v_model_architecture."""

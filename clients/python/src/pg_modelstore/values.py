@@ -44,6 +44,12 @@ class Tensor:
         if len(self.data) != expected:
             raise ValueError(f"{dtype}{self.shape} takes {expected} bytes, not {len(self.data)}")
 
+    @classmethod
+    def of(cls, value: ArrayLike) -> Tensor:
+        """A numpy array or torch tensor as a Tensor; a copy only of what is not little-endian and in C order."""
+        dtype, shape = layout(value)
+        return cls(dtype.name, shape, elements(value))
+
     @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
@@ -104,7 +110,7 @@ def layout(value: ArrayLike) -> tuple[Dtype, tuple[int, ...]]:
     """Dtype and shape of what can be sent as a tensor. Raises TypeError for anything else."""
     if isinstance(value, Tensor):
         return dtypes.BY_NAME[value.dtype], value.shape
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, np.ndarray):
         return dtypes.of_numpy(value.dtype), value.shape
     if is_torch(value):
         dtype = dtypes.BY_TORCH.get(str(value.dtype).removeprefix("torch."))
