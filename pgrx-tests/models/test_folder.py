@@ -311,13 +311,26 @@ def test_shards_in_a_folder(db) -> None:
     files = {
         "unet/one.safetensors": one,
         "unet/two.safetensors": two,
-        "model.safetensors": safetensors_bytes({"c": random_tensor(3, 9)}),
-        "unet/deeper/model.safetensors": safetensors_bytes({"d": random_tensor(4, 9)}),
+        "model.safetensors": safetensors_bytes({"a": random_tensor(3, 9)}),
+        "unet/deeper/model.safetensors": safetensors_bytes({"a": random_tensor(4, 9), "b": random_tensor(5, 9)}),
+        "2_Dense/model.safetensors": safetensors_bytes({"a": random_tensor(1, 9)}),
         "unet/model.safetensors.index.json": index,
     }
     for name, data in files.items():
         add(db, model, name, data)
-    assert folder(db, model) == files and problems(db) == []
+    assert folder(db, model) == files and problems(db) == [] == verified(db, model)
+    # The same names in several folders are weights of their own, and deltas find their bases.
+    weights = {"a", "2_Dense/a", "unet/a", "unet/b", "unet/deeper/a", "unet/deeper/b"}
+    assert {name for (name,) in db.execute("SELECT weight_name FROM store.model_weights WHERE model_id = %s", (model,))} == weights
+    assert db.execute("SELECT modelstore.get_tensor(%s, '2_Dense/a') OPERATOR(modelstore.=) modelstore.get_tensor(%s, 'unet/a')", (model, model)).fetchone() == (True,)
+    large = random_tensor(6, 300, 300)
+    parent, child = register(db, "parent"), None
+    add(db, parent, "vae/model.safetensors", safetensors_bytes({"w": large}))
+    (child,) = db.execute("SELECT modelstore.register_model('child', '1', parent => %s)", (parent,)).fetchone()
+    large[0] += 1
+    add(db, child, "vae/model.safetensors", safetensors_bytes({"w": large}))
+    assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE base_hash IS NOT NULL").fetchone() != (0,)
+    assert folder(db, child) == {"vae/model.safetensors": safetensors_bytes({"w": large})} and problems(db) == []
     assert refusal(db, ADD, model, "model.safetensors.index.json", index).sqlstate == "58P02"
     # Without a name, export_safetensors has to choose.
     assert refusal(db, "SELECT modelstore.export_safetensors(%s)", model).sqlstate == "42P08"

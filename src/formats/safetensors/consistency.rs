@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::formats::safetensors::files::Format;
+use crate::formats::safetensors::import::weight_name;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, text, uuid};
 use crate::pg::query::Row;
@@ -10,6 +11,7 @@ use crate::store::Store;
 use crate::tensor_storage::locate;
 use modelstore_chunk::verify::{RecordedFile, manifest_hash};
 use modelstore_chunk::write::FileHashes;
+use modelstore_formats::file_name::folder_of;
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
 use pgrx::datum::Uuid as SqlUuid;
 use std::collections::HashMap;
@@ -94,8 +96,10 @@ pub fn disagreements(store: &Store, of: StateDict, file: &RecordedFile) -> Resul
     )?;
     let mut problems = Vec::new();
     let mut ids = Vec::with_capacity(header.tensors.len());
+    let folder = folder_of(&file.name);
     for tensor in &header.tensors {
-        let Some((id, dtype, shape, offset)) = recorded.remove(&tensor.name) else {
+        let found = recorded.remove(weight_name(folder, &tensor.name).as_ref());
+        let Some((id, dtype, shape, offset)) = found else {
             problems.push(format!("weight \"{}\" is missing", tensor.name));
             continue;
         };

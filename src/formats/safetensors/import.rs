@@ -11,6 +11,7 @@ use crate::pg::arguments::{maybe_uuid, text, uuid};
 use crate::store::Store;
 use crate::tensor_storage::write::{record, write};
 use modelstore_chunk::write::{FileHashes, InFile, Incoming, Scanned, WrittenTensor};
+use modelstore_formats::file_name::folder_of;
 use modelstore_formats::other_format::{IDENTIFYING_BYTES, other_format};
 use modelstore_formats::safetensors::{
     Header, LENGTH_BYTES, TensorEntry, header_len, parse_header,
@@ -18,7 +19,7 @@ use modelstore_formats::safetensors::{
 use modelstore_tensor::{DType, Shape};
 use pgrx::datum::Uuid as SqlUuid;
 use serde_json::json;
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -189,6 +190,25 @@ fn whole(name: &str, bytes: u64) -> Result<Header> {
     })
 }
 
+/// Returns the name of a weight of the model, from its name in a file: with the folder of the file in front, as the files
+/// of a pipeline (unet/…, vae/…, 2_Dense/…) use the same names.
+pub fn weight_name<'a>(folder: &str, in_file: &'a str) -> Cow<'a, str> {
+    match folder {
+        "" => Cow::Borrowed(in_file),
+        folder => Cow::Owned(format!("{folder}{in_file}")),
+    }
+}
+
+/// Returns the tensors of a file under the names of the weights that they become.
+fn in_folder(file_name: &str, tensors: &[TensorEntry]) -> Vec<TensorEntry> {
+    let folder = folder_of(file_name);
+    let named = tensors.iter().map(|tensor| TensorEntry {
+        name: weight_name(folder, &tensor.name).into_owned(),
+        ..tensor.clone()
+    });
+    named.collect()
+}
+
 /// What was stored of files.
 pub struct StoredFiles {
     /// For each file, the stored tensor of each entry of its header, in order.
@@ -249,19 +269,24 @@ fn store_bodies(
     counts: &mut Imported,
 ) -> Result<Vec<(Vec<WrittenTensor>, FileHashes)>> {
     let (mut inputs, mut incoming, mut of_stored) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, ((.., header, head), body)) in files.iter().zip(bodies).enumerate() {
+    for (number, ((name, _, header, head), body)) in files.iter().zip(bodies).enumerate() {
+        let folder = folder_of(name);
         let base = bases.get(number).map(|bases| bases.borrow());
         match body {
             Body::Source(source) => {
                 let mut hashes = FileHashes::new();
                 hashes.update(head);
-                incoming.extend(header.tensors.iter().map(|t| Incoming {
-                    file: inputs.len(),
-                    name: &t.name,
-                    dtype: t.dtype,
-                    shape: &t.shape,
-                    offset: header.data_offset + t.start,
-                    base: base.and_then(|base| base.get(&t.name)).copied(),
+                incoming.extend(header.tensors.iter().map(|t| {
+                    Incoming {
+                        file: inputs.len(),
+                        name: &t.name,
+                        dtype: t.dtype,
+                        shape: &t.shape,
+                        offset: header.data_offset + t.start,
+                        base: base
+                            .and_then(|base| base.get(weight_name(folder, &t.name).as_ref()))
+                            .copied(),
+                    }
                 }));
                 inputs.push(InFile { source, hashes });
                 of_stored.push(None);
@@ -317,7 +342,7 @@ pub fn import_files(
     let listed: Vec<Option<(&str, Vec<TensorEntry>)>> = files
         .iter()
         .map(|file| match file.format {
-            Format::Safetensors => Some((file.name, file.header.tensors.clone())),
+            Format::Safetensors => Some((file.name, in_folder(file.name, &file.header.tensors))),
             _ => None,
         })
         .collect();

@@ -107,7 +107,9 @@ pub fn record_index(
             let file: String = row.get(1)?;
             if folder_of(&file) == folder {
                 let shard = file[folder.len()..].to_owned();
-                shards.entry(shard).or_default().push(row.get(2)?);
+                let weight: String = row.get(2)?;
+                let in_file = weight.strip_prefix(folder).unwrap_or(&weight);
+                shards.entry(shard).or_default().push(in_file.to_owned());
             }
             Ok(())
         },
