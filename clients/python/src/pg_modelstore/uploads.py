@@ -67,8 +67,6 @@ def upload(
     if upload_id is None or offset is None or offset > source.size:
         upload_id, offset = begin(client, source.size, parent, parent_checkpoint), 0
         started(upload_id)
-    for part in source.parts(0, offset, PART_BYTES):
-        hashing.feed(hashing.at, part)
     position = [offset]
 
     def send() -> None:
@@ -78,6 +76,9 @@ def upload(
                 raise errors.UndefinedObject(f"upload {upload_id} is gone: somebody has aborted it")
             position[0] = current
             progress.at(current)
+            # What is there already was sent by an earlier process, or by a connection whose end we did not see.
+            for part in source.parts(hashing.at, current, PART_BYTES):
+                hashing.feed(hashing.at, part)
             try:
                 while position[0] < source.size:
                     position[0] = _send_batch(client, source, upload_id, position[0], hashing, progress)
