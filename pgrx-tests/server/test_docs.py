@@ -1,4 +1,5 @@
-"""Executes the documentation: every ```sql block of README.md and docs/*.md, in order, one database a file.
+"""Executes the documentation: every ```sql block of README.md and docs/*.md, in order, one database a file; then all files
+once more in one database, where only the errors are compared.
 
 - An ```output block right after it is what psql prints. `…` in it stands for any text, and a line that is only `…` for any
   number of lines.
@@ -30,18 +31,15 @@ BLOCKS = {path: blocks_of(path) for path in FILES}
 
 
 @pytest.fixture(scope="session")
-def printed(server: Server, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    """printed(block): what psql prints for it. The whole file runs in one session, at the first question."""
-    seen: dict[pathlib.Path, dict[int, str]] = {}
+def run_file(server: Server, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """run_file(path, database): what psql prints for each block, by its line. The whole file runs in one session."""
 
-    def run(path: pathlib.Path) -> dict[int, str]:
-        number = FILES.index(path)
-        database, folder = f"docs_{number}", tmp_path_factory.mktemp("docs")
+    def run(path: pathlib.Path, database: str) -> dict[int, str]:
+        folder = tmp_path_factory.mktemp("docs")
         if "safetensors" in path.read_text():
             model = request.getfixturevalue("minilm")
             (folder / "model.safetensors").symlink_to(model)
             (folder / "config.json").symlink_to(model.with_name("config.json"))
-        create_database(server, database, "template1")
         runnable = [b for b in BLOCKS[path] if b.run]
         done = server.run(
             "psql", "-X", "-q", "-v", "SHOW_CONTEXT=never", dbname=database, cwd=folder, stderr=subprocess.STDOUT,
@@ -50,12 +48,27 @@ def printed(server: Server, request: pytest.FixtureRequest, tmp_path_factory: py
         parts = re.split(r"\x01(\w+)\x02\n", done.stdout)
         return {int(line): text for line, text in zip(parts[1::2], parts[2::2], strict=True) if line != "end"}
 
+    return run
+
+
+@pytest.fixture(scope="session")
+def printed(server: Server, run_file):
+    """printed(block): what psql prints for it, in a database of its file."""
+    seen: dict[pathlib.Path, dict[int, str]] = {}
+
     def of(block: Block) -> str:
         if block.path not in seen:
-            seen[block.path] = run(block.path)
+            database = f"docs_{FILES.index(block.path)}"
+            create_database(server, database, "template1")
+            seen[block.path] = run_file(block.path, database)
         return seen[block.path].get(block.line, "psql ended before this block")
 
     return of
+
+
+def errors(text: str) -> list[str]:
+    """The lines with errors, and those of psql that missed a row for \\gset."""
+    return [line for line in lines(text) if ERROR.search(line) or line.startswith("psql ended")]
 
 
 @pytest.mark.parametrize("block", [b for path in FILES for b in BLOCKS[path]], ids=str)
@@ -71,6 +84,19 @@ def test_documentation(block: Block, printed) -> None:
     elif not matches(expected := lines(block.output), lines(actual)):
         diff = difflib.unified_diff(expected, lines(actual), "documented", "printed", lineterm="")
         pytest.fail(f"{block}\n{block.sql}\n" + "\n".join(diff), False)
+
+
+def test_one_database_for_all_pages(server: Server, run_file) -> None:
+    """A reader who runs page after page meets the documented errors and no other: names and objects of pages do not clash."""
+    create_database(server, "docs_all", "template1")
+    wrong = []
+    for path in FILES:
+        actual = run_file(path, "docs_all")
+        for block in BLOCKS[path]:
+            text = actual.get(block.line, "psql ended before this block") if block.run else ""
+            if not matches(errors(block.output or ""), errors(text)):
+                wrong.append(f"{block}\n{block.sql}\n{text}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_reference_is_what_the_catalog_says(server: Server, dbname: str) -> None:

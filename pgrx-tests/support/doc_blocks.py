@@ -13,7 +13,7 @@ PIECES = re.compile(
     r"^(?P<indent>[ \t]*)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```[ \t]*$|^<!--[ \t]+sql[ \t]*\n(?P<hidden>.*?)-->",
     re.MULTILINE | re.DOTALL,
 )
-ERROR = re.compile(r"^(psql: )?(ERROR|FATAL|PANIC|error):|^invalid command|^\\\w+: ", re.MULTILINE)
+ERROR = re.compile(r"^(psql: )?(ERROR|FATAL|PANIC|error):|^invalid command|^\\\w+: |row(s)? returned for \\gset", re.MULTILINE)
 
 
 LANGUAGES = ("sql", "python", "sh")
