@@ -72,8 +72,9 @@ watch_log() {
   done
 }
 
+# A condition, where a failure does not end the script by itself.
 build() {
-  if [ -z "${SKIP_BUILD:-}" ]; then "$ROOT/scripts/build.sh" >/dev/null; fi
+  [ -n "${SKIP_BUILD:-}" ] || "$ROOT/scripts/build.sh" >/dev/null || return 1
   server start
 }
 fetch_model() { "$ROOT/scripts/model.sh"; }

@@ -41,6 +41,7 @@ def test_the_demo() -> None:
 
 def test_a_failed_build_is_explained() -> None:
     done = demo(PROFILE="no_such_profile")
+    script("server.sh", "remove", SERVER=SERVER)
     assert done.returncode != 0
     log = ROOT / ".local" / "demo" / "build.log"
     assert str(log) in done.stderr
