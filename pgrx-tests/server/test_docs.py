@@ -86,8 +86,10 @@ def test_documentation(block: Block, printed) -> None:
         pytest.fail(f"{block}\n{block.sql}\n" + "\n".join(diff), False)
 
 
+@pytest.mark.slow
 def test_one_database_for_all_pages(server: Server, run_file) -> None:
-    """A reader who runs page after page meets the documented errors and no other: names and objects of pages do not clash."""
+    """A reader who runs page after page meets the documented errors and no other: names and objects of pages do not clash. No
+    large object is left."""
     create_database(server, "docs_all", "template1")
     wrong = []
     for path in FILES:
@@ -97,6 +99,8 @@ def test_one_database_for_all_pages(server: Server, run_file) -> None:
             if not matches(errors(block.output or ""), errors(text)):
                 wrong.append(f"{block}\n{block.sql}\n{text}")
     assert not wrong, "\n".join(wrong)
+    with server.connect("docs_all") as db:
+        assert db.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() == (0,)
 
 
 def test_the_reference_is_what_the_catalog_says(server: Server, dbname: str) -> None:
