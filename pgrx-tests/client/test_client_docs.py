@@ -1,4 +1,5 @@
-"""Executes docs/python.md and the package's README: ```python, ```sh and ```sql blocks, in order, one database a file.
+"""Executes docs/python.md and the package's README: ```python, ```sh and ```sql blocks, in order, one database a file; of the
+project's README the ```python blocks, whose database has a store.
 
 - An ```output block right after a block is what it prints, as in test_docs.py.
 - ```python torch runs where torch is installed; ```python no-run is not executed.
@@ -20,8 +21,9 @@ from databases import create_database
 from doc_blocks import Block, blocks_of, lines, matches
 from harness import ROOT
 
-FILES = [ROOT / "docs" / "python.md", ROOT / "clients" / "python" / "README.md"]
-BLOCKS = {path: blocks_of(path, ("python", "sh", "sql")) for path in FILES}
+README = ROOT / "README.md"
+FILES = [ROOT / "docs" / "python.md", ROOT / "clients" / "python" / "README.md", README]
+BLOCKS = {path: blocks_of(path, ("python",) if path == README else ("python", "sh", "sql")) for path in FILES}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 # Reads the blocks, runs them in one namespace and prints for each what it printed.
@@ -64,7 +66,7 @@ def printed(server, template, minilm, tmp_path_factory):
         (folder / "all-MiniLM-L6-v2").mkdir()
         for file in (minilm, minilm.with_name("config.json")):
             (folder / "all-MiniLM-L6-v2" / file.name).symlink_to(file)
-        create_database(server, database, "template1")
+        create_database(server, database, template if path == README else "template1")
         url = f"postgresql://postgres@/{database}?host={server.socket}&port={server.port}"
         blocks = [(b.line, b.language, b.sql.replace("postgresql://localhost/models", url)) for b in BLOCKS[path] if runs(b)]
         environment = os.environ | {
