@@ -83,21 +83,24 @@ fresh_database() {
     -c 'CREATE DATABASE demo'
 }
 
+# What is wrong with MODEL is said now, not after some minutes.
+name=minilm
+if [ -n "${MODEL:-}" ]; then
+  model=$(readlink -f "$MODEL") && [ -f "$model" ] || die "MODEL=$MODEL is not a file"
+  # Names of models do not contain these three.
+  name=$(basename "$(dirname "$model")" | tr ':@#' '_')
+fi
+
 if [ -n "$(find "$LOCAL/installed" -type f -print -quit 2>/dev/null)" ]; then
   introduce 'about half a minute, and minutes more if the sources have changed'
 else
-  introduce 'ten to twenty minutes and 2 GB of disk, nearly all of it for the first build; half a minute from then on'
+  introduce 'ten to twenty minutes and 2.5 GB of disk, most of it for the first build; about half a minute from then on'
 fi
 echo
 with_progress 'tools, build, server' build
 if [ -z "${MODEL:-}" ]; then
   with_progress 'model' fetch_model
   model=$("$ROOT/scripts/model.sh")
-  name=minilm
-else
-  model=$(readlink -f "$MODEL") && [ -f "$model" ] || die "MODEL=$MODEL is not a file"
-  # Names of models do not contain these three.
-  name=$(basename "$(dirname "$model")" | tr ':@#' '---')
 fi
 with_progress 'fresh database' fresh_database
 

@@ -47,3 +47,10 @@ def test_a_failed_build_is_explained() -> None:
     assert str(log) in done.stderr
     assert log.read_text().splitlines()[-1] in done.stderr
     assert "no_such_profile" in done.stderr
+
+
+def test_a_model_that_is_no_file_is_refused_before_the_build() -> None:
+    done = demo(MODEL="/nonexistent/model.safetensors", PROFILE="no_such_profile")
+    assert done.returncode != 0
+    assert "MODEL=/nonexistent/model.safetensors is not a file" in done.stderr
+    assert "tools, build" not in done.stdout
