@@ -15,7 +15,7 @@ $$;
 CHECKPOINT;
 
 \echo
-\echo '== 1. A store: a schema with the tables that hold models'
+\echo '== A store: a schema with the tables that hold models'
 \echo
 :shown
 CREATE EXTENSION pg_modelstore;
@@ -26,7 +26,7 @@ SELECT format('%s tables in the schema store, owned by %s, %s s.', count(*), cur
 \echo :sentence
 
 \echo
-\echo '== 2. Import' :label
+\echo '== Import' :label
 \echo
 \echo '\\lo_import' :label
 \lo_import :model
@@ -44,7 +44,7 @@ SELECT format('%s tensors, %s in %s s (%s MB/s), stored in %s: %s %% of the byte
 SELECT :'config' <> '' AS has_config, :'vocabulary' <> '' AS has_vocabulary \gset
 \if :has_config
 \echo
-\echo '== 3. Add other files of the model; config.json says how many heads it has'
+\echo '== Add other files of the model; config.json says how many heads it has'
 \echo
 \echo '\\lo_import config.json'
 \lo_import :config
@@ -62,7 +62,7 @@ SELECT lo_unlink(:LASTOID) \g /dev/null
 \endif
 
 \echo
-\echo '== 4. The largest weights, with statistics that were stored during the import'
+\echo '== The largest weights, with statistics that were stored during the import'
 \echo
 :shown
 SELECT weight_name, shape, round(l2::numeric, 3) AS l2, round(min::numeric, 3) AS min, round(max::numeric, 3) AS max
@@ -74,7 +74,7 @@ SELECT format('%s s: no weight was decoded.', :elapsed) AS sentence \gset
 SELECT weight_name AS weight, format('0:3, :%s', least(shape[2], 4)) AS slice FROM store.v_weight_statistics
  WHERE cardinality(shape) = 2 ORDER BY element_count DESC, weight_name LIMIT 1 \gset
 \echo
-\echo '== 5. A slice of a weight, in the notation of numpy'
+\echo '== A slice of a weight, in the notation of numpy'
 \echo
 :shown
 SELECT modelstore.get_tensor_slice(:'name', :'weight', :'slice');
@@ -84,7 +84,7 @@ SELECT format('%s s: only the blocks that contain the slice were decoded.', :ela
 
 \if :has_vocabulary
 \echo
-\echo '== 6. The nearest tokens of "king" among the frequent words, by the cosine of their embeddings'
+\echo '== The nearest tokens of "king" among the frequent words, by the cosine of their embeddings'
 \echo
 :shown
 CREATE TABLE demo.tokens AS
@@ -109,7 +109,7 @@ SELECT format('%s s for %s words of 384 dimensions, in plain SQL.', :elapsed, co
 \endif
 
 \echo
-\echo '== 7. Deduplication: import the same file again'
+\echo '== Deduplication: import the same file again'
 \echo
 \lo_import :model
 :shown
@@ -127,7 +127,7 @@ SELECT format('%s s. The second version takes no space: its chunks are stored al
 SELECT format('%%.%s.%s%%', max(layer_index), CASE WHEN bool_or(weight_name ~ '\.[0-9]+\.attention') THEN 'attention' END) AS changed
   FROM store.model_weights \gset
 \echo
-\echo '== 8. A training run: its loss at 300 steps, and how the terminal shows it'
+\echo '== A training run: its loss at 300 steps, and how the terminal shows it'
 \echo
 :shown
 SELECT modelstore.start_training(:'first', '{"lr": 2e-5}', 'fine-tune', total_steps => 300) AS run \gset
@@ -151,7 +151,7 @@ CREATE FUNCTION demo.fine_tuned(w modelstore.tensor) RETURNS modelstore.tensor L
     FROM unnest(w::real[]) WITH ORDINALITY AS e(x, i)
 $$;
 \echo
-\echo '== 9. A checkpoint: a fine-tune has changed weights of the last layer, each element a little'
+\echo '== A checkpoint: a fine-tune has changed weights of the last layer, each element a little'
 \echo '   (demo.fine_tuned stands for the training: it adds 1e-5 * sin(i) to element i)'
 \echo
 :shown
@@ -164,7 +164,7 @@ SELECT format('%s s, most of it for demo.fine_tuned. Only the changed weights ar
 \echo :sentence
 
 \echo
-\echo '== 10. The checkpoint becomes a version; a difference of two versions reads only what differs'
+\echo '== The checkpoint becomes a version; a difference of two versions reads only what differs'
 \echo
 :shown
 SELECT modelstore.model_label(modelstore.restore_checkpoint(:'best', :'name', '2')) AS version;
