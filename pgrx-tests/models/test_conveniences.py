@@ -190,3 +190,37 @@ def test_a_draft_is_stored_as_differences_to_its_parent(db) -> None:
     db.execute("SELECT modelstore.finish_model('draft')")
     assert db.execute("SELECT count(*) FROM store.tensor_chunks WHERE base_hash IS NOT NULL").fetchone()[0] > 0
     assert same(load(export_model(db, db.execute("SELECT 'draft'::modelstore.regmodel::uuid").fetchone()[0]))["w"], changed)
+
+
+def test_a_draft_is_not_ready_without_its_file(db) -> None:
+    """No other way than finish_model makes it so: its weights would never be exported."""
+    (draft,) = db.execute("SELECT modelstore.register_model('draft', '1')").fetchone()
+    put(db, "a", WEIGHTS["a.bias"])
+    add = "SELECT modelstore.add_file('draft', %s, %b::bytea)"
+    for name, data in (("more.safetensors", models.safetensors_bytes({"b": WEIGHTS["b.weight"]})), ("model.safetensors.index.json", b'{"weight_map": {}}')):
+        diag = refusal(db, add, name, data)
+        assert (diag.sqlstate, diag.message_detail) == ("55000", "Its weights come by put_tensor, or from files, but not from both.")
+    db.execute(add, ("notes.txt", b"kept"))
+    assert db.execute("SELECT modelstore.archive_model(%s), modelstore.archive_model(%s, false)", (draft, draft)).fetchone() == ("archived", "registered")
+    # A file cannot be a folder.
+    db.execute("SELECT modelstore.delete_file('draft', 'notes.txt')")
+    db.execute(add, ("model.safetensors/notes.txt", b""))
+    assert refusal(db, "SELECT modelstore.finish_model('draft')").sqlstate == "23505"
+    db.execute("SELECT modelstore.delete_file('draft', 'model.safetensors/notes.txt')")
+    assert db.execute("SELECT weights FROM modelstore.finish_model('draft')").fetchone() == (1,)
+    assert db.execute("SELECT modelstore.archive_model(%s), modelstore.archive_model(%s, false)", (draft, draft)).fetchone() == ("archived", "ready")
+    # An index of no weights makes nothing ready.
+    db.execute("SELECT modelstore.register_model('empty', '1')")
+    db.execute("SELECT modelstore.add_file('empty', 'model.safetensors.index.json', '{\"weight_map\": {}}')")
+    assert db.execute("SELECT status FROM store.models WHERE model_name = 'empty'").fetchone() == ("registered",)
+
+
+def test_a_gradient_that_cannot_be_linked_is_an_error(db, model, connect) -> None:
+    db.execute("CREATE ROLE reader_of_weights LOGIN; GRANT USAGE ON SCHEMA store TO reader_of_weights; GRANT ALL ON ALL TABLES IN SCHEMA store TO reader_of_weights")
+    db.execute("ALTER TABLE store.model_weights ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON store.model_weights FOR SELECT USING (true)")
+    try:
+        with connect(user="reader_of_weights") as reader:
+            reader.execute("SET modelstore.trust_store_owner = on")
+            assert refusal(reader, "SELECT modelstore.put_gradient(%s, 'a.bias', %b::bytea::modelstore.tensor)", model, pack(WEIGHTS["a.bias"])).sqlstate == "42704"
+    finally:
+        db.execute("DROP OWNED BY reader_of_weights; DROP ROLE reader_of_weights")

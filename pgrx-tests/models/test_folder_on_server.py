@@ -11,7 +11,8 @@ import pytest
 from checkpoints import register
 from folders import add, folder, tiny_folder
 from models import LLAMA_CONFIG, random_tensor, safetensors_bytes
-from observe import problems, row_counts
+from harness import wait_until
+from observe import aside, is_blocked, problems, row_counts
 from psycopg.rows import namedtuple_row
 from transfer import refusal
 
@@ -93,7 +94,7 @@ def test_links_and_what_is_no_file(db, place) -> None:
         assert error.sqlstate == state and words in error.message_primary, (error.sqlstate, error.message_primary)
         assert row_counts(db) == before
 
-    for target, state, words in (("/etc/hostname", "42809", "leads out"), ("..", "42809", "leads out"), ("d", "42809", "regular"), ("nothing", "58P01", "nothing")):
+    for target, state, words in (("/etc/hostname", "42809", "leads out"), ("..", "42809", "regular"), ("d", "42809", "regular"), ("nothing", "58P01", "nothing")):
         (path / "other").symlink_to(target)
         refused(state, words if target != "nothing" else "other")
         (path / "other").unlink()
@@ -165,3 +166,20 @@ def test_only_roles_that_may(db, connect, place) -> None:
     assert c.execute(EXPORT, (model, str(place / "out"))).fetchone() == (1, 1)
     db.execute(f"DROP OWNED BY {name} CASCADE")
     db.execute(f"DROP ROLE {name}")
+
+
+def test_a_link_that_is_put_in_place_of_a_file(db, connect, place) -> None:
+    """A file is looked at where it is whenever it is read: who may write to the folder cannot have another file read."""
+    path = write({"model.safetensors": safetensors_bytes({"w": random_tensor(1, 9)}), "z.txt": b"x" * 20}, place / "in")
+    secret = write({"secret": b"s" * 20}, place) / "secret"
+    first = connect(autocommit=False)
+    first.execute("SELECT modelstore.register_model('m', '1')")
+    # It has seen all files, and waits to see whether the name is taken.
+    running = aside(db, IMPORT, ("1", str(path)))
+    wait_until(lambda: is_blocked(first, db.info.backend_pid), "the import waits")
+    (path / "z.txt").unlink()
+    (path / "z.txt").symlink_to(secret)
+    first.rollback()
+    error = running.join().error
+    assert error is not None and error.sqlstate == "42809" and "leads out of the folder" in str(error)
+    assert row_counts(db) == {}

@@ -239,3 +239,28 @@ def test_json_and_numbers_as_psycopg_sends_them(db, checkpoints) -> None:
     assert db.execute("SELECT modelstore.log_metrics(%s, %s, %s, %s)", (run, 1, Jsonb({"loss": 1}), 0.5)).fetchone() == (1,)
     assert db.execute("SELECT modelstore.create_checkpoint(%s, %s, %s)", ("m", 40, FILE)).fetchone() is not None
     assert found(db, "m#40", "regcheckpoint") == found(db, "m#latest", "regcheckpoint")
+
+
+def test_a_draft_takes_the_place_of_no_model(db) -> None:
+    ready = import_model(db, DATA, "m").model_id
+    draft = register(db, "m", "2")
+    assert found(db, "m") == ready == db.execute("SELECT modelstore.find_model('m')").fetchone()[0]
+    assert found(db, "m:2") == draft
+    db.execute("SELECT modelstore.archive_model('m:1')")
+    assert found(db, "m") == draft == db.execute("SELECT modelstore.find_model('m')").fetchone()[0]
+
+
+def test_the_latest_checkpoint_is_the_models_own(db, checkpoints) -> None:
+    """get_latest_checkpoint says where to go on, which may be another model's; a name is of the model that it names."""
+    db.execute("SELECT modelstore.restore_checkpoint('m:1#10', 'restored', '1')")
+    assert db.execute("SELECT modelstore.get_latest_checkpoint('restored')").fetchone() == (checkpoints["10"],)
+    for text in ("restored#latest", "restored#10", "restored#best"):
+        assert refusal(db, "SELECT %s::modelstore.regcheckpoint", text).sqlstate == "42704", text
+
+
+@pytest.mark.versioned
+def test_a_missing_store_is_no_soft_error(db, versions) -> None:
+    if db.info.server_version < 160000:
+        pytest.skip("PostgreSQL 15 raises every error of an input function")
+    db.execute("SET modelstore.store = 'nowhere'")
+    assert refusal(db, "SELECT pg_input_is_valid('minilm', 'modelstore.regmodel')").sqlstate == "3F000"

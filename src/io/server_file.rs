@@ -5,6 +5,7 @@ use crate::io::length_changed;
 use pgrx::pg_sys;
 use std::fs::File;
 use std::io::Error;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -102,6 +103,18 @@ impl ServerFile {
 }
 
 impl ServerFile {
+    /// Returns whether the file that is open, wherever links have led, is below a folder without links in its path. Asks
+    /// the kernel about the open file: a path could mean another file by now.
+    pub fn is_below(&self, folder: &Path) -> Result<bool> {
+        let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let real = match Path::new(&link).read_link() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.path.canonicalize(),
+            real => real,
+        };
+        let real = real.map_err(|e| io_failure("open", &self.path, &e))?;
+        Ok(real.starts_with(folder))
+    }
+
     fn length_changed(&self) -> Failure {
         length_changed(&format!("file \"{}\"", self.path.display()))
     }

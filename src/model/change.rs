@@ -95,7 +95,8 @@ fn archive_model(
 
 fn archive(store: &Store, model: Uuid, archived: bool) -> Result<&'static str> {
     let has_weights = store.row(
-        "SELECT EXISTS (SELECT FROM @store@.model_weights WHERE model_id = $1)",
+        // A draft has weights without a file.
+        "SELECT coalesce(bool_and(file_name IS NOT NULL), false) FROM @store@.model_weights WHERE model_id = $1",
         &[uuid(model)],
         |row| row.get::<bool>(1),
     )?;

@@ -207,7 +207,7 @@ fn find_model(name: Option<&str>, version_or_alias: default!(Option<&str>, "'lat
     )
 }
 
-/// Finds an alias first, then a version; `latest` is the newest version that is not archived, unless an alias or a
+/// Finds an alias first, then a version; `latest` is the newest version that is ready, or registered if none is, unless an alias or a
 /// version has that name.
 fn find(name: &str, version: &str) -> Result<Uuid> {
     let store = Store::for_reading()?;
@@ -218,7 +218,7 @@ fn find(name: &str, version: &str) -> Result<Uuid> {
              SELECT model_id, 2 FROM @store@.models WHERE model_name = $1 AND version = $2
              UNION ALL
              (SELECT model_id, 3 FROM @store@.models WHERE model_name = $1 AND $2 = 'latest' AND status <> 'archived'
-              ORDER BY created_at DESC, model_id DESC LIMIT 1)
+              ORDER BY status = 'registered', created_at DESC, model_id DESC LIMIT 1)
          ) candidates ORDER BY preference LIMIT 1",
         &[text(name), text(version)],
         |row| row.get::<SqlUuid>(1),

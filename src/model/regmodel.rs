@@ -17,7 +17,7 @@ use uuid::Uuid;
 const SUGGESTED: usize = 3;
 
 /// Names that are compared with a misspelt one.
-const MAX_COMPARED: i64 = 10_000;
+const MAX_COMPARED: i64 = 1_000;
 
 /// A key reads no table: dumps restore in any order. Anything else is found in the current store, at the moment the text
 /// is read: for a literal, when its statement is parsed.
@@ -76,11 +76,12 @@ pub fn resolve(store: &Store, reference: ModelReference<'_>) -> Result<Uuid> {
     }
 }
 
-/// Finds the newest version of a name that is not archived.
+/// Finds the newest version of a name that is not archived; one that is ready, if there is any: a draft takes the place of
+/// no model before it is finished.
 pub fn newest(store: &Store, name: &str) -> Result<Option<Uuid>> {
     let found = store.row(
         "SELECT model_id FROM @store@.models WHERE model_name = $1 AND status <> 'archived'
-         ORDER BY created_at DESC, model_id DESC LIMIT 1",
+         ORDER BY status = 'registered', created_at DESC, model_id DESC LIMIT 1",
         &[text(name)],
         |row| row.get::<SqlUuid>(1),
     )?;

@@ -1,6 +1,7 @@
 //! Attributes of weights: trainable or not, gradients; and which weights share a tensor.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::model::architecture::unknown_weight;
 use crate::model::arguments::Regmodel;
 use crate::model::models;
 use crate::pg::arguments::{maybe_uuid, text, to_sql_uuid, uuid};
@@ -66,11 +67,15 @@ fn put(model: uuid::Uuid, name: &str, gradient: Option<&TensorIn<'_>>) -> Result
             Some(write_value(&store, name, &view, None)?)
         }
     };
-    store.execute(
+    let set = store.execute(
         "UPDATE @store@.model_weights SET gradient_tensor_id = $3 WHERE model_id = $1 AND weight_name = $2",
         &[uuid(model), text(name), maybe_uuid(stored)],
     )?;
-    Ok(stored.map(to_sql_uuid))
+    match set {
+        // Deleted meanwhile, or hidden from an UPDATE by a policy.
+        0 => Err(unknown_weight(&store, model, name)),
+        _ => Ok(stored.map(to_sql_uuid)),
+    }
 }
 
 #[pg_extern(stable, parallel_restricted)]

@@ -42,6 +42,18 @@ pub fn newest(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<Optio
     Ok(found.flatten().map(from_sql_uuid))
 }
 
+/// Finds the newest checkpoint of the model itself, not the one that it was restored from.
+pub fn own(store: &Store, model: Uuid) -> Result<Option<Uuid>> {
+    models::require(store, model)?;
+    let found = store.row(
+        "SELECT checkpoint_id FROM @store@.model_checkpoints WHERE model_id = $1
+         ORDER BY step DESC, epoch DESC NULLS LAST, sequence DESC LIMIT 1",
+        &[uuid(model)],
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    Ok(found.map(from_sql_uuid))
+}
+
 /// Requires that the model exists, and that the run belongs to it.
 fn require(store: &Store, model: Uuid, session: Option<Uuid>) -> Result<()> {
     models::require(store, model)?;

@@ -42,7 +42,7 @@ fn read(text: &str) -> Result<Uuid> {
             let model = regmodel::resolve(&store, model)?;
             match step {
                 Step::Number(step) => at_step(&store, model, step),
-                Step::Latest => latest::newest(&store, model, None)?
+                Step::Latest => latest::own(&store, model)?
                     .ok_or_else(|| without(&store, model, "has no checkpoint")),
                 Step::Best => {
                     latest::best(&store, model, METRIC, Mode::Min, None)?.ok_or_else(|| {

@@ -2,9 +2,10 @@
 //!
 //! [`safetensors`] reads and writes headers and shard indexes; the caller streams the tensors' bytes. [`model_delta`]
 //! is the file that contains a model as a difference to another. [`architecture`] derives the role of each tensor from
-//! names, shapes and a configuration.
+//! names, shapes and a configuration; [`config_json`] reads that.
 
 pub mod architecture;
+pub mod config_json;
 pub mod error;
 pub mod file_name;
 mod json;

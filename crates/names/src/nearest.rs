@@ -21,13 +21,17 @@ pub fn nearest<'a>(
         .into_iter()
         .filter_map(|candidate| {
             let lower = candidate.to_lowercase();
-            if lower.chars().count() > MAX_COMPARED {
+            let other = lower.chars().count();
+            if other > MAX_COMPARED {
+                return None;
+            }
+            let contained = lower.contains(&wanted) || wanted.contains(&lower);
+            // The distance is at least the difference in length.
+            if length.abs_diff(other) > limit && !contained {
                 return None;
             }
             let distance = strsim::damerau_levenshtein(&wanted, &lower);
-            let contains = !lower.is_empty()
-                && length > 2
-                && (lower.contains(&wanted) || wanted.contains(&lower) && lower.len() > 2);
+            let contains = !lower.is_empty() && length > 2 && contained && lower.len() > 2;
             match (distance <= limit, contains) {
                 (true, _) => Some((distance, candidate)),
                 // After the ones that differ by a few characters.

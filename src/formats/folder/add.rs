@@ -2,13 +2,13 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::folder::config::{self, CONFIG_FILE, Config};
-use crate::formats::safetensors::files::Format;
+use crate::formats::safetensors::files::{Format, check_place};
 use crate::formats::safetensors::import::{FileIn, Imported, StoredBody, import_files};
 use crate::formats::safetensors::shards::{self, MAX_INDEX_BYTES, record_index};
 use crate::io::Source;
 use crate::model::architecture;
 use crate::names;
-use crate::pg::arguments::{text, uuid};
+use crate::pg::arguments::uuid;
 use crate::store::Store;
 use modelstore_formats::safetensors::{ShardIndex, is_index, is_index_name, parse_index};
 use uuid::Uuid;
@@ -85,6 +85,13 @@ fn index(name: &str, source: &mut dyn Source) -> Result<Option<(Vec<u8>, ShardIn
 pub fn add(store: &Store, model: Uuid, file: Sniffed<'_>) -> Result<Imported> {
     let name = file.name;
     check_place(store, model, name)?;
+    let is_of_weights = match &file.content {
+        Content::Index(..) => true,
+        Content::File(file) => file.format == Format::Safetensors,
+    };
+    if is_of_weights {
+        require_no_draft(store, model)?;
+    }
     let (has_weights, mut imported) = match file.content {
         Content::Index(bytes, index) => {
             record_index(store, model, name, &bytes, &index)?;
@@ -109,32 +116,30 @@ pub fn add(store: &Store, model: Uuid, file: Sniffed<'_>) -> Result<Imported> {
     if has_weights {
         imported.parameters = architecture::parameters(store, model, name)?;
         store.execute(
-            "UPDATE @store@.models SET status = 'ready' WHERE model_id = $1 AND status = 'registered'",
+            "UPDATE @store@.models m SET status = 'ready'
+             WHERE model_id = $1 AND status = 'registered'
+               AND EXISTS (SELECT FROM @store@.model_weights w WHERE w.model_id = m.model_id)",
             &[uuid(model)],
         )?;
     }
     Ok(imported)
 }
 
-/// A name is that of a file or of a folder.
-fn check_place(store: &Store, model: Uuid, name: &str) -> Result<()> {
-    let other = store.row(
-        "SELECT file_name FROM @store@.model_files
-         WHERE model_id = $1 AND (starts_with(file_name, $2 || '/') OR starts_with($2, file_name || '/'))
-         ORDER BY file_name LIMIT 1",
-        &[uuid(model), text(name)],
-        |row| row.get::<String>(1),
+/// The tensors of a draft get their file from `finish_model`: with a file of others, the model would be finished without
+/// them.
+fn require_no_draft(store: &Store, model: Uuid) -> Result<()> {
+    let has_tensors = store.row(
+        "SELECT EXISTS (SELECT FROM @store@.model_weights WHERE model_id = $1 AND file_name IS NULL)",
+        &[uuid(model)],
+        |row| row.get::<bool>(1),
     )?;
-    let Some(other) = other else { return Ok(()) };
-    let (folder, within) = match name.len() < other.len() {
-        true => (name, other.as_str()),
-        false => (other.as_str(), name),
-    };
+    if has_tensors != Some(true) {
+        return Ok(());
+    }
     Err(Failure::new(
-        Code::ERRCODE_UNIQUE_VIOLATION,
-        format!("model {model} already has a file \"{other}\""),
+        Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("model {model} is a draft that has tensors"),
     )
-    .detail(format!(
-        "File \"{within}\" is in a folder \"{folder}\", which cannot be a file as well."
-    )))
+    .detail("Its weights come by put_tensor, or from files, but not from both.")
+    .hint(format!("SELECT modelstore.finish_model('{model}');")))
 }

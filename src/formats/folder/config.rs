@@ -4,7 +4,7 @@ use crate::error::{Code, Failure, Result};
 use crate::io::Source;
 use crate::pg::arguments::{text, uuid};
 use crate::store::Store;
-use serde_json::Value;
+use modelstore_formats::config_json::{Defect, strict};
 use uuid::Uuid;
 
 /// The file with the config, in the folder of the model itself.
@@ -33,17 +33,12 @@ impl Config {
         let mut bytes = Vec::new();
         source.read_at(0, source.len() as usize, &mut bytes)?;
         let reason = |e: &dyn std::fmt::Display| invalid(&format!("The JSON parser says: {e}."));
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| reason(&e))?;
-        if !json.is_object() {
-            return Err(invalid("It contains JSON that is not an object."));
-        }
-        if has_nul(&json) {
-            return Err(invalid(
-                "It contains the character U+0000, which jsonb cannot store.",
-            ));
-        }
-        let json = String::from_utf8(bytes).map_err(|e| reason(&e))?;
-        Ok(Config(json))
+        let text = str::from_utf8(&bytes).map_err(|e| reason(&e))?;
+        strict(text).map(Config).map_err(|defect| match defect {
+            Defect::Syntax(e) => reason(&e),
+            Defect::NoObject => invalid("It contains JSON that is not an object."),
+            Defect::Nul => invalid("It contains the character U+0000, which jsonb cannot store."),
+        })
     }
 
     /// Makes it the config of a model; returns whether the model had none. Another one is never replaced.
@@ -94,15 +89,4 @@ pub fn invalid(detail: &str) -> Failure {
     )
     .detail(detail)
     .hint(HINT)
-}
-
-fn has_nul(json: &Value) -> bool {
-    match json {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value)),
-        _ => false,
-    }
 }

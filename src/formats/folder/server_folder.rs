@@ -22,6 +22,8 @@ pub struct FolderFile {
     /// Its path below the folder.
     pub name: String,
     path: PathBuf,
+    /// The folder that it must not lead out of.
+    root: PathBuf,
     len: u64,
 }
 
@@ -83,39 +85,34 @@ impl Walk<'_> {
                 }
                 continue;
             }
-            // A link to a file of the same folder is as good as a copy.
-            let path = match kind.is_symlink() {
-                true => self.target(&path)?,
-                false => path,
-            };
             names::check_file(&within)?;
-            // Refuses whatever is not a regular file.
-            let len = ServerFile::open(&path)?.len();
+            // A link to a file of the same folder is as good as a copy. Refuses whatever is not a regular file.
+            let len = open_below(&path, self.root)?.len();
             if self.found.len() == MAX_FILES {
                 return Err(too_many(self.root, "files"));
             }
             self.found.push(FolderFile {
                 name: within,
                 path,
+                root: self.root.to_owned(),
                 len,
             });
         }
         Ok(())
     }
+}
 
-    fn target(&self, link: &Path) -> Result<PathBuf> {
-        let target = link
-            .canonicalize()
-            .map_err(|e| io_failure("open", link, &e))?;
-        if target.starts_with(self.root) {
-            return Ok(target);
-        }
-        Err(Failure::new(
-            Code::ERRCODE_WRONG_OBJECT_TYPE,
-            format!("symbolic link \"{}\" leads out of the folder", link.display()),
-        )
-        .detail("The files of a model are below its folder. cp -rL makes a copy with files in place of links."))
+/// Opens a file and checks that it is below the folder, each time: somebody may put a link in its place in between.
+fn open_below(path: &Path, root: &Path) -> Result<ServerFile> {
+    let file = ServerFile::open(path)?;
+    if file.is_below(root)? {
+        return Ok(file);
     }
+    Err(Failure::new(
+        Code::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("symbolic link \"{}\" leads out of the folder", path.display()),
+    )
+    .detail("The files of a model are below its folder. cp -rL makes a copy with files in place of links."))
 }
 
 fn too_many(folder: &Path, what: &str) -> Failure {
@@ -130,7 +127,7 @@ fn too_many(folder: &Path, what: &str) -> Failure {
 
 impl FolderFile {
     fn open(&self) -> Result<ServerFile> {
-        let file = ServerFile::open(&self.path)?;
+        let file = open_below(&self.path, &self.root)?;
         match file.len() == self.len {
             true => Ok(file),
             false => Err(length_changed(&format!("file \"{}\"", self.path.display()))),

@@ -1,7 +1,7 @@
 //! Models made tensor by tensor: a draft takes tensors until it is finished, and then exports as one file.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
-use crate::formats::safetensors::files::Format;
+use crate::formats::safetensors::files::{Format, check_place};
 use crate::formats::safetensors::import::{Imported, parent_tensors};
 use crate::formats::safetensors::import_sql::{DEFAULT_FILE_NAME, ImportedRow, row};
 use crate::formats::safetensors::shards::lock;
@@ -116,6 +116,7 @@ fn finish_model(
 fn finish(model: Uuid) -> Result<ImportedRow> {
     let store = Store::current()?;
     require_draft(&store, model)?;
+    check_place(&store, model, DEFAULT_FILE_NAME)?;
     let weights = store.rows(
         concat!(
             "SELECT ",

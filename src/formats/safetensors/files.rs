@@ -7,6 +7,7 @@ use crate::pg::arguments::{bytes, maybe_uuid, text, uuid};
 use crate::store::Store;
 use modelstore_chunk::verify::manifest_hash;
 use modelstore_chunk::write::{FileHashes, WrittenTensor};
+use uuid::Uuid;
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,4 +83,27 @@ pub fn record(store: &Store, of: StateDict, file: NewFile<'_>) -> Result<()> {
         Code::ERRCODE_UNIQUE_VIOLATION,
         format!("{of} already has a file \"{name}\""),
     ))
+}
+
+/// A name is that of a file or of a folder.
+pub fn check_place(store: &Store, model: Uuid, name: &str) -> Result<()> {
+    let other = store.row(
+        "SELECT file_name FROM @store@.model_files
+         WHERE model_id = $1 AND (starts_with(file_name, $2 || '/') OR starts_with($2, file_name || '/'))
+         ORDER BY file_name LIMIT 1",
+        &[uuid(model), text(name)],
+        |row| row.get::<String>(1),
+    )?;
+    let Some(other) = other else { return Ok(()) };
+    let (folder, within) = match name.len() < other.len() {
+        true => (name, other.as_str()),
+        false => (other.as_str(), name),
+    };
+    Err(Failure::new(
+        Code::ERRCODE_UNIQUE_VIOLATION,
+        format!("model {model} already has a file \"{other}\""),
+    )
+    .detail(format!(
+        "File \"{within}\" is in a folder \"{folder}\", which cannot be a file as well."
+    )))
 }

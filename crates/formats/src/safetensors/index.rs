@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::entry::check_name;
 use crate::error::{Document, Error, Result, shown};
@@ -112,14 +113,37 @@ pub fn is_index(name: &str, json: &[u8]) -> bool {
     is_index_name(name) && (name.contains(SHARD_EXTENSION) || lists_shards(json).unwrap_or(false))
 }
 
+/// Any file can be asked: nothing but one entry at a time is kept of it.
 fn lists_shards(json: &[u8]) -> Option<bool> {
-    let parsed: Value = serde_json::from_slice(json).ok()?;
-    let files = parsed.get("weight_map")?.as_object()?.values();
-    Some(
-        files
-            .filter_map(Value::as_str)
-            .any(|file| file.ends_with(SHARD_EXTENSION)),
-    )
+    #[derive(serde::Deserialize)]
+    struct Listed {
+        weight_map: AnyShard,
+    }
+    struct AnyShard(bool);
+    impl<'de> serde::Deserialize<'de> for AnyShard {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> Result<AnyShard, D::Error> {
+            struct Files;
+            impl<'de> Visitor<'de> for Files {
+                type Value = AnyShard;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a map of files")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyShard, A::Error> {
+                    let mut any = false;
+                    while let Some((_, file)) = map.next_entry::<IgnoredAny, Box<RawValue>>()? {
+                        let file = file.get().trim_end_matches('"');
+                        any |= file.starts_with('"') && file.ends_with(SHARD_EXTENSION);
+                    }
+                    Ok(AnyShard(any))
+                }
+            }
+            d.deserialize_map(Files)
+        }
+    }
+    let listed: Listed = serde_json::from_slice(json).ok()?;
+    Some(listed.weight_map.0)
 }
 
 struct IndexSeed<'a>(&'a Context);
