@@ -147,6 +147,20 @@ def test_files_and_state_dicts(client, db, tmp_path) -> None:
     assert [row.weight_name for row in client.tensors.statistics("dict", "decoder.%")] == ["decoder.bias", "decoder.weight"]
 
 
+def test_a_draft(client, db) -> None:
+    weights = {"w": np.asfortranarray(random_tensor(1, 30, 20)), "b": np.arange(3, dtype=">f8")}
+    model = client.models.register("draft:1", metadata={"a": 1})
+    for name, array in weights.items():
+        client.tensors.put(model, name, array)
+    assert client.models.finish("draft:1").weights == 2
+    for name, array in weights.items():
+        assert np.array_equal(client.tensors.get("draft", name), array)
+    assert safetensors.numpy.load(client.models.read_file("draft", "model.safetensors")).keys() == weights.keys()
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        client.tensors.put(model, "late", np.ones(1))
+    assert problems(db) == []
+
+
 def test_embedding(client, minilm) -> None:
     client.models.push(minilm, "minilm:1")
     rows = client.tensors.embedding("minilm", [101, 7592, 101])

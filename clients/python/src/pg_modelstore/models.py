@@ -225,6 +225,23 @@ class ModelRepository:
         if wrong:
             raise psycopg.DataError(f"the server has other bytes of {', '.join(wrong)}: did the file change while it was sent?")
 
+    def register(
+        self,
+        target: str,
+        *,
+        parent: ModelName | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        derivation: str | None = None,
+    ) -> UUID:
+        """Registers a model without weights, a draft: `client.tensors.put` adds weights, `finish` finishes it."""
+        details = (*split_target(target), parent, Jsonb(metadata) if metadata is not None else None, derivation)
+        with self.client.transaction() as connection:
+            return _register(connection, details)
+
+    def finish(self, model: ModelName) -> Any:
+        """Finishes a draft and returns the row of modelstore.finish_model(). It is then exported as one safetensors file."""
+        return self.client.query("SELECT * FROM modelstore.finish_model(%s)", (str(model),))[0]
+
     # Out
 
     def pull(

@@ -42,7 +42,7 @@ class TensorRepository:
         return self.client.value("SELECT modelstore.get_tensor_slice(%s, %s, %s)", arguments)
 
     def put(self, model: ModelName, weight_name: str, value: ArrayLike) -> UUID:
-        """Adds a weight to a model that is a draft."""
+        """Adds a weight to a draft, a model that `client.models.register` has made, and returns its tensor_id."""
         return self.client.value("SELECT modelstore.put_tensor(%s, %s, %s)", (str(model), weight_name, value))
 
     def embedding(self, model: ModelName, ids: Sequence[int] | np.ndarray, kind: str = "token") -> np.ndarray | Tensor:
