@@ -158,24 +158,32 @@ def test_uploads_that_are_given_and_uploads_that_are_gone(client, db, file) -> N
 
 
 def test_a_file_that_changed_is_not_resumed(client, db, file, tmp_path) -> None:
-    """Another time stamp: a new upload. The same stamp with other bytes: the SHA-256 tells."""
+    """The same time stamp with other bytes: the SHA-256 tells. Another time stamp: a new upload. Neither leaves one behind."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(file.read_bytes())
-    stop = Once(2 * BATCH, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        client.models.push(path, "m:1", progress=stop)
-    stamp = path.stat()
     data = bytearray(path.read_bytes())
     data[BATCH // 2] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    with pytest.raises(psycopg.DataError, match="other bytes of model.safetensors"):
-        client.models.push(path, "m:1")
-    assert client.models.list() == []
-    os.utime(path)
-    progress = Once(0, None)
-    client.models.push(path, "m:1", progress=progress)
-    assert progress.seen[0] == 0 and client.models.read_file("m", path.name) == bytes(data)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    for later in (0, 10**9):
+        path.write_bytes(file.read_bytes())
+        with pytest.raises(KeyboardInterrupt):
+            client.models.push(path, "m:1", progress=Once(2 * BATCH + 1, interrupt))
+        stamp = path.stat()
+        path.write_bytes(data)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + later))
+        progress = Once(0, None)
+        if later == 0:
+            with pytest.raises(psycopg.DataError, match="other bytes of model.safetensors"):
+                client.models.push(path, "m:1", progress=progress)
+            assert client.models.list() == []
+        else:
+            client.models.push(path, "m:1", progress=progress)
+            assert client.models.read_file("m", path.name) == bytes(data)
+        assert progress.seen[0] == (0 if later else 2 * BATCH)
+        assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
 
 
 def test_a_late_commit_of_a_lost_connection_is_noticed(client, db, connect, file) -> None:

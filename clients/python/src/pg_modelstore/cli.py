@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with connect(given.url, given.store, max_size=2) as client:
             return given.run(client, given)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted" + ("; the same command goes on where it stopped" if given.run is _push else ""), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # As `… | head` does: nobody reads on.

@@ -129,8 +129,8 @@ class ModelRepository:
                 self._send(file, kept, (upload_ids or {}).get(file.name), parent, progress)
             model_id, totals = self._finish(files, details)
         except psycopg.Error as error:
-            # What the server refuses, it will refuse again: nothing to resume.
-            if error.sqlstate and error.sqlstate[:2] in ("22", "42", "23", "54"):
+            # What is refused once will be refused again: nothing to resume.
+            if isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in ("22", "42", "23", "54"):
                 for file in files:
                     if file.upload_id is not None:
                         uploads.abort(self.client, file.upload_id)
@@ -172,6 +172,9 @@ class ModelRepository:
             file.data = b"".join(file.source.parts(0, file.source.size, SMALL))
             file.sha256 = hashlib.sha256(file.data).digest()
             return
+        stale = kept.stale(file.name, file.stamp)
+        if stale is not None:
+            uploads.abort(self.client, stale)
         bar = show(progress, file.name, file.source.size)
 
         def started(upload_id: UUID) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -143,9 +143,16 @@ class State:
 
     def find(self, name: str, stamp: list[int]) -> UUID | None:
         """The upload of a file that has not changed since."""
-        entry = self._content["uploads"].get(name)
+        return self._upload(name, lambda kept: kept == stamp)
+
+    def stale(self, name: str, stamp: list[int]) -> UUID | None:
+        """The upload of a file that has changed since."""
+        return self._upload(name, lambda kept: kept != stamp)
+
+    def _upload(self, name: str, wanted: Callable[[Any], bool]) -> UUID | None:
         with contextlib.suppress(TypeError, KeyError, ValueError):
-            if entry["stamp"] == stamp:
+            entry = self._content["uploads"][name]
+            if wanted(entry["stamp"]):
                 return UUID(entry["upload_id"])
         return None
 
@@ -158,12 +165,6 @@ class State:
                 temporary = self.path.with_name(self.path.name + ".new")
                 temporary.write_text(json.dumps(self._content, indent=1))
                 os.replace(temporary, self.path)
-
-    def uploads(self) -> Iterator[UUID]:
-        """The uploads it knows."""
-        for entry in self._content["uploads"].values():
-            with contextlib.suppress(TypeError, KeyError, ValueError):
-                yield UUID(entry["upload_id"])
 
     def forget(self) -> None:
         """Ends the push."""
