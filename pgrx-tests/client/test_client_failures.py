@@ -351,3 +351,48 @@ def test_retry_counts(client, monkeypatch) -> None:
         (True, psycopg.errors.DeadlockDetected),
     ):
         assert client_module.is_transient(error()) is transient
+def test_a_lost_answer_to_a_statement_that_writes(client, db, monkeypatch) -> None:
+    """What has committed is not executed again: names would mean something else, and answers would be other ones."""
+    for version in "12":
+        client.models.push({"w": np.ones(3)}, f"m:{version}")
+    client.models.alias("m:1", "production")
+    client.models.register("draft:1")
+    for statement, call, expected in (
+        ("delete_model", lambda: client.models.delete("m").weights, 1),
+        ("delete_alias", lambda: client.models.delete_alias("m", "production"), True),
+        ("put_tensor", lambda: type(client.tensors.put("draft:1", "w", np.ones(3))), uuid.UUID),
+        ("finish_model", lambda: client.models.finish("draft:1").weights, 1),
+        ("start_training", lambda: type(client.training("m:1").start().session_id), uuid.UUID),
+        ("log_metrics", lambda: client.value("SELECT modelstore.log_metrics((SELECT session_id FROM store.training_sessions), 1, '{\"a\": 1}')"), 1),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            count = lost_answer(patch, statement)
+            assert call() == expected, statement
+        assert count == [2], statement
+    assert [(row.model_name, row.version) for row in client.models.list()] == [("draft", "1"), ("m", "1")]
+    counts = "SELECT (SELECT count(*) FROM store.training_sessions), (SELECT count(*) FROM store.training_metrics)"
+    assert db.execute(counts).fetchone() == (1, 1)
+
+
+def test_whether_a_transaction_was_committed(client, db, connect) -> None:
+    assert client._committed(None)
+    other = connect()
+    for end, committed in (("COMMIT", True), ("ROLLBACK", False)):
+        other.execute("BEGIN")
+        (xid,) = other.execute("SELECT pg_current_xact_id()::text").fetchone()
+        with pytest.raises(psycopg.OperationalError, match="has not ended") as caught:
+            client._committed(xid)
+        assert client_module.is_transient(caught.value)
+        other.execute(end)
+        assert client._committed(xid) is committed
+    assert client._committed(str(int(xid) + 1000)) is False
+
+
+def test_a_connection_lost_before_the_commit(client, db) -> None:
+    """The statement is executed again."""
+    db.execute(FAIL.format(times=1, sqlstate="57P01", table="models", event="INSERT"))
+    client.value("SELECT modelstore.register_model('m', '1')")
+    assert db.execute("SELECT last_value FROM failures").fetchone() == (2,)
+    assert [row.version for row in client.models.list()] == ["1"]
+
+

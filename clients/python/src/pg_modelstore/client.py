@@ -121,13 +121,43 @@ class Client:
             yield connection
 
     def query(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Any]:
-        """Rows of one statement, as named tuples, in a transaction of its own that is tried again as `retry` says."""
+        """Rows of one statement, as named tuples, in a transaction of its own that is tried again as `retry` says.
+
+        A statement that has committed is not executed again: if the connection is lost during the commit, the server is asked
+        whether the transaction was committed.
+        """
+        answer: tuple[str | None, list[Any]] | None = None
 
         def run() -> list[Any]:
+            nonlocal answer
+            if answer is not None and self._committed(answer[0]):
+                return answer[1]
+            answer = None
             with self.transaction() as connection, connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
-                return cursor.execute(sql, arguments).fetchall()
+                rows = cursor.execute(sql, arguments).fetchall()
+                written = connection.execute("SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text").fetchone()
+                assert written is not None
+                answer = written[0], rows
+            return rows
 
         return self.retry(run)
+
+    def _committed(self, transaction_id: str | None) -> bool:
+        """Whether a transaction was committed. One without an ID has written nothing, so it does not matter."""
+        if transaction_id is None:
+            return True
+        query = "SELECT pg_catalog.pg_xact_status(%s::pg_catalog.text::pg_catalog.xid8)"
+        try:
+            with self.transaction() as connection:
+                row = connection.execute(query, (transaction_id,)).fetchone()
+        except errors.InvalidParameterValue:
+            # "is in the future": a crash has lost the transaction, and its ID was not assigned again.
+            return False
+        status = None if row is None else row[0]
+        if status == "in progress":
+            # The server has not noticed yet that the connection is gone, or is committing: ask again.
+            raise psycopg.OperationalError(f"the connection was lost, and transaction {transaction_id} has not ended yet")
+        return status == "committed"
 
     def value(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
         """The first column of the first row of a statement."""

@@ -164,7 +164,6 @@ class TrainingRun:
         self._flushed = time.monotonic()
         if not self._records:
             return
-        # After a lost answer they may be recorded twice; the later record of a step counts.
         self.client.query(
             "SELECT count(modelstore.log_metrics(%s, step, metrics, epoch))"
             " FROM jsonb_to_recordset(%s) AS r(step bigint, epoch double precision, metrics jsonb)",
