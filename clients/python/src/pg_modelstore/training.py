@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from . import safetensors, uploads
 from .client import Client, is_lost
-from .models import ModelName
+from .models import ModelName, ModelRepository
 from .safetensors import TensorsSource
 from .values import ArrayLike, is_torch
 
@@ -96,6 +96,7 @@ class TrainingRun:
         self._flush_every, self._flush_seconds = flush_every, flush_seconds
         self._records: list[dict[str, Any]] = []
         self._flushed = time.monotonic()
+        self.model_id: UUID | None = None
         self.session_id: UUID | None = None
         self.resumed = False
 
@@ -106,7 +107,9 @@ class TrainingRun:
 
     def start(self) -> TrainingRun:
         """Starts the run, or continues the one of this name; entering the block does so."""
-        given = {"model": str(self.model), "name": self.name} | self._details
+        # Once: a name means its newest version, and somebody may push one during the run.
+        self.model_id = ModelRepository(self.client).find(self.model)
+        given = {"model": str(self.model_id), "name": self.name} | self._details
         rest = ", ".join(f"{key} => %({key})s" for key in self._details)
         if self.name is None:
             self.session_id = self.client.value(f"SELECT modelstore.start_training(%(model)s, {rest})", given)
@@ -199,7 +202,7 @@ class TrainingRun:
         if extra:
             all_metadata[METADATA] = extra
         given: dict[str, Any] = {
-            "model": str(self.model),
+            "model": str(self.model_id),
             "session": self.session_id,
             "step": int(step),
             "epoch": epoch,
@@ -251,7 +254,7 @@ class TrainingRun:
 
     def latest(self) -> UUID | None:
         """The newest checkpoint of the run, or the one it continues."""
-        return self.client.value("SELECT modelstore.get_latest_checkpoint(%s, %s)", (str(self.model), self.session_id))
+        return self.client.value("SELECT modelstore.get_latest_checkpoint(%s, %s)", (str(self.model_id), self.session_id))
 
     def restore(self, checkpoint: ModelName | None = None, *, framework: str | None = None) -> Restored | None:
         """Reads a checkpoint, by default the one to go on from; None if there is none yet.
