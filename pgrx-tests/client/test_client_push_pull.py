@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import stat
+import uuid
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +18,7 @@ import safetensors.numpy
 from models import random_tensor, safetensors_bytes
 from observe import problems
 from pg_modelstore import models
+from pg_modelstore.safetensors import FileSource
 
 
 def write_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> pathlib.Path:
@@ -225,7 +227,74 @@ def test_a_name_from_the_server_stays_in_the_folder(tmp_path) -> None:
     for name in ("../x", "/etc/x", "a/../../x", "a\\..\\x", "", "x\0"):
         with pytest.raises(psycopg.DataError, match="leads out"):
             models._inside(tmp_path, name)
-    assert models._inside(tmp_path, "a/b.json") == tmp_path / "a" / "b.json"
+    for name in (".git/hooks/post-checkout", "a/.GIT/config", ".git", "git~1/config", ".git. /config", ".ssh/config", "a/.cache/x"):
+        with pytest.raises(psycopg.DataError, match="hidden folder"):
+            models._inside(tmp_path, name)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "away").symlink_to(tmp_path)
+    (tmp_path / "in" / "near").symlink_to(tmp_path / "in")
+    for name in ("away/x", "away/new/x"):
+        with pytest.raises(psycopg.DataError, match="symbolic link"):
+            models._inside(tmp_path / "in", name)
+    for name in ("a/b.json", ".gitattributes", "near/x", "a/..b"):
+        assert models._inside(tmp_path / "in", name) == tmp_path / "in" / name
+
+
+def test_nothing_is_written_if_a_name_is_refused(client, db, tmp_path) -> None:
+    client.models.push(write_folder(tmp_path / "in", {"a.txt": b"a"}), "m:1")
+    db.execute("SELECT modelstore.add_file('m', '.git/hooks/post-checkout', %b)", (b"#!/bin/sh",))
+    with pytest.raises(psycopg.DataError, match="hidden folder"):
+        client.models.pull("m", tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == []
+    assert client.models.pull("m", tmp_path / "out", files=["a.txt"]) == [tmp_path / "out" / "a.txt"]
+
+
+def test_the_longest_name(client, tmp_path) -> None:
+    """255 bytes, which leave no room for the name of a temporary file."""
+    name = "é" * 121 + ".safetensors" + "x"
+    path = write_folder(tmp_path / "in", {name: safetensors_bytes({"w": random_tensor(1, 1024, 512)})}) / name
+    client.models.push(path, "m:1")
+    assert client.models.pull("m", tmp_path / "out")[0].read_bytes() == path.read_bytes()
+    state = models._state_path(path, None, True)
+    assert state is not None and len(os.fsencode(state.name + ".new")) <= 255 and state != models._state_path("b", None, True)
+
+
+def test_short_reads(client, tmp_path, monkeypatch) -> None:
+    """A file that gives a few bytes at a time, as some network file systems do."""
+    data = os.urandom(100_000)
+    folder = write_folder(tmp_path / "in", {"a.bin.txt": data})
+    original = pathlib.Path.open
+
+    class Slow:
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_) -> None:
+            self.file.close()
+
+        def seek(self, at: int) -> None:
+            self.file.seek(at)
+
+        def readinto(self, buffer) -> int:
+            return self.file.readinto(buffer[:30_000])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "open", lambda *args, **more: Slow(original(*args, **more)))
+        parts = [bytes(part) for part in FileSource(folder / "a.bin.txt").parts(10, 100_000, 40_000)]
+        client.models.push(folder, "m:1", state=False)
+    assert [len(part) for part in parts] == [40_000, 40_000, 19_990] and b"".join(parts) == data[10:]
+    assert client.models.read_file("m", "a.bin.txt") == data
+
+
+def test_a_uuid_that_does_not_exist(client, tmp_path) -> None:
+    for unknown in (uuid.UUID(int=7), str(uuid.UUID(int=7)), "nobody"):
+        for call in (client.models.find, client.models.show, client.models.files, lambda name: client.models.pull(name, tmp_path / "out")):
+            with pytest.raises(psycopg.errors.UndefinedObject):
+                call(unknown)
+    assert not (tmp_path / "out").exists()
 
 
 def test_changed_bytes_are_noticed(client, db, tmp_path) -> None:

@@ -32,6 +32,7 @@ Rows = list[Any]
 PushSource = Union[str, "os.PathLike[str]", Mapping[str, ArrayLike]]
 
 STATE = ".pg_modelstore-push.json"
+TEMPORARY = ".pg_modelstore-"
 # Files up to this size are sent with the statement that adds them; larger ones by an upload.
 SMALL = 1 << 20
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -265,22 +266,20 @@ class ModelRepository:
             found = [file for file in found if file.file_name in wanted]
         directory = pathlib.Path(folder)
         directory.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for file in found:
-            path = _inside(directory, file.file_name)
+        paths = [_inside(directory, file.file_name) for file in found]
+        for file, path in zip(found, paths):
             if not _has(path, file.file_bytes, file.sha256):
                 bar = show(progress, file.file_name, file.file_bytes)
                 try:
                     self.client.retry(lambda: self._download(model_id, file, path, bar))  # noqa: B023
                 finally:
                     bar.close()
-            paths.append(path)
         return paths
 
     def _download(self, model_id: UUID, file: Any, path: pathlib.Path, bar: Any) -> None:
         sha256, at = hashlib.sha256(), 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=".part", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as out:
                 for part in self.stream(model_id, file.file_name):
@@ -315,7 +314,9 @@ class ModelRepository:
 
     def find(self, model: ModelName) -> UUID:
         """UUID of a model. Raises psycopg.errors.UndefinedObject if it does not exist."""
-        return self.client.value("SELECT %s::modelstore.regmodel::uuid", (str(model),))
+        # The cast takes any UUID, as regclass takes any OID; model_label looks for the model.
+        query = "SELECT m::uuid, modelstore.model_label(m) FROM (SELECT %s::modelstore.regmodel AS m) AS given"
+        return self.client.value(query, (str(model),))
 
     def label(self, model: ModelName) -> str:
         """ "name:version" of a model."""
@@ -480,7 +481,8 @@ def _state_path(source: PushSource, folder: pathlib.Path | None, state: os.PathL
     if isinstance(source, Mapping):
         return None
     path = pathlib.Path(source)
-    return path.with_name(f".{path.name}{STATE}")
+    name = path.name if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    return path.with_name(f".{name}{STATE}")
 
 
 def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -489,7 +491,13 @@ def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
     drive = os.name == "nt" and ":" in name
     if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or drive:
         raise psycopg.DataError(f'file name "{name}" leads out of the folder')
-    return folder.joinpath(*parts)
+    # As in a push. git~1, and dots and spaces at the end: other names of .git on Windows.
+    if any(part.startswith(".") for part in parts[:-1]) or any(part.lower().rstrip(". ") in (".git", "git~1") for part in parts):
+        raise psycopg.DataError(f'file name "{name}" is in a hidden folder: those are neither pushed nor pulled')
+    path = folder.joinpath(*parts)
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise psycopg.DataError(f'file name "{name}" leads out of the folder by a symbolic link')
+    return path
 
 
 def _has(path: pathlib.Path, size: int, sha256: bytes) -> bool:

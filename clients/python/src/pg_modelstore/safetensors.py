@@ -42,9 +42,12 @@ class FileSource:
         with self.path.open("rb", buffering=0) as file:
             file.seek(offset)
             while offset < end:
-                read = file.readinto(buffer[: min(len(buffer), end - offset)])
-                if not read:
-                    raise EOFError(f"{self.path} has become shorter while it was read")
+                wanted, read = min(len(buffer), end - offset), 0
+                while read < wanted:  # a read may return less than was asked for
+                    more = file.readinto(buffer[read:wanted])
+                    if not more:
+                        raise EOFError(f"{self.path} has become shorter while it was read")
+                    read += more
                 yield buffer[:read]
                 offset += read
 
