@@ -21,7 +21,7 @@ from harness import ROOT, wait_until
 from models import MIB, random_tensor, safetensors_bytes
 from observe import dangling, problems
 from pg_modelstore import client as client_module
-from pg_modelstore import uploads
+from pg_modelstore import models, uploads
 
 BATCH = 4 * MIB
 COPYING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY modelstore.upload%%' AND state = 'active'"
@@ -134,7 +134,7 @@ def test_a_killed_client(client, db, url: str, file) -> None:
 
 SLOW = f"""
 import sys, time, pg_modelstore
-from pg_modelstore import uploads
+from pg_modelstore import models, uploads
 uploads.BATCH_BYTES, uploads.PART_BYTES = {BATCH}, {MIB // 4}
 def half(name, at, total):
     if at > {2 * BATCH + BATCH // 2}:
@@ -184,6 +184,64 @@ def test_a_file_that_changed_is_not_resumed(client, db, file, tmp_path) -> None:
             assert client.models.read_file("m", path.name) == bytes(data)
         assert progress.seen[0] == (0 if later else 2 * BATCH)
         assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
+
+
+def test_a_state_file_with_something_else(client, db, file) -> None:
+    state = file.with_name(f".{file.name}{models.STATE}")
+    for text in ("[]", "null", "{", '{"target": "/m:1", "uploads": []}', '{"target": "/m:1", "uploads": {"model.safetensors": 1}}'):
+        state.write_text(text)
+        kept = uploads.State(state, "/m:1")
+        assert kept.find(file.name, [1]) is None is kept.stale(file.name, [1])
+    state.write_text("[]")
+    client.models.push(file, "m:1")
+    check(client, db, file)
+
+
+def two_files(folder: pathlib.Path) -> pathlib.Path:
+    """4 MB each."""
+    folder.mkdir()
+    for number, name in enumerate(("a.safetensors", "b.safetensors")):
+        (folder / name).write_bytes(safetensors_bytes({f"{number}.weight": random_tensor(number, 2000, 512)}))
+    return folder
+
+
+def sent_anew(client, folder: pathlib.Path, target: str) -> set[str]:
+    """Pushes, and says of which files bytes were sent."""
+    positions: dict[str, set[int]] = {}
+    client.models.push(folder, target, progress=lambda name, at, total: positions.setdefault(name, set()).add(at))
+    return {name for name, seen in positions.items() if len(seen) > 1}
+
+
+def test_a_refusal_keeps_what_is_good(client, db, tmp_path) -> None:
+    """Missing privileges can be granted, a wrong file can be replaced: other files are not sent again."""
+    folder = two_files(tmp_path / "m")
+    condition = "WHEN (NEW.file_name = 'b.safetensors')"
+    for number, sqlstate, expected in ((1, "42501", set()), (2, "22023", {"b.safetensors"})):
+        statement = FAIL.format(times=1, sqlstate=sqlstate, table="model_files", event="INSERT")
+        db.execute(statement.replace("FOR EACH ROW", f"FOR EACH ROW {condition}"))
+        with pytest.raises(psycopg.Error, match="forced"):
+            client.models.push(folder, f"m:{number}")
+        assert sent_anew(client, folder, f"m:{number}") == expected
+        db.execute("DROP TRIGGER fail ON store.model_files; DROP FUNCTION fail; DROP SEQUENCE failures")
+        assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
+        assert models.STATE not in os.listdir(folder)
+
+
+def test_a_file_that_differs_is_forgotten_alone(client, db, tmp_path) -> None:
+    folder = two_files(tmp_path / "m")
+    db.execute(FAIL.format(times=1, sqlstate="42501", table="model_files", event="INSERT"))
+    with pytest.raises(psycopg.Error, match="forced"):
+        client.models.push(folder, "m:1")
+    path = folder / "a.safetensors"
+    stamp, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with pytest.raises(psycopg.DataError, match="other bytes of a.safetensors:"):
+        client.models.push(folder, "m:1")
+    assert sent_anew(client, folder, "m:1") == {"a.safetensors"}
+    assert client.models.read_file("m", "a.safetensors") == data
+    assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
 
 
 def test_a_late_commit_of_a_lost_connection_is_noticed(client, db, connect, file) -> None:
@@ -299,12 +357,88 @@ def test_a_lost_answer_to_the_last_commit_of_a_push(client, db, file, monkeypatc
     check(client, db, file)
 
 
+def test_a_last_commit_that_arrives_late(client, db, file, monkeypatch) -> None:
+    """It is not there when the client asks, and there when it makes the model again."""
+    count = lost_answer(monkeypatch, "add_file")
+    original, asked = models.ModelRepository._done, []
+
+    def late(self, *arguments):
+        asked.append(1)
+        return None if len(asked) == 1 else original(self, *arguments)
+
+    monkeypatch.setattr(models.ModelRepository, "_done", late)
+    client.models.push(file, "m:1")
+    assert count == [2] and len(asked) == 2
+    check(client, db, file)
+
+
+def test_a_model_by_somebody_else_is_not_ours(client, db, file, monkeypatch) -> None:
+    """The connection is lost before the commit, and another client takes the name."""
+    db.execute(FAIL.format(times=1, sqlstate="57P01", table="model_files", event="INSERT"))
+    original = models.ModelRepository._done
+
+    def other(self, *arguments):
+        monkeypatch.setattr(models.ModelRepository, "_done", original)
+        db.execute("SELECT modelstore.register_model('m', '1')")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(models.ModelRepository, "_done", other)
+    with pytest.raises(psycopg.errors.UniqueViolation, match='"m" version "1"'):
+        client.models.push(file, "m:1")
+    assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
+
+
 def test_a_lost_answer_to_a_checkpoint(client, db, monkeypatch) -> None:
     client.models.push({"w": np.ones(3)}, "m:1")
     count = lost_answer(monkeypatch, "create_checkpoint")
     with client.training("m:1", "run") as run:
         run.checkpoint(1, {"w": np.ones(3) * 2})
     assert count == [2] and db.execute("SELECT count(*) FROM store.model_checkpoints").fetchone() == (1,)
+
+
+def test_a_lost_answer_to_a_statement_that_writes(client, db, monkeypatch) -> None:
+    """What has committed is not executed again: names would mean something else, and answers would be other ones."""
+    for version in "12":
+        client.models.push({"w": np.ones(3)}, f"m:{version}")
+    client.models.alias("m:1", "production")
+    client.models.register("draft:1")
+    for statement, call, expected in (
+        ("delete_model", lambda: client.models.delete("m").weights, 1),
+        ("delete_alias", lambda: client.models.delete_alias("m", "production"), True),
+        ("put_tensor", lambda: type(client.tensors.put("draft:1", "w", np.ones(3))), uuid.UUID),
+        ("finish_model", lambda: client.models.finish("draft:1").weights, 1),
+        ("start_training", lambda: type(client.training("m:1").start().session_id), uuid.UUID),
+        ("log_metrics", lambda: client.value("SELECT modelstore.log_metrics((SELECT session_id FROM store.training_sessions), 1, '{\"a\": 1}')"), 1),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            count = lost_answer(patch, statement)
+            assert call() == expected, statement
+        assert count == [2], statement
+    assert [(row.model_name, row.version) for row in client.models.list()] == [("draft", "1"), ("m", "1")]
+    counts = "SELECT (SELECT count(*) FROM store.training_sessions), (SELECT count(*) FROM store.training_metrics)"
+    assert db.execute(counts).fetchone() == (1, 1)
+
+
+def test_whether_a_transaction_was_committed(client, db, connect) -> None:
+    assert client._committed(None)
+    other = connect()
+    for end, committed in (("COMMIT", True), ("ROLLBACK", False)):
+        other.execute("BEGIN")
+        (xid,) = other.execute("SELECT pg_current_xact_id()::text").fetchone()
+        with pytest.raises(psycopg.OperationalError, match="has not ended") as caught:
+            client._committed(xid)
+        assert client_module.is_transient(caught.value)
+        other.execute(end)
+        assert client._committed(xid) is committed
+    assert client._committed(str(int(xid) + 1000)) is False
+
+
+def test_a_connection_lost_before_the_commit(client, db) -> None:
+    """The statement is executed again."""
+    db.execute(FAIL.format(times=1, sqlstate="57P01", table="models", event="INSERT"))
+    client.value("SELECT modelstore.register_model('m', '1')")
+    assert db.execute("SELECT last_value FROM failures").fetchone() == (2,)
+    assert [row.version for row in client.models.list()] == ["1"]
 
 
 def test_pull_starts_a_file_again(client, db, file, tmp_path) -> None:
@@ -351,48 +485,3 @@ def test_retry_counts(client, monkeypatch) -> None:
         (True, psycopg.errors.DeadlockDetected),
     ):
         assert client_module.is_transient(error()) is transient
-def test_a_lost_answer_to_a_statement_that_writes(client, db, monkeypatch) -> None:
-    """What has committed is not executed again: names would mean something else, and answers would be other ones."""
-    for version in "12":
-        client.models.push({"w": np.ones(3)}, f"m:{version}")
-    client.models.alias("m:1", "production")
-    client.models.register("draft:1")
-    for statement, call, expected in (
-        ("delete_model", lambda: client.models.delete("m").weights, 1),
-        ("delete_alias", lambda: client.models.delete_alias("m", "production"), True),
-        ("put_tensor", lambda: type(client.tensors.put("draft:1", "w", np.ones(3))), uuid.UUID),
-        ("finish_model", lambda: client.models.finish("draft:1").weights, 1),
-        ("start_training", lambda: type(client.training("m:1").start().session_id), uuid.UUID),
-        ("log_metrics", lambda: client.value("SELECT modelstore.log_metrics((SELECT session_id FROM store.training_sessions), 1, '{\"a\": 1}')"), 1),
-    ):  # fmt: skip
-        with monkeypatch.context() as patch:
-            count = lost_answer(patch, statement)
-            assert call() == expected, statement
-        assert count == [2], statement
-    assert [(row.model_name, row.version) for row in client.models.list()] == [("draft", "1"), ("m", "1")]
-    counts = "SELECT (SELECT count(*) FROM store.training_sessions), (SELECT count(*) FROM store.training_metrics)"
-    assert db.execute(counts).fetchone() == (1, 1)
-
-
-def test_whether_a_transaction_was_committed(client, db, connect) -> None:
-    assert client._committed(None)
-    other = connect()
-    for end, committed in (("COMMIT", True), ("ROLLBACK", False)):
-        other.execute("BEGIN")
-        (xid,) = other.execute("SELECT pg_current_xact_id()::text").fetchone()
-        with pytest.raises(psycopg.OperationalError, match="has not ended") as caught:
-            client._committed(xid)
-        assert client_module.is_transient(caught.value)
-        other.execute(end)
-        assert client._committed(xid) is committed
-    assert client._committed(str(int(xid) + 1000)) is False
-
-
-def test_a_connection_lost_before_the_commit(client, db) -> None:
-    """The statement is executed again."""
-    db.execute(FAIL.format(times=1, sqlstate="57P01", table="models", event="INSERT"))
-    client.value("SELECT modelstore.register_model('m', '1')")
-    assert db.execute("SELECT last_value FROM failures").fetchone() == (2,)
-    assert [row.version for row in client.models.list()] == ["1"]
-
-

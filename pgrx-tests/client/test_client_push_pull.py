@@ -122,8 +122,18 @@ def test_a_sharded_model_comes_back(client, db, tmp_path) -> None:
     with pytest.raises(psycopg.Error):
         client.models.push(folder, "big:2")
     assert [row.version for row in client.models.list("big")] == ["1"]
+
+    # The shards are good: once the index is, they are not sent again. Without a file that remembers them, they are deleted.
+    del index["weight_map"]["model.norm.weight"]
+    wrong = (folder / "model.safetensors.index.json").read_text()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    positions = set()
+    client.models.push(folder, "big:2", progress=lambda name, at, total: positions.add(total - at))
+    assert positions == {0} and models.STATE not in os.listdir(folder)
+    (folder / "model.safetensors.index.json").write_text(wrong)
+    with pytest.raises(psycopg.Error):
+        client.models.push(folder, "big:3", state=False)
     assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,), "uploads of a refused push are left behind"
-    assert models.STATE not in os.listdir(folder)
 
 
 def test_files_and_state_dicts(client, db, tmp_path) -> None:
@@ -206,6 +216,11 @@ def test_refused_before_anything_is_sent(client, db, tmp_path) -> None:
 
     with pytest.raises(psycopg.errors.UniqueViolation, match='"m" version "1"'):
         client.models.push(big, "m:1", progress=never)
+    (big / "config.json").write_text("[")
+    with pytest.raises(psycopg.DataError, match="config.json"):
+        client.models.push(big, "m:2", progress=never)
+    (big / "config.json").unlink()
+    assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
     with pytest.raises(psycopg.errors.UndefinedObject, match="nobody"):
         client.models.push(big, "m:2", parent="nobody", progress=never)
     for target in ("m", "m:", ":1"):

@@ -124,19 +124,16 @@ class ModelRepository:
         files, folder = self._files(source, exclude)
         kept = uploads.State(_state_path(source, folder, state), self._state_target(target))
         details = (name, version, parent, Jsonb(metadata) if metadata is not None else None, derivation)
-        self._check_target(details)
-        try:
-            for file in files:
+        for file in files:
+            if file.small:
+                # Copies: a part is valid until the next one.
+                file.data = b"".join(bytes(part) for part in file.source.parts(0, file.source.size, SMALL))
+                file.sha256 = hashlib.sha256(file.data).digest()
+        self._try(files, details)
+        for file in files:
+            if not file.small:
                 self._send(file, kept, (upload_ids or {}).get(file.name), parent, progress)
-            model_id, totals = self._finish(files, details)
-        except psycopg.Error as error:
-            # What is refused once will be refused again: nothing to resume.
-            if isinstance(error, psycopg.DataError) or (error.sqlstate or "")[:2] in ("22", "42", "23", "54"):
-                for file in files:
-                    if file.upload_id is not None:
-                        uploads.abort(self.client, file.upload_id)
-                kept.forget()
-            raise
+        model_id, totals = self._finish(files, details, kept)
         kept.forget()
         size = sum(file.source.size for file in files)
         return Pushed(
@@ -158,25 +155,27 @@ class ModelRepository:
     def _state_target(self, target: str) -> str:
         return f"{self.client.store or ''}/{target}"
 
-    def _check_target(self, details: tuple[Any, ...]) -> None:
-        """Lets the server refuse name, version and parent before anything is sent."""
+    def _try(self, files: Files, details: tuple[Any, ...]) -> None:
+        """Lets the server refuse name, version, parent and small files before large ones are sent."""
+        # Not an index: it is checked against its shards.
+        small = [file for file in sorted(files, key=_order) if file.small and _order(file)[0] < 2]
 
         def step() -> None:
             with self.client.transaction() as connection, connection.transaction() as inner:
-                _register(connection, details)
+                model_id = _register(connection, details)
+                if len(small) < len(files):
+                    for file in small:
+                        _add(connection, model_id, file)
                 raise psycopg.Rollback(inner)
 
         self.client.retry(step)
 
     def _send(self, file: _File, kept: uploads.State, given: UUID | None, parent: Any, progress: Progress) -> None:
-        if file.small:
-            file.data = b"".join(file.source.parts(0, file.source.size, SMALL))
-            file.sha256 = hashlib.sha256(file.data).digest()
-            return
         stale = kept.stale(file.name, file.stamp)
         if stale is not None:
             uploads.abort(self.client, stale)
         bar = show(progress, file.name, file.source.size)
+        file.upload_id = given or kept.find(file.name, file.stamp)
 
         def started(upload_id: UUID) -> None:
             file.upload_id = upload_id
@@ -186,48 +185,78 @@ class ModelRepository:
             file.upload_id, file.sha256 = uploads.upload(
                 self.client,
                 file.source,
-                upload_id=given or kept.find(file.name, file.stamp),
+                upload_id=file.upload_id,
                 parent=parent if file.name.endswith(".safetensors") else None,
                 started=started,
                 progress=bar,
             )
+        except psycopg.Error as error:
+            if _is_refusal(error):
+                self._drop([file], kept)
+            raise
         finally:
             bar.close()
 
-    def _finish(self, files: Files, details: tuple[Any, ...]) -> tuple[UUID, _Totals]:
+    def _drop(self, files: Files, kept: uploads.State) -> None:
+        """Deletes uploads that no later push can use."""
+        for file in files:
+            if file.upload_id is not None:
+                uploads.abort(self.client, file.upload_id)
+                kept.drop(file.name)
+
+    def _finish(self, files: Files, details: tuple[Any, ...], kept: uploads.State) -> tuple[UUID, _Totals]:
         """One transaction that makes the model of its files."""
-        attempts = 0
+        attempts, at_fault = 0, files
+
+        def make(connection: psycopg.Connection[Any]) -> tuple[UUID, _Totals]:
+            nonlocal at_fault
+            at_fault = files
+            totals = _Totals()
+            model_id = _register(connection, details)
+            # The config first: it says what the names of the weights do not. An index last: it is checked against its shards.
+            for file in sorted(files, key=_order):
+                # Without a file that remembers them, nobody finds the other uploads again.
+                at_fault = files if kept.path is None else [file]
+                totals.add(_add(connection, model_id, file))
+            at_fault = files
+            if wrong := self._different(connection, model_id, files):
+                at_fault, names = wrong, ", ".join(file.name for file in wrong)
+                raise errors.DataException(f"the server has other bytes of {names}: did the file change while it was sent?")
+            return model_id, totals
 
         def step() -> tuple[UUID, _Totals]:
             nonlocal attempts
             attempts += 1
-            with self.client.transaction() as connection:
-                if attempts > 1 and (done := self._done(connection, files, details)) is not None:
-                    return done, _Totals()
-                totals = _Totals()
-                model_id = _register(connection, details)
-                # The config first: it says what the names of the weights do not. An index last: it is checked against its shards.
-                for file in sorted(files, key=_order):
-                    totals.add(_add(connection, model_id, file))
-                self._compare(connection, model_id, files)
-                return model_id, totals
+            try:
+                with self.client.transaction() as connection:
+                    if attempts > 1 and (done := self._done(connection, files, details)) is not None:
+                        return done, _Totals()
+                    return make(connection)
+            except errors.UniqueViolation:
+                # A commit whose connection was lost may have come after the question.
+                if attempts > 1:
+                    with self.client.transaction() as connection:
+                        if (done := self._done(connection, files, details)) is not None:
+                            return done, _Totals()
+                raise
 
-        return self.client.retry(step)
+        try:
+            return self.client.retry(step)
+        except psycopg.Error as error:
+            if _is_refusal(error):
+                self._drop(at_fault, kept)
+            raise
 
     def _done(self, connection: psycopg.Connection[Any], files: Files, details: tuple[Any, ...]) -> UUID | None:
         """The model, if a commit whose answer was lost has made it."""
         query = sql.SQL("SELECT model_id FROM {} WHERE model_name = %s AND version = %s").format(self.client.table("models"))
         row = connection.execute(query, details[:2]).fetchone()
-        if row is None:
-            return None
-        self._compare(connection, row[0], files)
-        return row[0]
+        return None if row is None or self._different(connection, row[0], files) else row[0]
 
-    def _compare(self, connection: psycopg.Connection[Any], model_id: UUID, files: Files) -> None:
+    def _different(self, connection: psycopg.Connection[Any], model_id: UUID, files: Files) -> Files:
+        """The files of which the server has other bytes."""
         stored = {file.file_name: file.sha256 for file in self._model_files(connection, model_id)}
-        wrong = [file.name for file in files if stored.get(file.name) != file.sha256]
-        if wrong:
-            raise psycopg.DataError(f"the server has other bytes of {', '.join(wrong)}: did the file change while it was sent?")
+        return [file for file in files if stored.get(file.name) != file.sha256]
 
     def register(
         self,
@@ -392,6 +421,12 @@ def split_target(target: str) -> tuple[str, str]:
     return name, version
 
 
+def _is_refusal(error: psycopg.Error) -> bool:
+    """Whether the server will refuse the same again. Privileges (42501) can be granted."""
+    sqlstate = error.sqlstate or ""
+    return sqlstate[:2] in ("22", "23", "42", "54") and sqlstate != "42501"
+
+
 def _register(connection: psycopg.Connection[Any], details: tuple[Any, ...]) -> UUID:
     name, version, parent, metadata, derivation = details
     row = connection.execute(
@@ -486,7 +521,7 @@ def _state_path(source: PushSource, folder: pathlib.Path | None, state: os.PathL
 
 
 def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """Where a file goes. A name from the server must not lead out of the folder."""
+    """Where a file goes. A name from the server must not lead out of the folder, nor to where programs look for their settings."""
     parts = pathlib.PurePosixPath(name).parts
     drive = os.name == "nt" and ":" in name
     if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or drive:

@@ -138,7 +138,8 @@ class State:
         if path is not None:
             with contextlib.suppress(OSError, ValueError):
                 content = json.loads(path.read_text())
-                if content.get("target") == target and isinstance(content.get("uploads"), dict):
+                known = isinstance(content, dict) and content.get("target") == target
+                if known and isinstance(content.get("uploads"), dict):
                     self._content = content
 
     def find(self, name: str, stamp: list[int]) -> UUID | None:
@@ -159,6 +160,17 @@ class State:
     def keep(self, name: str, stamp: list[int], upload_id: UUID) -> None:
         """Remembers an upload."""
         self._content["uploads"][name] = {"upload_id": str(upload_id), "stamp": stamp}
+        self._write()
+
+    def drop(self, name: str) -> None:
+        """Forgets the upload of a file."""
+        if self._content["uploads"].pop(name, None) is not None:
+            if self._content["uploads"]:
+                self._write()
+            else:
+                self.forget()
+
+    def _write(self) -> None:
         if self.path is not None:
             # A folder that cannot be written to is pushed all the same.
             with contextlib.suppress(OSError):
