@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -139,6 +140,28 @@ def test_a_pipe_that_is_closed(command, url) -> None:
         check=False,
     )
     assert done.returncode == 0
+
+
+def test_control_characters_are_escaped(command, client, db, tmp_path) -> None:
+    """A terminal would obey them: names, metadata and errors are written by others."""
+    evil = "a\x1b]0;x\x07\n\x9b2J\x7f\u202eb"
+    escaped = "a\\u001b]0;x\\u0007\\u000a\\u009b2J\\u007f\\u202eb"
+    client.models.push({"w": np.ones(3)}, "m:1", derivation=evil, metadata={evil: evil})
+    client.models.push({evil: np.ones(3)}, "m:2", parent="m:1")
+    with client.training("m:1", "run") as run:
+        run.log(1, {"loss": 2})
+        run.checkpoint(1, {"w": np.ones(3)}, metrics={"loss": 1}, metadata={"x": evil})
+    for arguments in (["ls"], ["show", "m:1"], ["log", "m:1"], ["log", "m:1", str(run.session_id)], ["diff", "m:1", "m:2", "--all"]):
+        for more in ([], ["--json"]):
+            said = good(command(*arguments, *more))
+            assert not [c for c in said if c != "\n" and (unicodedata.category(c) in ("Cc", "Cf"))], arguments
+            if more:
+                assert [json.loads(line) for line in said.splitlines()]
+    assert escaped in good(command("log", "m:1")) and escaped in good(command("diff", "m:1", "m:2"))
+    assert json.loads(good(command("log", "m:1", "--json")))["derivation"] == evil
+    done = command("show", "nobody\x1b[2J\x9b")
+    assert done.returncode == 3 and "nobody\\u001b[2J\\u009b" in done.stderr and done.stderr.count("\n") == 1
+    assert not {"\x1b", "\x9b"} & set(done.stderr)
 
 
 def test_cells() -> None:

@@ -26,6 +26,7 @@ from psycopg import sql
 from . import __version__
 from .client import Client, connect
 from .models import split_target
+from .progress import printable
 
 OK, NO, USAGE, ERROR, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -52,10 +53,10 @@ def one_line(error: BaseException) -> str:
     """An error with the server's DETAIL and HINT in one line."""
     diag = error.diag if isinstance(error, psycopg.Error) else None
     if diag is None or not diag.message_primary:
-        return " ".join(str(error).split())
+        return printable(" ".join(str(error).split()))
     parts = [f"{diag.message_primary} ({diag.sqlstate})"]
     parts += [f"{word}: {text}" for word, text in (("DETAIL", diag.message_detail), ("HINT", diag.message_hint)) if text]
-    return " ".join(" ".join(parts).split())
+    return printable(" ".join(" ".join(parts).split()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,7 +163,7 @@ def _push(client: Client, given: argparse.Namespace) -> int:
     else:
         rate = pushed.bytes / max(pushed.seconds, 1e-9)
         print(
-            f"{pushed.label} {pushed.model_id}: {_count(pushed.files, 'file')}, {_count(pushed.weights, 'weight')}, {_size(pushed.bytes)} in "
+            f"{printable(pushed.label)} {pushed.model_id}: {_count(pushed.files, 'file')}, {_count(pushed.weights, 'weight')}, {_size(pushed.bytes)} in "
             f"{pushed.seconds:.1f} s ({_size(rate)}/s); stored {_size(pushed.new_bytes)}, reused {_size(pushed.reused_bytes)}"
         )
     return OK
@@ -174,7 +175,7 @@ def _pull(client: Client, given: argparse.Namespace) -> int:
         _print_json({"path": str(path)} for path in paths)
     else:
         for path in paths:
-            print(path)
+            print(printable(str(path)))
     return OK
 
 
@@ -205,7 +206,7 @@ def _show(client: Client, given: argparse.Namespace) -> int:
     if given.json:
         _print_json([facts | {"files": _dicts(files), "runs": _dicts(runs), "checkpoints": _dicts(checkpoints)}])
         return OK
-    print(f"{facts.pop('model_name')}:{facts.pop('version')}")
+    print(printable(f"{facts.pop('model_name')}:{facts.pop('version')}"))
     for name, value in facts.items():
         if value not in (None, []):
             print(f"  {name:<21}{_cell(value)}")
@@ -249,17 +250,17 @@ def _log(client: Client, given: argparse.Namespace) -> int:
         if given.json:
             _print_json([row._asdict() | {"runs": _dicts(runs), "checkpoints": _dicts(checkpoints)}])
             continue
-        print(f"model {row.model_name}:{row.version}  {row.model_id}")
-        print(f"Author: {row.created_by}")
+        print(printable(f"model {row.model_name}:{row.version}  {row.model_id}"))
+        print(f"Author: {_cell(row.created_by)}")
         print(f"Date:   {_cell(row.created_at)}")
         if row.derivation:
-            print(f"\n    {row.derivation}")
+            print(f"\n    {_cell(row.derivation)}")
         for run in runs:
             print(
-                f"\n    run {run.session_name or ''}: {run.status}, step {_cell(run.step)}, loss {_cell(run.newest_loss)}, best {_cell(run.best_loss)}"
+                f"\n    run {_cell(run.session_name)}: {run.status}, step {_cell(run.step)}, loss {_cell(run.newest_loss)}, best {_cell(run.best_loss)}"
             )
         for one in checkpoints:
-            metrics = ", ".join(f"{name} {_cell(value)}" for name, value in (one.metrics or {}).items())
+            metrics = ", ".join(f"{_cell(name)} {_cell(value)}" for name, value in (one.metrics or {}).items())
             print(f"    checkpoint #{one.step}  {_cell(one.created_at)}  {metrics}".rstrip())
         print()
     return OK
@@ -335,7 +336,7 @@ def _dicts(rows: Iterable[Any]) -> list[dict[str, Any]]:
 
 def _print_json(objects: Iterable[dict[str, Any]]) -> None:
     for one in objects:
-        print(json.dumps(one, default=_json, ensure_ascii=False))
+        print(printable(json.dumps(one, default=_json, ensure_ascii=False)))
 
 
 def _json(value: Any) -> Any:
@@ -357,7 +358,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], indent: 
     """Columns side by side; those without any value are left out."""
     kept = list(rows)
     shown = [i for i in range(len(columns)) if any(row[i] is not None for row in kept)]
-    cells = [[columns[i] for i in shown], *([_cell(row[i]) for i in shown] for row in kept)]
+    cells = [[_cell(columns[i]) for i in shown], *([_cell(row[i]) for i in shown] for row in kept)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
     right = [all(row[i] is None or isinstance(row[i], (int, float, decimal.Decimal)) for row in kept) for i in shown]
     for line in cells:
@@ -377,10 +378,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).hex()[:12]
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return ", ".join(value)
+        return printable(", ".join(value))
     if isinstance(value, (dict, list)):
-        return json.dumps(value, default=_json, ensure_ascii=False)
-    return str(value)
+        return printable(json.dumps(value, default=_json, ensure_ascii=False))
+    return printable(str(value))
 
 
 def _size(count: float) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, Union
 
 Progress: TypeAlias = Union[bool, Callable[[str, int, int], None]]
+
+# C0, DEL and C1, which move a terminal's cursor or worse; line separators; and what changes the direction of text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Silent:
@@ -30,7 +34,7 @@ class _Callback(Silent):
 
 class _Tqdm(Silent):
     def __init__(self, tqdm: Any, name: str, total: int) -> None:
-        self._bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, unit_divisor=1000, leave=False)
+        self._bar = tqdm(total=total, desc=printable(name), unit="B", unit_scale=True, unit_divisor=1000, leave=False)
 
     def at(self, position: int) -> None:
         self._bar.update(position - self._bar.n)
@@ -41,7 +45,7 @@ class _Tqdm(Silent):
 
 class _Line(Silent):
     def __init__(self, name: str, total: int) -> None:
-        self._name, self._total, self._shown = name, total, 0.0
+        self._name, self._total, self._shown = printable(name), total, 0.0
 
     def at(self, position: int) -> None:
         now = time.monotonic()
@@ -54,6 +58,11 @@ class _Line(Silent):
     def close(self) -> None:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: control characters as in JSON, "\\u001b". Names and errors come from others."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(progress: Progress, name: str, total: int) -> Silent:
