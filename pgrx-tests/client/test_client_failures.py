@@ -134,7 +134,7 @@ def test_a_killed_client(client, db, url: str, file) -> None:
 
 SLOW = f"""
 import sys, time, pg_modelstore
-from pg_modelstore import models, uploads
+from pg_modelstore import uploads
 uploads.BATCH_BYTES, uploads.PART_BYTES = {BATCH}, {MIB // 4}
 def half(name, at, total):
     if at > {2 * BATCH + BATCH // 2}:

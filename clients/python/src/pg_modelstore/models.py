@@ -107,8 +107,8 @@ class ModelRepository:
     ) -> Pushed:
         """Stores a folder, a file or a state_dict as the model `target`, "name:version".
 
-        source: a folder, all of whose files become files of the model, except those in hidden folders (.git, .cache) and those
-            that `exclude` matches; a safetensors file; a file by torch.save (.bin, .pt, .pth, .ckpt), which is converted if torch is installed; or a
+        source: a folder, all of whose files become files of the model, also .env, except those in hidden folders (.git, .cache)
+            and those that `exclude` matches; a safetensors file; a file by torch.save (.bin, .pt, .pth, .ckpt), which is converted if torch is installed; or a
             mapping of names to arrays or torch tensors, which becomes the file model.safetensors.
         parent: the model it was derived from; weights are stored as differences to those of the same names.
         progress: True for a bar, or a function that is called with file name, bytes sent and size of the file.
