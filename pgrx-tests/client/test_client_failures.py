@@ -24,6 +24,7 @@ from pg_modelstore import client as client_module
 from pg_modelstore import models, uploads
 
 BATCH = 4 * MIB
+PAUSES = client_module._PAUSES
 COPYING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY modelstore.upload%%' AND state = 'active'"
 
 
@@ -313,6 +314,8 @@ def test_deadlocks_between_overlapping_pushes(client, db, url: str, file, monkey
     from concurrent.futures import ThreadPoolExecutor
 
     monkeypatch.setattr(uploads, "BATCH_BYTES", 100 * MIB)
+    # The pauses of the product: without any, the same two transactions meet again each time.
+    monkeypatch.setattr(client_module, "_PAUSES", PAUSES)
     arrays = {f"layer.{i}.weight": random_tensor(100 + i, 1100, 512) for i in range(10)}
 
     def push(number: int) -> None:

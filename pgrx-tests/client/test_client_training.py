@@ -72,7 +72,7 @@ def test_a_version_that_is_pushed_during_a_run(client, db, model) -> None:
     with client.training("m", "run") as run:
         client.models.push({"other": np.ones(2)}, "m:2")
         first = run.checkpoint(1, weights(1), adamw(1))
-        assert run.latest() == first and run.restore().step == 1
+        assert run.latest() == first == client.training("m:1").latest() and run.restore().step == 1
     stored = db.execute("SELECT DISTINCT model_id FROM store.model_checkpoints").fetchall()
     assert stored == [(client.models.find("m:1"),)]
 

@@ -202,7 +202,7 @@ class TrainingRun:
         if extra:
             all_metadata[METADATA] = extra
         given: dict[str, Any] = {
-            "model": str(self.model_id),
+            "model": str(self.model_id or self.model),
             "session": self.session_id,
             "step": int(step),
             "epoch": epoch,
@@ -254,7 +254,8 @@ class TrainingRun:
 
     def latest(self) -> UUID | None:
         """The newest checkpoint of the run, or the one it continues."""
-        return self.client.value("SELECT modelstore.get_latest_checkpoint(%s, %s)", (str(self.model_id), self.session_id))
+        arguments = (str(self.model_id or self.model), self.session_id)
+        return self.client.value("SELECT modelstore.get_latest_checkpoint(%s, %s)", arguments)
 
     def restore(self, checkpoint: ModelName | None = None, *, framework: str | None = None) -> Restored | None:
         """Reads a checkpoint, by default the one to go on from; None if there is none yet.
