@@ -92,7 +92,8 @@ def test_literals_and_casts_lose_no_digit(db) -> None:
     assert db.execute("SELECT f::text, i::text, b::text FROM exact").fetchone() == ("f64:[0.1]", "i64:[9007199254740993]", "bf16:[0.1]")
     for column, dtype in {"f": "f64", "i": "i64", "b": "bf16"}.items():
         diag = refusal(db, f"INSERT INTO exact ({column}) VALUES ('[0.5]')")
-        assert (diag.sqlstate, diag.message_hint) == ("22000", f"SELECT modelstore.astype(tensor, '{dtype}');")
+        assert (diag.sqlstate, diag.message_hint) == ("22000", f"SELECT '{dtype}:[1,2]'::modelstore.tensor;")
+        db.execute(diag.message_hint)
     db.execute("INSERT INTO exact VALUES ('f64:[0.1]', 'i64:[9007199254740993]', 'bf16:[0.1]')")
     db.execute("DO $$ DECLARE f modelstore.tensor(f64); BEGIN f := '[0.1]'; INSERT INTO exact (f) VALUES (f); END $$")
     assert db.execute("SELECT DISTINCT f::text FROM exact").fetchall() == [("f64:[0.1]",)]

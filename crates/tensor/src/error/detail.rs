@@ -8,6 +8,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::SliceList(list) => Some(format!("SELECT modelstore.slice(tensor, '{list}');")),
+            // It may have been a literal, whose digits f32 has cost already.
+            Error::TypmodMismatch {
+                dtype: DType::F32,
+                converts_to: Some(to),
+                ..
+            } => Some(format!("SELECT '{to}:[1,2]'::modelstore.tensor;")),
             Error::TypmodMismatch {
                 converts_to: Some(to),
                 ..
