@@ -141,6 +141,8 @@ FEW_ROWS = {
     ("whole.checkpoint_weights", "file_name"),
     ("whole.optimizer_state", "file_name"),
     ("whole.embeddings", "weight_name"),
+    # A few files a model, in short rows.
+    ("whole.model_files", "tensor_id"),
     # Few in the whole store, and read once per deleted model or checkpoint.
     ("whole.model_aliases", "model_id"),
     ("whole.models", "parent_model_id"),

@@ -73,8 +73,8 @@ COMMENT ON COLUMN @store@.tensor_data.zero_count IS 'Number of elements equal to
 COMMENT ON COLUMN @store@.tensor_data.nan_count IS 'Number of NaN elements.';
 COMMENT ON COLUMN @store@.tensor_data.inf_count IS 'Number of infinite elements.';
 
+-- No index: a store has few files beside weights.
 ALTER TABLE @store@.model_files ADD FOREIGN KEY (tensor_id) REFERENCES @store@.tensor_metadata;
-CREATE INDEX model_files_tensor_id_idx ON @store@.model_files (tensor_id) WHERE tensor_id IS NOT NULL;
 
 CREATE TABLE @store@.model_weights (
     model_id uuid NOT NULL REFERENCES @store@.models ON DELETE CASCADE,

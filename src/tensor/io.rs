@@ -30,7 +30,7 @@ pub fn parse(input: &CStr, typmod: i32) -> Result<TensorOut> {
             "invalid input syntax for type tensor: not UTF-8",
         )
     })?;
-    // COPY and PL/pgSQL pass the modifier of the column or variable, so that no digit is lost on the way to its dtype.
+    // COPY passes the modifier of the column, so that no digit is lost on the way to its dtype.
     let default = Typmod::unpack(typmod)?.dtype.unwrap_or(DType::F32);
     let tensor = text::parse_as(input, default, &mut interrupts::check)?;
     enforce(typmod, tensor.dtype(), tensor.shape())?;
