@@ -209,7 +209,7 @@ FUNCTIONS = f"""
     SELECT p.oid::regprocedure::text, p.proname, p.proargtypes::oid[]::regtype[]::text[], p.pronargdefaults
     FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_modelstore'
-    WHERE p.prokind = 'f' AND NOT ({INTERNAL})
+    WHERE p.prokind = 'f' AND p.pronamespace = 'modelstore'::regnamespace AND NOT ({INTERNAL})
 """
 
 
