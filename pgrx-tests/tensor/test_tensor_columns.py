@@ -98,11 +98,11 @@ def test_literals_and_casts_lose_no_digit(db) -> None:
     assert refusal(db, "DO $$ DECLARE f modelstore.tensor(f64); BEGIN f := '[0.1]'; END $$").sqlstate == "22000"
     assert db.execute("SELECT DISTINCT f::text FROM exact").fetchall() == [("f64:[0.1]",)]
     # An explicit cast converts as astype does, except from f32 to what it would have cost digits of a literal.
-    for value, to, expected in (
+    for literal, to, expected in (
         ("f64:[0.1,3]", "f32", "f32:[0.1,3]"), ("f32:[1.5,3]", "bf16", "bf16:[1.5,3]"), ("bf16:[1.5]", "f64", "f64:[1.5]"),
         ("i64:[7]", "f32", "f32:[7]"), ("f32:[7]", "u8", "u8:[7]"), ("f16:[2]", "f32,1", "f32:[2]"),
     ):  # fmt: skip
-        assert db.execute(f"SELECT ('{value}'::modelstore.tensor)::modelstore.tensor({to})::text").fetchone() == (expected,)
+        assert db.execute(f"SELECT ('{literal}'::modelstore.tensor)::modelstore.tensor({to})::text").fetchone() == (expected,)
     for to in ("f64", "i32", "u32", "i64", "u64"):
         assert refusal(db, f"SELECT '[0.1]'::modelstore.tensor({to})").sqlstate == "22000", to
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::arguments::Regmodel;
-use crate::model::regmodel::missing;
+use crate::model::regmodel::{missing, newest};
 use crate::names;
 use crate::pg::arguments::{
     from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
@@ -216,15 +216,16 @@ fn find(name: &str, version: &str) -> Result<Uuid> {
              SELECT model_id, 1 AS preference FROM @store@.model_aliases WHERE model_name = $1 AND alias = $2
              UNION ALL
              SELECT model_id, 2 FROM @store@.models WHERE model_name = $1 AND version = $2
-             UNION ALL
-             (SELECT model_id, 3 FROM @store@.models WHERE model_name = $1 AND $2 = 'latest' AND status <> 'archived'
-              ORDER BY status = 'registered', created_at DESC, model_id DESC LIMIT 1)
          ) candidates ORDER BY preference LIMIT 1",
         &[text(name), text(version)],
-        |row| row.get::<SqlUuid>(1),
+        |row| Ok(from_sql_uuid(row.get::<SqlUuid>(1)?)),
     )?;
+    let found = match found {
+        None if version == "latest" => newest(&store, name)?,
+        found => found,
+    };
     match found {
-        Some(found) => Ok(from_sql_uuid(found)),
+        Some(found) => Ok(found),
         None if version == "latest" => Err(missing(&store, name, Which::Newest)?),
         None => Err(missing(&store, name, Which::Version(version))?),
     }

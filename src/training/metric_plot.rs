@@ -22,6 +22,28 @@ struct Look {
     best: Option<Mode>,
 }
 
+impl Look {
+    /// Checks the arguments in the order of the signatures.
+    fn new(
+        log_scale: Option<bool>,
+        size: (Option<i32>, Option<i32>),
+        x_axis: Option<&str>,
+        smoothing: Option<f64>,
+        limits: (Option<f64>, Option<f64>),
+        mark_best: Option<&str>,
+    ) -> Result<Look> {
+        Ok(Look {
+            log_scale: required(log_scale, "log_scale")?,
+            width: required(size.0, "width")?,
+            height: required(size.1, "height")?,
+            x_axis: XAxis::parse(required(x_axis, "x_axis")?)?,
+            smoothing: required(smoothing, "smoothing")?,
+            limits,
+            best: mark_best.map(check_mode).transpose()?,
+        })
+    }
+}
+
 /// What is along the horizontal axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum XAxis {
@@ -82,15 +104,15 @@ fn metric_plot(
     or_raise((|| {
         let sessions = [from_sql_uuid(required(session_id, "session_id")?)];
         let metrics = [required(metric, "metric")?.to_owned()];
-        let look = Look {
-            log_scale: required(log_scale, "log_scale")?,
-            width: required(width, "width")?,
-            height: required(height, "height")?,
-            x_axis: XAxis::parse(required(x_axis, "x_axis")?)?,
-            smoothing: required(smoothing, "smoothing")?,
-            limits: (y_min, y_max),
-            best: mark_best.map(check_mode).transpose()?,
-        };
+        let size = (width, height);
+        let look = Look::new(
+            log_scale,
+            size,
+            x_axis,
+            smoothing,
+            (y_min, y_max),
+            mark_best,
+        )?;
         draw(&sessions, &metrics, &look)
     })())
 }
@@ -126,15 +148,15 @@ fn metric_plots(
                     .detail("Expected at least one run and one metric."),
             );
         }
-        let look = Look {
-            log_scale: required(log_scale, "log_scale")?,
-            width: required(width, "width")?,
-            height: required(height, "height")?,
-            x_axis: XAxis::parse(required(x_axis, "x_axis")?)?,
-            smoothing: required(smoothing, "smoothing")?,
-            limits: (y_min, y_max),
-            best: mark_best.map(check_mode).transpose()?,
-        };
+        let size = (width, height);
+        let look = Look::new(
+            log_scale,
+            size,
+            x_axis,
+            smoothing,
+            (y_min, y_max),
+            mark_best,
+        )?;
         draw(&sessions, &metrics, &look)
     })())
 }
@@ -287,7 +309,7 @@ fn line(store: &Store, session: Uuid, metric: &str, look: &Look) -> Result<Optio
     }))
 }
 
-/// Returns the first of the lowest or highest points that a plot shows.
+/// Returns the first of the lowest or highest points; NaN and infinities do not count.
 fn best(points: &[(f64, f64)], mode: Mode) -> Option<(f64, f64)> {
     let finite = points.iter().copied().filter(|(_, y)| y.is_finite());
     finite.reduce(|best, point| {

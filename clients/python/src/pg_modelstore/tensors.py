@@ -37,7 +37,7 @@ class TensorRepository:
 
     def slice(self, model: ModelName, weight_name: str, key: SliceKey) -> np.ndarray | Tensor:
         """A slice of a weight; only the blocks that contain it are decoded. key: text in numpy's notation ("0:10, :4"), or what
-        stands in an index (np.s_[0:10, :4])."""
+        is written in an index (np.s_[0:10, :4])."""
         arguments = (str(model), weight_name, slice_text(key))
         return self.client.value("SELECT modelstore.get_tensor_slice(%s, %s, %s)", arguments)
 

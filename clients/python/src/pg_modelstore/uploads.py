@@ -76,7 +76,7 @@ def upload(
                 raise errors.UndefinedObject(f"upload {upload_id} is gone: somebody has aborted it")
             position[0] = current
             progress.at(current)
-            # What is there already was sent by an earlier process, or by a connection whose end we did not see.
+            # An earlier process has sent these bytes, or a connection that was lost before its answer.
             for part in source.parts(hashing.at, current, PART_BYTES):
                 hashing.feed(hashing.at, part)
             try:
