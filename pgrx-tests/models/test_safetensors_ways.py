@@ -67,7 +67,7 @@ def by_upload(server, db, data):
 
 def by_copy(server, db, data):
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
-    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as copy:
         copy.set_types(["uuid", "bytea"])
         for at in range(0, len(data), 1 << 20):
             copy.write_row((upload, data[at : at + (1 << 20)]))

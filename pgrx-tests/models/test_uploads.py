@@ -12,7 +12,7 @@ import pytest
 from models import random_tensor, safetensors_bytes
 from observe import exported_sha256, problems, row_counts
 from transfer import export_model, import_model, refusal
-from uploads import MIB, append, begin, copy, finish, offset, row, rows_of, waiting
+from uploads import MIB, append, begin, copy, finish, offset, placed, row, rows_of, waiting
 
 pytestmark = pytest.mark.versioned
 
@@ -157,6 +157,34 @@ def test_abandoned_uploads_are_collected(weights, db, connect) -> None:
     assert db.execute(gc, (False,)).fetchone() == (True, 0)
     assert row_counts(db) == {}
     assert db.execute("SELECT uploads FROM modelstore.gc(abandoned_after => NULL)").fetchone() == (0,)
+
+
+def test_uploads_that_take_turns(weights, db, connect) -> None:
+    """What a session keeps of one upload's header is not taken for another's, nor for what another session has made of it."""
+    files = [safetensors_bytes({name: tensor + number for name, tensor in weights.items()} | {str(number): weights["small"]}) for number in range(2)]
+    uploads, sessions = [begin(db) for _ in files], [db, connect()]
+    for turn, at in enumerate(range(0, max(map(len, files)), 700_001)):
+        for upload, data in zip(uploads, files):
+            append(sessions[turn % 3 == 2], upload, data[at : at + 700_001])
+    for number, (upload, data) in enumerate(zip(uploads, files)):
+        assert exported_sha256(db, finish(sessions[number], upload, str(number)).model_id) == hashlib.sha256(data).hexdigest()
+    assert problems(db) == []
+
+
+def test_parts_that_do_not_belong_there_are_refused(weights, db) -> None:
+    data = safetensors_bytes(weights)
+    upload = begin(db)
+    copy(db, placed(upload, data, 0, 3 * MIB, 700_000))
+    for again in (placed(upload, data, 0, 1000, 1000), placed(upload, data, 3 * MIB, 4 * MIB, 500_000)[1:], [(upload, b"x", -1)]):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as e:
+            copy(db, again)
+        assert str(offset(db, upload)) in e.value.diag.message_detail
+    # The last row is wrong: those before it are not stored either.
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        copy(db, [*placed(upload, data, 3 * MIB, 4 * MIB, 500_000), (upload, b"x", 3 * MIB)])
+    assert offset(db, upload) == 3 * MIB
+    copy(db, placed(upload, data, 3 * MIB, len(data), 700_000))
+    assert exported_sha256(db, finish(db, upload).model_id) == hashlib.sha256(data).hexdigest()
 
 
 def test_an_error_in_a_copy_leaves_what_was_there(weights, db) -> None:

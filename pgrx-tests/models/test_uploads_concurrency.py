@@ -15,7 +15,7 @@ from harness import Server, wait_until
 from models import safetensors_bytes
 from observe import dangling, exported_sha256, problems
 from rounds import seed, size
-from uploads import MIB, append, begin, copy, finish, offset, rows_of, waiting
+from uploads import MIB, append, begin, copy, finish, offset, placed, rows_of, waiting
 
 pytestmark = pytest.mark.versioned
 
@@ -94,11 +94,12 @@ def test_killed_in_the_middle_of_uploads(server: Server, dbname: str) -> None:
                     try:
                         if by_copy:
                             half = at + (len(data) - at) // 2
-                            copy(session, rows_of(upload, data[at:half], 200_000))
-                            copy(session, rows_of(upload, data[half:], 200_000))
+                            copy(session, placed(upload, data, at, half, 200_000))
+                            copy(session, placed(upload, data, half, len(data), 200_000))
                         else:
-                            for _, part in rows_of(upload, data[at:], 1_300_000):
-                                append(session, upload, part)
+                            # What was given up may still be committed: it must not be appended twice.
+                            for _, part, start in placed(upload, data, at, len(data), 1_300_000):
+                                session.execute("SELECT modelstore.append_upload(%s, %b, %s)", (upload, part, start))
                     except psycopg.Error:
                         pass
 

@@ -272,7 +272,7 @@ def test_copy_into_an_upload_under_a_hostile_search_path(place, owner, attacker)
     owner.execute("SET search_path = trap, pg_catalog")
     with ran_as(owner) as seen:
         (upload,) = owner.execute("SELECT modelstore.begin_upload()").fetchone()
-        with owner.cursor().copy("COPY modelstore.upload FROM STDIN") as copy:
+        with owner.cursor().copy("COPY modelstore.upload (upload_id, data) FROM STDIN") as copy:
             copy.write_row((upload, data[:100]))
             copy.write_row((upload, data[100:]))
         owner.execute("SELECT modelstore.finish_upload(%s, 'u', '1')", (upload,))

@@ -247,7 +247,7 @@ def test_before_there_is_a_store(server, new_database) -> None:
             assert e.value.diag.message_hint == "SELECT modelstore.create_store('store');"
         with (
             pytest.raises(psycopg.errors.InvalidSchemaName),
-            c.cursor().copy("COPY modelstore.upload FROM STDIN") as copy,
+            c.cursor().copy("COPY modelstore.upload (upload_id, data) FROM STDIN") as copy,
         ):
             copy.write_row((uuid.uuid4(), b"x"))
         # A schema of that name that is none does not pass for one.

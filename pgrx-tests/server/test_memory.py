@@ -90,7 +90,7 @@ def test_uploads_and_a_large_object_in_little_memory(db, connect, server) -> Non
 
     def by_copy(session, file) -> None:
         (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
-        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as copy:
             copy.set_types(["uuid", "bytea"])
             while part := file.read(1 << 20):
                 copy.write_row((upload, part))
@@ -106,7 +106,7 @@ def test_uploads_and_a_large_object_in_little_memory(db, connect, server) -> Non
         """Chunks that are encoded in a few bytes keep as much memory while they wait as any."""
         (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
         header = b'{"w":{"dtype":"U8","shape":[268435456],"data_offsets":[0,268435456]}}'
-        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as copy:
             copy.set_types(["uuid", "bytea"])
             copy.write_row((upload, len(header).to_bytes(8, "little") + header))
             for n in range(256):
@@ -138,7 +138,7 @@ def test_a_file_of_another_format_in_little_memory(db, connect, server) -> None:
     pid = session.info.backend_pid
     (model,) = session.execute("SELECT modelstore.register_model('other', '1')").fetchone()
     (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
-    with memory_peak(pid) as peak, session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+    with memory_peak(pid) as peak, session.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as copy:
         copy.set_types(["uuid", "bytea"])
         for n in range(256):
             part[:4] = n.to_bytes(4, "big")

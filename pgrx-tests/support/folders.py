@@ -55,7 +55,7 @@ def add_upload(db: Connection, model: uuid.UUID, name: str, data: bytes) -> None
 
 def add_copy(db: Connection, model: uuid.UUID, name: str, data: bytes) -> None:
     (upload,) = db.execute("SELECT modelstore.begin_upload()").fetchone()
-    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as copy:
         copy.set_types(["uuid", "bytea"])
         for at in range(0, len(data), MIB):
             copy.write_row((upload, data[at : at + MIB]))

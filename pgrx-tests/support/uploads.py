@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -20,15 +21,22 @@ def append(db: psycopg.Connection, upload: uuid.UUID, data: bytes) -> int:
     return db.execute("SELECT modelstore.append_upload(%s, %b)", (upload, data)).fetchone()[0]
 
 
-def copy(db: psycopg.Connection, rows: list[tuple[uuid.UUID | None, bytes]]) -> None:
-    with db.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as out:
-        out.set_types(["uuid", "bytea"])
+def copy(db: psycopg.Connection, rows: Sequence[tuple]) -> None:
+    """Rows of an upload, its data and perhaps their offset."""
+    columns = ["upload_id", "data", "at_offset"][: len(rows[0]) if rows else 2]
+    with db.cursor() as cursor, cursor.copy(f"COPY modelstore.upload ({', '.join(columns)}) FROM STDIN (FORMAT binary)") as out:
+        out.set_types(["uuid", "bytea", "bigint"][: len(columns)])
         for row in rows:
             out.write_row(row)
 
 
 def rows_of(upload: uuid.UUID, data: bytes, size: int = MIB) -> list[tuple[uuid.UUID, bytes]]:
     return [(upload, data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def placed(upload: uuid.UUID, data: bytes, start: int, end: int, size: int) -> list[tuple[uuid.UUID, bytes, int]]:
+    """The same for a part of the data, each with its offset."""
+    return [(upload, data[at : min(at + size, end)], at) for at in range(start, end, size)]
 
 
 def finish(db: psycopg.Connection, upload: uuid.UUID, name: str = "m"):

@@ -1,5 +1,5 @@
--- COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary): appends each row's data to its upload.
-CREATE VIEW upload AS SELECT NULL::uuid AS upload_id, NULL::bytea AS data WHERE false;
+-- COPY modelstore.upload (upload_id, data, at_offset) FROM STDIN (FORMAT binary): appends each row's data to its upload.
+CREATE VIEW upload AS SELECT NULL::uuid AS upload_id, NULL::bytea AS data, NULL::bigint AS at_offset WHERE false;
 ALTER FUNCTION upload_append() SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION upload_finish() SET search_path = pg_catalog, pg_temp;
 CREATE TRIGGER upload_append INSTEAD OF INSERT ON upload FOR EACH ROW EXECUTE FUNCTION upload_append();

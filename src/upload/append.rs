@@ -2,18 +2,16 @@
 
 use crate::chunks::spi_chunks::SpiChunks;
 use crate::error::{Code, Failure, Result};
-use crate::pg::arguments::{from_sql_uuid, uuid};
+use crate::pg::arguments::uuid;
 use crate::pg::background::Backend;
 use crate::store::Store;
+use crate::upload::parsed::Parsed;
 use crate::upload::pieces;
 use crate::upload::row::{UploadRow, broken, insert_waiting};
 use modelstore_chunk::MAX_CHUNK_BYTES;
-use modelstore_chunk::write::streaming::{Expected, Layout, StreamHashes, StreamWriter};
-use modelstore_formats::safetensors::{
-    Header, LENGTH_BYTES, MAX_HEADER_BYTES, header_len, parse_header, parse_header_of_any,
-};
-use pgrx::datum::Uuid as SqlUuid;
-use std::collections::HashMap;
+use modelstore_chunk::write::streaming::{StreamHashes, StreamWriter};
+use modelstore_formats::safetensors::{LENGTH_BYTES, MAX_HEADER_BYTES, header_len};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Bytes that tell whether a file is a safetensors file: the length of its header and the brace that opens it.
@@ -28,6 +26,8 @@ pub struct Appending {
     row: UploadRow,
     /// Bytes that wait in rows.
     waiting: u64,
+    /// Bytes of the header, once pieces are being stored.
+    head_bytes: u64,
     body: Body,
 }
 
@@ -54,6 +54,7 @@ impl Appending {
             store: store.clone(),
             row,
             waiting: 0,
+            head_bytes: 0,
             body,
         })
     }
@@ -175,9 +176,8 @@ impl Appending {
                 if from + self.waiting != known {
                     return Err(broken(self.row.id));
                 }
-                let header = header_of(&head, self.row.file_bytes)?;
-                self.row.head = Some(head);
-                self.stream(&header, hashes, from)?;
+                let parsed = Parsed::of(&self.store, &self.row, head)?;
+                self.stream(&parsed, hashes, from)?;
                 self.feed_writer(&waiting)?;
                 self.feed_writer(&received)
             }
@@ -204,19 +204,21 @@ impl Appending {
             self.body = Body::Header(bytes);
             return Ok(());
         };
-        let header = header_of(head, self.row.expected)?;
-        self.row.file_bytes = Some(header.file_bytes());
+        let hashes = StreamHashes::after(head);
+        let parsed = Parsed::of(&self.store, &self.row, head.to_vec())?;
+        self.row.file_bytes = Some(parsed.header.file_bytes());
         self.row.check_size(self.row.received)?;
-        self.stream(&header, StreamHashes::after(head), end)?;
-        self.row.head = Some(head.to_vec());
+        self.row.head = Some(parsed.head.clone());
+        self.stream(&parsed, hashes, end)?;
         self.feed_writer(data)
     }
 
-    fn stream(&mut self, header: &Header, hashes: StreamHashes, from: u64) -> Result<()> {
-        let layout = layout(&self.store, &self.row, header)?;
+    fn stream(&mut self, parsed: &Parsed, hashes: StreamHashes, from: u64) -> Result<()> {
         let at = from
-            .checked_sub(header.data_offset)
+            .checked_sub(parsed.header.data_offset)
             .ok_or_else(|| broken(self.row.id))?;
+        self.head_bytes = parsed.head.len() as u64;
+        let layout = Arc::clone(&parsed.layout);
         let writer = StreamWriter::new(&Backend::silent(), layout, at, hashes)?;
         self.body = Body::Streaming(Box::new(writer), from);
         Ok(())
@@ -260,9 +262,8 @@ impl Appending {
                 if !outcome.rest.is_empty() {
                     insert_waiting(&store, id, stored, &outcome.rest)?;
                 }
-                let head = self.row.head.as_ref().map_or(0, |head| head.len() as u64);
                 self.row.wanted = Some(match outcome.next_end {
-                    Some(end) => head + end,
+                    Some(end) => self.head_bytes + end,
                     // Nothing more may come.
                     None => stored + 1,
                 });
@@ -273,39 +274,4 @@ impl Appending {
         self.row.save(&store)?;
         Ok(self.row.received)
     }
-}
-
-/// The header of a file from its length and JSON.
-pub fn header_of(head: &[u8], file_bytes: Option<u64>) -> Result<Header> {
-    let json = head.get(LENGTH_BYTES as usize..).unwrap_or_default();
-    Ok(match file_bytes {
-        Some(bytes) => parse_header(json, bytes)?,
-        None => parse_header_of_any(json)?,
-    })
-}
-
-/// The tensors that a header describes.
-pub fn layout(store: &Store, row: &UploadRow, header: &Header) -> Result<Layout> {
-    let bases: HashMap<String, Uuid> = match row.base {
-        None => HashMap::new(),
-        Some(base) => store
-            .rows(
-                &base.sql("SELECT weight_name, tensor_id FROM @entries@ e WHERE @owner@ = $1"),
-                &[uuid(base.id())],
-                |row| Ok((row.get::<String>(1)?, from_sql_uuid(row.get::<SqlUuid>(2)?))),
-            )?
-            .into_iter()
-            .collect(),
-    };
-    let tensors = header
-        .tensors
-        .iter()
-        .map(|t| Expected {
-            name: t.name.clone(),
-            dtype: t.dtype,
-            shape: t.shape.clone(),
-            base: bases.get(&t.name).copied(),
-        })
-        .collect();
-    Ok(Layout::new(tensors, row.chunk_bytes)?)
 }

@@ -30,8 +30,8 @@ fn current() -> Result<Option<Appending>> {
     })
 }
 
-/// Takes a row.
-fn take(upload: Uuid, data: &[u8]) -> Result<()> {
+/// Takes a row, whose data must belong at the offset if one is given.
+fn take(upload: Uuid, data: &[u8], at_offset: Option<i64>) -> Result<()> {
     let now = Runner::now();
     let mut appending = match current()? {
         Some(appending) if appending.upload() == upload => appending,
@@ -46,6 +46,9 @@ fn take(upload: Uuid, data: &[u8]) -> Result<()> {
             Appending::open(&Store::current()?, upload)?
         }
     };
+    if let Some(at) = at_offset {
+        appending.check_offset(at)?;
+    }
     appending.feed(data)?;
     CURRENT.set(Some((now, appending)));
     Ok(())
@@ -74,13 +77,14 @@ fn upload_append<'a>(
     };
     let upload = or_raise(row.get_by_name::<SqlUuid>("upload_id").map_err(unreadable));
     let data = or_raise(row.get_by_name::<&[u8]>("data").map_err(unreadable));
+    let at_offset = or_raise(row.get_by_name::<i64>("at_offset").map_err(unreadable));
     let (Some(upload), Some(data)) = (upload, data) else {
         or_raise(Err(Failure::new(
             Code::ERRCODE_NOT_NULL_VIOLATION,
             "upload_id and data must not be null",
         )))
     };
-    or_raise(take(from_sql_uuid(upload), data));
+    or_raise(take(from_sql_uuid(upload), data, at_offset));
     let relation = trigger.relation().map_err(|e| {
         Failure::new(
             Code::ERRCODE_INTERNAL_ERROR,

@@ -5,7 +5,7 @@ use crate::formats::safetensors::import::{FileIn, StoredBody};
 use crate::io::Source;
 use crate::model::state_dict::StateDict;
 use crate::store::Store;
-use crate::upload::append::{header_of, layout};
+use crate::upload::parsed::Parsed;
 use crate::upload::row::{UploadRow, broken};
 use crate::upload::waiting::Waiting;
 use crate::upload::{copy, pieces};
@@ -43,8 +43,12 @@ pub fn consume<T>(
     let received = match row.head.take() {
         None => Received::Other(Waiting::new(store.clone(), upload, row.received)),
         Some(head) => {
-            let header = header_of(&head, row.file_bytes)?;
-            let layout = layout(&store, &row, &header)?;
+            let Parsed {
+                head,
+                header,
+                layout,
+                ..
+            } = Parsed::last_of(&store, &row, head)?;
             let hashes = row.hash_state.as_deref().and_then(StreamHashes::restore);
             let hashes = hashes.filter(|hashes| hashes.bytes() == row.received);
             Received::Stored(StoredBody {

@@ -8,6 +8,7 @@ mod add_file_sql;
 mod append;
 pub mod copy;
 pub mod finish;
+mod parsed;
 mod pieces;
 mod row;
 mod upload_sql;

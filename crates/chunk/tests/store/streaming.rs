@@ -35,7 +35,7 @@ fn writer(all: &[Given], upload: &Upload) -> StreamWriter {
         [] => StreamHashes::after(b"header"),
         state => StreamHashes::restore(state).expect("a state"),
     };
-    StreamWriter::new(&session(), layout, upload.done, hashes).expect("a writer")
+    StreamWriter::new(&session(), layout.into(), upload.done, hashes).expect("a writer")
 }
 
 /// One session: takes parts, stores what is complete, keeps the state.
@@ -229,6 +229,6 @@ fn more_bytes_than_tensors_and_places_where_nothing_begins() {
     let error = writer.feed(&mut store, &session(), &bytes).unwrap_err();
     assert_eq!(error, Error::TooManyBytes(1));
     let layout = Layout::new(expected(&all), CHUNK).expect("a layout");
-    let made = StreamWriter::new(&session(), layout, 5, StreamHashes::default());
+    let made = StreamWriter::new(&session(), layout.into(), 5, StreamHashes::default());
     assert_eq!(made.err(), Some(Error::StreamPosition(5)));
 }

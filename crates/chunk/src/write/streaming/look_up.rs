@@ -1,6 +1,6 @@
 //! Hashed pieces are looked up in the store: what it has is checked, the rest is encoded.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Arrived, StreamWriter};
 use crate::ChunkHash;
@@ -86,30 +86,46 @@ impl StreamWriter {
         store: &mut S,
         new: impl Iterator<Item = (&'a ChunkHash, &'a Arrived)>,
     ) -> Result<HashMap<ChunkHash, ChunkHash>, S::Error> {
-        let mut wanted = HashMap::new();
-        let mut seen = HashSet::new();
+        let mut of_tensor = Vec::new();
+        let mut unread = BTreeMap::new();
         for (hash, Arrived { tensor, info, .. }) in new {
             let Some(placed) = self.layout.tensors().get(*tensor) else {
                 continue;
             };
             let expected = &placed.tensor;
             let Some(id) = expected.base else { continue };
-            seen.insert(*tensor);
+            of_tensor.push((
+                hash,
+                *tensor,
+                (info.piece.first_element, info.piece.element_count),
+            ));
             if !self.bases.contains_key(tensor) {
-                let pieces = store.pieces(&[(id, expected.dtype, &expected.shape)])?;
-                let chunks = pieces
-                    .into_iter()
-                    .map(|(_, piece)| ((piece.first_element, piece.element_count), piece.hash));
-                self.bases.insert(*tensor, chunks.collect());
+                unread.insert(*tensor, (id, expected.dtype, &expected.shape));
             }
-            let place = (info.piece.first_element, info.piece.element_count);
-            let base = self.bases.get(tensor).and_then(|chunks| chunks.get(&place));
-            if let Some(base) = base.filter(|base| *base != hash) {
-                wanted.insert(*hash, *base);
+        }
+        let (tensors, ids): (Vec<usize>, Vec<_>) = unread.into_iter().unzip();
+        if !ids.is_empty() {
+            let none = tensors.iter().map(|tensor| (*tensor, HashMap::new()));
+            self.bases.extend(none);
+            for (at, piece) in store.pieces(&ids)? {
+                if let Some(tensor) = tensors.get(at) {
+                    let place = (piece.first_element, piece.element_count);
+                    self.bases
+                        .entry(*tensor)
+                        .or_default()
+                        .insert(place, piece.hash);
+                }
+            }
+        }
+        let mut wanted = HashMap::new();
+        for (hash, tensor, place) in &of_tensor {
+            let base = self.bases.get(tensor).and_then(|chunks| chunks.get(place));
+            if let Some(base) = base.filter(|base| base != hash) {
+                wanted.insert(**hash, *base);
             }
         }
         // Tensors come one after the other.
-        let last = seen.iter().max().copied();
+        let last = of_tensor.iter().map(|(_, tensor, _)| *tensor).max();
         self.bases.retain(|tensor, _| Some(*tensor) >= last);
         Ok(wanted)
     }

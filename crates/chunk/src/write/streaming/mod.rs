@@ -125,12 +125,12 @@ impl StreamWriter {
     /// Goes on where `hashes` have seen everything before: at byte `at` of the tensors, where a piece begins.
     pub fn new<C: Session>(
         session: &C,
-        layout: Layout,
+        layout: Arc<Layout>,
         at: u64,
         hashes: StreamHashes,
     ) -> Result<StreamWriter, C::Error> {
         let next = layout.position(at).ok_or(Error::StreamPosition(at))?;
-        let (layout, buffers) = (Arc::new(layout), Buffers::for_chunks());
+        let buffers = Buffers::for_chunks();
         let hashes = Arc::new(Mutex::new(hashes));
         let (into, free, tensors) = (Arc::clone(&hashes), buffers.clone(), Arc::clone(&layout));
         let in_order = Arc::new(InOrder::new(move |(run, raw): Collected| {
