@@ -44,6 +44,8 @@ CREATE TABLE @store@.training_metrics (
 );
 -- By time, which tells the newest record and, of a step recorded twice, the one that counts.
 CREATE INDEX training_metrics_idx ON @store@.training_metrics (session_id, metric_name, recorded_at);
+-- It has no key: a subscriber finds a row that is deleted by all its columns, from PostgreSQL 16 on through the index.
+ALTER TABLE @store@.training_metrics REPLICA IDENTITY FULL;
 COMMENT ON TABLE @store@.training_metrics IS 'Metrics recorded by runs, by step. Rows are only added: recording a step again adds a row, and the later row counts.';
 COMMENT ON COLUMN @store@.training_metrics.session_id IS 'The run.';
 COMMENT ON COLUMN @store@.training_metrics.step IS 'The optimizer step.';

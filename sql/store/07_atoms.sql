@@ -25,6 +25,8 @@ CREATE TABLE @store@.atoms (
 ) PARTITION BY RANGE (h_xy);
 -- The key. As a PRIMARY KEY, pg_restore --clean would fail to drop it from the partitions.
 CREATE UNIQUE INDEX atoms_key_idx ON @store@.atoms (h_xy, h_yz, h_zm);
+-- Each partition has its own: create_store sets it with the partition.
+ALTER TABLE @store@.atoms REPLICA IDENTITY USING INDEX atoms_key_idx;
 -- A row is a few hundred bytes: without TOAST tables, a store has 512 relations less.
 ALTER TABLE @store@.atoms
     ALTER value SET STORAGE PLAIN,

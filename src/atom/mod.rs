@@ -90,7 +90,8 @@ fn partitions(count: i32) -> String {
         let modality = partitions.modality(number).map_or("", |m| m.name());
         format!(
             "CREATE TABLE @store@.atoms_{number:03}_{modality} PARTITION OF @store@.atoms
-             FOR VALUES FROM ({first}) TO ({end}) WITH (fillfactor = 90);\n"
+             FOR VALUES FROM ({first}) TO ({end}) WITH (fillfactor = 90);
+             ALTER TABLE @store@.atoms_{number:03}_{modality} REPLICA IDENTITY USING INDEX atoms_{number:03}_{modality}_h_xy_h_yz_h_zm_idx;\n"
         )
     };
     partitions.of(None).map(partition).collect()
