@@ -22,10 +22,11 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
+import citus
 import psycopg
 import pytest
 from databases import Home, create_database, ensure_role, make_template, template_again
-from harness import EXTENSION, MAJOR, Server, script
+from harness import EXTENSION, FAST, MAJOR, Server, script
 
 _numbers = itertools.count(1)
 
@@ -52,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def server() -> Iterator[Server]:
     """The server of this run."""
     _remove_left_behind()
-    yield from _run(Server(f"test-{os.getpid()}"))
+    yield from _run(Server(f"test-{os.getpid()}", FAST + citus.CONF) if citus.USED else Server(f"test-{os.getpid()}"))
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +65,9 @@ def server_with_defaults(server: Server) -> Iterator[Server]:
 def _run(server: Server) -> Iterator[Server]:
     server.start()
     try:
+        if citus.USED:
+            citus.trust(server.data)
+            server.restart()
         yield server
         crashes = server.crashes()
         assert not crashes, "processes of the server died:\n" + "\n".join(crashes) + "\n\n" + server.log_since()[-5000:]
@@ -77,7 +81,10 @@ def _run(server: Server) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def template(server: Server) -> str:
     """Name of a database with the extension and a store, for others to be made from."""
-    return make_template(server, "with_store", f"CREATE EXTENSION {EXTENSION}; SELECT modelstore.create_store();")
+    script = f"CREATE EXTENSION {EXTENSION}; SELECT modelstore.create_store();"
+    if citus.USED:
+        script = citus.SETUP + script + citus.DISTRIBUTE
+    return make_template(server, "with_store", script)
 
 
 @pytest.fixture

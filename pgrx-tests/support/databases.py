@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import citus
 import psycopg
 from harness import Server
 from psycopg.sql import SQL, Identifier
@@ -57,4 +58,6 @@ def create_database(server: Server, name: str, template: str, owner: str = "post
     """CREATE DATABASE from a template. Copying files is the quick way where nothing is synced to disk."""
     statement = SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
     with server.connect(autocommit=True) as c:
+        if citus.USED:
+            citus.leave(c, template)
         c.execute(statement.format(Identifier(name), Identifier(template), Identifier(owner)))

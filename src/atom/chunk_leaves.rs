@@ -74,9 +74,10 @@ pub fn mend(store: &Store, mut leaves: Vec<ChunkLeaf>, source: &mut dyn Source) 
                 &mut encoder,
                 leaf.0,
                 &raw,
-                "INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, is_public, created_by, chunk)
-                 SELECT h_xy, h_yz, h_zm, is_public, created_by, $4 FROM @store@.atoms
-                 WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3
+                "WITH leaf AS MATERIALIZED (
+                     SELECT h_xy, h_yz, h_zm, is_public, created_by FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3)
+                 INSERT INTO @store@.atom_chunks (h_xy, h_yz, h_zm, is_public, created_by, chunk)
+                 SELECT leaf.*, $4 FROM leaf
                  ON CONFLICT (h_xy, h_yz, h_zm) DO UPDATE SET chunk = excluded.chunk",
             )?;
             warning(&format!(

@@ -5,7 +5,7 @@ use crate::atom::pending::Pending;
 use crate::atom::write::{Counts, Writer};
 use crate::error::{Result, warning};
 use crate::io::Source;
-use crate::pg::arguments::{maybe_bytes, maybe_text, text, uuid};
+use crate::pg::arguments::{maybe_bytes, maybe_text, now, text, uuid};
 use crate::pg::query::refuse_during_recovery;
 use crate::pg::subtransaction::subtransaction;
 use crate::store::Store;
@@ -110,7 +110,7 @@ impl Run<'_> {
                 };
                 self.store.execute(
                     "UPDATE @store@.ingestion_log
-                     SET status = 'completed', ended_at = clock_timestamp(), source_hash = $2, h_xy = $3, h_yz = $4,
+                     SET status = 'completed', ended_at = $10, source_hash = $2, h_xy = $3, h_yz = $4,
                          h_zm = $5, byte_length = $6, atoms_created = $7, atoms_updated = $8, atoms_skipped = $9
                      WHERE ingestion_id = $1",
                     &[
@@ -123,13 +123,14 @@ impl Run<'_> {
                         done.counts.created.into(),
                         done.counts.updated.into(),
                         done.counts.skipped.into(),
+                        now(),
                     ],
                 )
             }
             Err(failure) => self.store.execute(
-                "UPDATE @store@.ingestion_log SET status = 'failed', ended_at = clock_timestamp(), error = $2
+                "UPDATE @store@.ingestion_log SET status = 'failed', ended_at = $3, error = $2
                  WHERE ingestion_id = $1",
-                &[uuid(id), text(failure.message())],
+                &[uuid(id), text(failure.message()), now()],
             ),
         }
         .map(drop)

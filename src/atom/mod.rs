@@ -55,6 +55,7 @@ pgrx::extension_sql_file!(
 );
 
 use crate::error::Result;
+use crate::pg::query;
 use crate::store::Store;
 use crate::store::module::{self, Module};
 use modelstore_atom::Partitions;
@@ -73,12 +74,25 @@ pub const MODULE: Module = Module {
 
 /// Returns the current store for a function that may write.
 pub fn current_store() -> Result<Store> {
-    Store::current()?.with(&MODULE)
+    planned(Store::current()?.with(&MODULE)?)
 }
 
 /// Returns the current store for a STABLE function.
 pub fn store_for_reading() -> Result<Store> {
-    Store::for_reading()?.with(&MODULE)
+    planned(Store::for_reading()?.with(&MODULE)?)
+}
+
+/// The functions of atoms have their statements planned once a session; Citus cannot plan without the parameters. The end
+/// of the function takes the setting back.
+fn planned(store: Store) -> Result<Store> {
+    if store.is_distributed() {
+        query::rows(
+            "SELECT set_config('plan_cache_mode', 'auto', true) WHERE current_setting('plan_cache_mode') = 'force_generic_plan'",
+            &[],
+            |_| Ok(()),
+        )?;
+    }
+    Ok(store)
 }
 
 /// Returns the DDL of the partitions of `atoms`. Their fillfactor leaves room on each page, so that changing a count

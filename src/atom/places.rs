@@ -26,11 +26,12 @@ impl StoredPlaces {
         let atoms = store.relation_oid("atoms");
         let known = Partitions::between(&bounds_of(atoms, c"h_xy"));
         let index = match known {
-            Some(_) => {
+            // The indexes of a distributed table are on another node.
+            Some(_) if !store.is_distributed() => {
                 PartitionedIndex::open(store.name(), atoms, store.relation_oid("atoms_place_idx"))?
             }
-            // The table was partitioned in another way: leave the partitions to the planner.
-            None => None,
+            // Or the table was partitioned in another way: leave the partitions to the planner.
+            _ => None,
         };
         Ok(StoredPlaces {
             store: store.clone(),

@@ -278,7 +278,7 @@ impl<'a> Writer<'a> {
         let counts: Vec<i64> = batch.iter().map(|&number| references[number]).collect();
         let probes: Vec<i16> = batch.iter().map(|&n| self.rows[n].probe as i16).collect();
         let lengths: Vec<i64> = atoms.iter().map(|atom| atom.byte_length as i64).collect();
-        let written = self.store.write(
+        let written = self.store.insert(
             "INSERT INTO @store@.atoms (h_xy, h_yz, h_zm, value, modality, probe, content_hash, ref_count, byte_length)
              SELECT k.h_xy, k.h_yz, k.h_zm, k.value, (k.h_xy >> 56)::smallint, k.probe, k.content_hash, k.ref_count, k.byte_length
              FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)

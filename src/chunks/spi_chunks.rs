@@ -54,7 +54,7 @@ impl SpiChunks {
                 ],
                 |row| row.get::<Vec<u8>>(1),
             ),
-            _ => self.store.write(
+            _ => self.store.insert(
                 "INSERT INTO @store@.tensor_chunks (chunk_hash, chunk, raw_bytes, stored_bytes, base_hash, delta_depth)
                  SELECT * FROM unnest($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING chunk_hash",
                 &[

@@ -82,7 +82,7 @@ impl TensorStore for SpiChunks {
                 .iter()
                 .map(|t| Ok(t.shape.byte_len(t.identity.dtype)? as i64))
                 .collect::<Result<Vec<i64>>>()?;
-            let inserted = self.store.write(
+            let inserted = self.store.insert(
                 "INSERT INTO @store@.tensor_metadata (tensor_id, content_hash, dtype, shape, element_count, raw_bytes, chunk_count)
                  SELECT k.tensor_id, k.content_hash, k.dtype, k.shape::bigint[], k.element_count, k.raw_bytes, k.chunk_count
                  FROM unnest($1, $2, $3, $4, $5, $6, $7)

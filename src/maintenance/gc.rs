@@ -9,6 +9,7 @@
 //! snapshot hides: a row that they refuse to delete stays, and the rest is deleted.
 
 use crate::error::{Code, Failure, Result, or_raise, required};
+use crate::pg::arguments::now;
 use crate::pg::query;
 use crate::pg::scratch::in_scratch_memory;
 use crate::pg::subtransaction::subtransaction;
@@ -68,15 +69,15 @@ fn gc(
 fn abandoned(store: &Store, age: Interval, dry_run: bool) -> Result<i64> {
     let found = match dry_run {
         true => store.rows(
-            "SELECT 1 FROM @store@.uploads WHERE updated_at < clock_timestamp() - $1",
-            &[age.into()],
+            "SELECT 1 FROM @store@.uploads WHERE updated_at < $2 - $1",
+            &[age.into(), now()],
             |_| Ok(()),
         ),
         false => store.write(
             "DELETE FROM @store@.uploads WHERE upload_id IN (
-                 SELECT upload_id FROM @store@.uploads WHERE updated_at < clock_timestamp() - $1 FOR UPDATE SKIP LOCKED)
+                 SELECT upload_id FROM @store@.uploads WHERE updated_at < $2 - $1 FOR UPDATE SKIP LOCKED)
              RETURNING 1",
-            &[age.into()],
+            &[age.into(), now()],
             |_| Ok(()),
         ),
     }?;

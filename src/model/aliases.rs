@@ -1,5 +1,6 @@
 //! Aliases: names that point at one version of a model and move in one statement.
 
+use crate::chunks::spi_chunks::suppressed;
 use crate::error::{Result, or_raise, required};
 use crate::model::arguments::Regmodel;
 use crate::model::models;
@@ -21,14 +22,23 @@ fn set_alias(model: Option<Regmodel>, alias: Option<&str>) -> SqlUuid {
 fn set(model: uuid::Uuid, alias: &str) -> Result<uuid::Uuid> {
     let store = Store::current()?;
     names::check_part("alias", alias)?;
+    let name = store.row(
+        "SELECT model_name FROM @store@.models WHERE model_id = $1",
+        &[uuid(model)],
+        |row| row.get::<String>(1),
+    )?;
+    let name = name.ok_or_else(|| models::unknown(&store, model))?;
     let set = store.execute(
-        "INSERT INTO @store@.model_aliases (model_name, alias, model_id)
-         SELECT m.model_name, $2, m.model_id FROM @store@.models m WHERE m.model_id = $1
-         ON CONFLICT (model_name, alias) DO UPDATE SET model_id = excluded.model_id, updated_at = now()",
-        &[uuid(model), text(alias)],
+        "INSERT INTO @store@.model_aliases (model_name, alias, model_id) VALUES ($1, $2, $3)
+         ON CONFLICT (model_name, alias) DO UPDATE SET model_id = excluded.model_id, updated_at = excluded.updated_at",
+        &[text(&name), text(alias), uuid(model)],
     )?;
     match set {
-        0 => Err(models::unknown(&store, model)),
+        0 => Err(suppressed(
+            &store,
+            "model_aliases",
+            &format!("alias \"{alias}\""),
+        )),
         _ => Ok(model),
     }
 }

@@ -9,12 +9,14 @@ use uuid::Uuid;
 /// them, and so keeps the content, until the transaction ends.
 pub fn copy(store: &Store, from: Uuid, to: Uuid) -> Result<()> {
     store.execute(
-        "INSERT INTO @store@.model_files (model_id, file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash)
-         SELECT $2, file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash
-         FROM @store@.model_files WHERE model_id = $1 AND format = 'file'
-           -- The weights once more in another format: those of the other model.
-           AND file_name !~* '[.](bin|pt|pth|ckpt|onnx|onnx_data|gguf|ggml|h5|msgpack|ot|tflite|mlmodel|npz|pdparams)$'
-         FOR KEY SHARE
+        "WITH files AS MATERIALIZED (
+             SELECT file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash
+             FROM @store@.model_files WHERE model_id = $1 AND format = 'file'
+               -- The weights once more in another format: those of the other model.
+               AND file_name !~* '[.](bin|pt|pth|ckpt|onnx|onnx_data|gguf|ggml|h5|msgpack|ot|tflite|mlmodel|npz|pdparams)$'
+             FOR KEY SHARE)
+         INSERT INTO @store@.model_files (model_id, file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash)
+         SELECT $2, f.* FROM files f
          ON CONFLICT DO NOTHING",
         &[uuid(from), uuid(to)],
     )?;

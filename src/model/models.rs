@@ -155,10 +155,19 @@ fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
         require(store, parent)?;
     }
     let id = Uuid::now_v7();
-    let inserted = store.execute(
-        "INSERT INTO @store@.models (model_id, model_name, version, parent_model_id, derivation, architecture, config, metadata, status)
-         VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, (SELECT p.config FROM @store@.models p WHERE $10 AND p.model_id = $4)), $8, $9)
-         ON CONFLICT (model_name, version) DO NOTHING",
+    let inherits = model.inherits_config && model.config.is_none() && model.parent.is_some();
+    let (parent, values) = match inherits {
+        true => (
+            "WITH p AS MATERIALIZED (SELECT config FROM @store@.models WHERE model_id = $4 AND $7 IS NULL)",
+            "SELECT $1, $2, $3, $4, $5, $6, p.config, $8, $9 FROM p",
+        ),
+        false => ("", "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
+    };
+    let inserted = store.insert(
+        &format!(
+            "{parent} INSERT INTO @store@.models (model_id, model_name, version, parent_model_id, derivation, architecture, config, metadata, status)
+             {values} ON CONFLICT (model_name, version) DO NOTHING RETURNING 1"
+        ),
         &[
             uuid(id),
             text(model.name),
@@ -169,10 +178,10 @@ fn try_insert(store: &Store, model: &NewModel<'_>) -> Result<Option<Uuid>> {
             maybe_jsonb(model.config),
             maybe_jsonb(model.metadata),
             text(model.status),
-            model.inherits_config.into(),
         ],
+        |_| Ok(()),
     )?;
-    Ok((inserted == 1).then_some(id))
+    Ok((inserted.len() == 1).then_some(id))
 }
 
 /// Raises an error unless the model exists.

@@ -81,3 +81,8 @@ pub fn from_sql_uuid(id: Uuid) -> uuid::Uuid {
 pub fn to_sql_uuid(id: uuid::Uuid) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
 }
+
+/// The time, as `clock_timestamp()` gives it. An UPDATE of a distributed table cannot call that itself.
+pub fn now<'a>() -> DatumWithOid<'a> {
+    pgrx::datetime::clock_timestamp().into()
+}

@@ -2,6 +2,7 @@
 
 mod create;
 pub mod ddl;
+mod distribute;
 mod drop;
 mod foreign_code;
 mod list;
@@ -54,6 +55,14 @@ struct Checked {
     modules: Set,
     /// For a store of another role that is not trusted: what is locked before each use.
     foreign: Option<Rc<Relations>>,
+    is_distributed: bool,
+}
+
+/// What the check of a store has found.
+struct Found {
+    is_foreign: bool,
+    modules: Set,
+    is_distributed: bool,
 }
 
 /// The store that functions act on. Every statement on its tables goes through [`Store::sql`].
@@ -66,6 +75,8 @@ pub struct Store {
     is_foreign: bool,
     /// The modules whose tables were checked.
     modules: Set,
+    /// Its tables are on another node.
+    is_distributed: bool,
 }
 
 impl Store {
@@ -96,7 +107,10 @@ impl Store {
     }
 
     fn checked(mut self) -> Result<Store> {
-        (self.is_foreign, self.modules) = self.require()?;
+        let found = self.require()?;
+        self.is_foreign = found.is_foreign;
+        self.modules = found.modules;
+        self.is_distributed = found.is_distributed;
         Ok(self)
     }
 
@@ -188,7 +202,14 @@ impl Store {
             snapshot: Snapshot::New,
             is_foreign: false,
             modules: Set::default(),
+            is_distributed: false,
         }
+    }
+
+    /// Returns whether Citus has distributed its tables: then nothing but statements finds their rows. False for a store
+    /// that was not checked.
+    pub fn is_distributed(&self) -> bool {
+        self.is_distributed
     }
 
     /// Returns the schema's name, not quoted.
@@ -218,14 +239,19 @@ impl Store {
     /// The tables of another role are locked first, for the rest of the transaction: that role could change them
     /// between the check and a statement that waits for it. Returns whether the store belongs to another role that is
     /// not trusted, and its modules.
-    fn require(&self) -> Result<(bool, Set)> {
+    fn require(&self) -> Result<Found> {
         if let Some(known) = self.known() {
+            let found = Found {
+                is_foreign: known.foreign.is_some(),
+                modules: known.modules,
+                is_distributed: known.is_distributed,
+            };
             let Some(relations) = known.foreign else {
-                return Ok((false, known.modules));
+                return Ok(found);
             };
             lock(&relations.tables, self.lock_mode());
             if invalidation::relations() == known.as_of.2 {
-                return Ok((true, known.modules));
+                return Ok(found);
             }
         }
         if check_name(&self.name).is_err() || !self.exists() {
@@ -235,7 +261,11 @@ impl Store {
         let is_foreign = foreign_code::is_foreign(self)?;
         let (relations, as_of) = self.look(is_foreign)?;
         foreign_code::check(self, is_foreign, relations.all())?;
-        let modules = relations.modules;
+        let found = Found {
+            is_foreign,
+            modules: relations.modules,
+            is_distributed: distribute::is_distributed(self)?,
+        };
         let mut checked = CHECKED.take();
         if checked.len() >= MAX_CHECKED {
             checked.clear();
@@ -243,11 +273,12 @@ impl Store {
         checked.push(Checked {
             name: self.name.clone(),
             as_of,
-            modules,
+            modules: found.modules,
             foreign: is_foreign.then(|| Rc::new(relations)),
+            is_distributed: found.is_distributed,
         });
         CHECKED.set(checked);
-        Ok((is_foreign, modules))
+        Ok(found)
     }
 
     /// Returns what the session has cached about it, if it is still valid.
@@ -307,7 +338,7 @@ impl Store {
                 return Ok(());
             }
         }
-        let (_, modules) = self.require()?;
+        let modules = self.require()?.modules;
         match self.modules.iter().find(|module| !modules.contains(module)) {
             Some(module) => Err(self.without(module, modules)),
             None => Ok(()),

@@ -71,6 +71,18 @@ impl Store {
         query::write(&self.sql(template), arguments, make)
     }
 
+    /// Runs an INSERT of several rows of which some may be there, and converts each row that it returns to a value. The rows
+    /// are counted as they come: of such an INSERT into a distributed table, Citus reports those that were not inserted, too.
+    pub fn insert<T>(
+        &self,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+        make: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let template = format!("WITH inserted AS ({template}) SELECT * FROM inserted");
+        self.write(&template, arguments, make)
+    }
+
     /// Runs a statement that writes and returns the number of affected rows.
     pub fn execute(&self, template: &str, arguments: &[DatumWithOid<'_>]) -> Result<usize> {
         self.hold(template)?;

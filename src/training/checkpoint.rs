@@ -179,12 +179,12 @@ fn keep(store: &Store, which: &str, arguments: &[DatumWithOid<'_>]) -> Result<Op
 /// state.
 fn insert(store: &Store, new: &NewCheckpoint<'_>, parent: Option<Uuid>) -> Result<Uuid> {
     let id = Uuid::now_v7();
-    let inserted = store.execute(
+    let inserted = store.insert(
         "INSERT INTO @store@.model_checkpoints (checkpoint_id, model_id, session_id, step, epoch, sequence, parent_checkpoint_id, metrics,
                                                 rng_state, param_groups, metadata)
          SELECT $1, $2, $3, $4, $5, coalesce(max(c.sequence), 0) + 1, $6, $7, $8, $9, $10
          FROM @store@.model_checkpoints c WHERE c.model_id = $2
-         ON CONFLICT (model_id, sequence) DO NOTHING",
+         ON CONFLICT (model_id, sequence) DO NOTHING RETURNING 1",
         &[
             uuid(id),
             uuid(new.model),
@@ -197,8 +197,9 @@ fn insert(store: &Store, new: &NewCheckpoint<'_>, parent: Option<Uuid>) -> Resul
             maybe_jsonb(new.param_groups),
             maybe_jsonb(new.metadata),
         ],
+        |_| Ok(()),
     )?;
-    if inserted == 0 {
+    if inserted.is_empty() {
         return Err(Failure::new(
             Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             format!(

@@ -85,7 +85,7 @@ fn put_optimizer_state(
         let tensor = write_value(&store, &label, &value.view()?, base)?;
         let inserted = store.execute(
             "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, tensor_id)
-             SELECT $1, $2, $3, $4 FROM @store@.model_checkpoints c WHERE c.checkpoint_id = $1
+             VALUES ($1, $2, $3, $4)
              ON CONFLICT DO NOTHING",
             &[
                 uuid(checkpoint),

@@ -71,19 +71,23 @@ fn restore(
         &[uuid(id), uuid(checkpoint)],
     )?;
     store.execute(
-        "INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
-         SELECT $1, file_name, format, header, file_bytes, sha256, blake3, manifest_hash
-         FROM @store@.checkpoint_files WHERE checkpoint_id = $2 AND file_name = $3",
+        "WITH files AS MATERIALIZED (
+             SELECT file_name, format, header, file_bytes, sha256, blake3, manifest_hash
+             FROM @store@.checkpoint_files WHERE checkpoint_id = $2 AND file_name = $3)
+         INSERT INTO @store@.model_files (model_id, file_name, format, header, file_bytes, sha256, blake3, manifest_hash)
+         SELECT $1, f.* FROM files f",
         &[uuid(id), uuid(checkpoint), text(WEIGHTS_FILE)],
     )?;
     // Attributes of the model's weights are copied; a weight that the model lacks is trainable if it is floating point.
     store.execute(
-        "INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
-         SELECT $1, c.weight_name, c.tensor_id, coalesce(w.trainable, t.dtype ~ '^(bf|f)[0-9]'), c.file_name, c.file_offset
-         FROM @store@.checkpoint_weights c
-         JOIN @store@.tensor_metadata t USING (tensor_id)
-         LEFT JOIN @store@.model_weights w ON w.model_id = $3 AND w.weight_name = c.weight_name
-         WHERE c.checkpoint_id = $2",
+        "WITH weights AS MATERIALIZED (
+             SELECT c.weight_name, c.tensor_id, coalesce(w.trainable, t.dtype ~ '^(bf|f)[0-9]'), c.file_name, c.file_offset
+             FROM @store@.checkpoint_weights c
+             JOIN @store@.tensor_metadata t USING (tensor_id)
+             LEFT JOIN @store@.model_weights w ON w.model_id = $3 AND w.weight_name = c.weight_name
+             WHERE c.checkpoint_id = $2)
+         INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
+         SELECT $1, w.* FROM weights w",
         &[uuid(id), uuid(checkpoint), uuid(model)],
     )?;
     files::copy(&store, model, id)?;

@@ -6,7 +6,7 @@ use crate::model::models;
 use crate::model::state_dict::StateDict;
 use crate::names;
 use crate::pg::arguments::{
-    from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, text, to_sql_uuid, uuid,
+    from_sql_uuid, maybe_jsonb, maybe_text, maybe_uuid, now, text, to_sql_uuid, uuid,
 };
 use crate::pg::jsonb::Jsonb;
 use crate::store::Store;
@@ -177,9 +177,9 @@ fn finish(
         .detail("A run ends as completed, failed or cancelled."));
     }
     let finished = store.write(
-        "UPDATE @store@.training_sessions SET status = $2, error = $3, ended_at = clock_timestamp()
+        "UPDATE @store@.training_sessions SET status = $2, error = $3, ended_at = $4
          WHERE session_id = $1 AND status IN ('pending', 'running') RETURNING ended_at - started_at",
-        &[uuid(session), text(status), maybe_text(error)],
+        &[uuid(session), text(status), maybe_text(error), now()],
         |row| row.opt::<Interval>(1),
     )?;
     if let Some(took) = finished.into_iter().next() {

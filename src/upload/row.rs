@@ -3,7 +3,7 @@
 use crate::chunks::spi_chunks::suppressed;
 use crate::error::{Code, Failure, Result};
 use crate::model::state_dict::StateDict;
-use crate::pg::arguments::{bytes, from_sql_uuid, maybe_bytes, uuid};
+use crate::pg::arguments::{bytes, from_sql_uuid, maybe_bytes, now, uuid};
 use crate::store::Store;
 use modelstore_chunk::write::Inserted;
 use pgrx::datum::Uuid as SqlUuid;
@@ -114,7 +114,7 @@ impl UploadRow {
             // A header is written once; a hash state that was not read is kept.
             "UPDATE @store@.uploads
              SET received_bytes = $2, wanted_bytes = $3, file_bytes = $4, header = coalesce(header, $5),
-                 hash_state = coalesce($6, hash_state), new_chunks = $7, new_bytes = $8, new_raw_bytes = $9, updated_at = clock_timestamp()
+                 hash_state = coalesce($6, hash_state), new_chunks = $7, new_bytes = $8, new_raw_bytes = $9, updated_at = $10
              WHERE upload_id = $1",
             &[
                 uuid(self.id),
@@ -126,6 +126,7 @@ impl UploadRow {
                 size(Some(self.new.chunks)).into(),
                 size(Some(self.new.stored_bytes)).into(),
                 size(Some(self.new.raw_bytes)).into(),
+                now(),
             ],
         )?;
         match saved {

@@ -373,14 +373,15 @@ fn insert_weights(
                     "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
         })
         .collect();
-    let inserted = store.execute(
+    let inserted = store.insert(
         "INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
          SELECT $1, r.weight_name, r.tensor_id, r.trainable, $2, r.file_offset
          FROM jsonb_to_recordset($3) AS r(weight_name text, tensor_id uuid, trainable boolean, file_offset bigint)
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT DO NOTHING RETURNING 1",
         &[uuid(model), text(name), pgrx::JsonB(rows.into()).into()],
+        |_| Ok(()),
     )?;
-    if inserted != tensors.len() {
+    if inserted.len() != tensors.len() {
         return Err(Failure::new(
             Code::ERRCODE_UNIQUE_VIOLATION,
             format!("file \"{name}\" contains weights that the model already has"),
