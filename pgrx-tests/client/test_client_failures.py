@@ -21,7 +21,8 @@ from harness import ROOT, wait_until
 from models import MIB, random_tensor, safetensors_bytes
 from observe import dangling, problems
 from pg_modelstore import client as client_module
-from pg_modelstore import models, uploads
+from pg_modelstore import push, uploads
+from pg_modelstore.files import STATE
 
 BATCH = 4 * MIB
 PAUSES = client_module._PAUSES
@@ -188,7 +189,7 @@ def test_a_file_that_changed_is_not_resumed(client, db, file, tmp_path) -> None:
 
 
 def test_a_state_file_with_something_else(client, db, file) -> None:
-    state = file.with_name(f".{file.name}{models.STATE}")
+    state = file.with_name(f".{file.name}{STATE}")
     for text in ("[]", "null", "{", '{"target": "/m:1", "uploads": []}', '{"target": "/m:1", "uploads": {"model.safetensors": 1}}'):
         state.write_text(text)
         kept = uploads.State(state, "/m:1")
@@ -225,7 +226,7 @@ def test_a_refusal_keeps_what_is_good(client, db, tmp_path) -> None:
         assert sent_anew(client, folder, f"m:{number}") == expected
         db.execute("DROP TRIGGER fail ON store.model_files; DROP FUNCTION fail; DROP SEQUENCE failures")
         assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
-        assert models.STATE not in os.listdir(folder)
+        assert STATE not in os.listdir(folder)
 
 
 def test_a_file_that_differs_is_forgotten_alone(client, db, tmp_path) -> None:
@@ -363,13 +364,13 @@ def test_a_lost_answer_to_the_last_commit_of_a_push(client, db, file, monkeypatc
 def test_a_last_commit_that_arrives_late(client, db, file, monkeypatch) -> None:
     """It is not there when the client asks, and there when it makes the model again."""
     count = lost_answer(monkeypatch, "add_file")
-    original, asked = models.ModelRepository._done, []
+    original, asked = push.Push._done, []
 
     def late(self, *arguments):
         asked.append(1)
         return None if len(asked) == 1 else original(self, *arguments)
 
-    monkeypatch.setattr(models.ModelRepository, "_done", late)
+    monkeypatch.setattr(push.Push, "_done", late)
     client.models.push(file, "m:1")
     assert count == [2] and len(asked) == 2
     check(client, db, file)
@@ -378,14 +379,14 @@ def test_a_last_commit_that_arrives_late(client, db, file, monkeypatch) -> None:
 def test_a_model_by_somebody_else_is_not_ours(client, db, file, monkeypatch) -> None:
     """The connection is lost before the commit, and another client takes the name."""
     db.execute(FAIL.format(times=1, sqlstate="57P01", table="model_files", event="INSERT"))
-    original = models.ModelRepository._done
+    original = push.Push._done
 
     def other(self, *arguments):
-        monkeypatch.setattr(models.ModelRepository, "_done", original)
+        monkeypatch.setattr(push.Push, "_done", original)
         db.execute("SELECT modelstore.register_model('m', '1')")
         return original(self, *arguments)
 
-    monkeypatch.setattr(models.ModelRepository, "_done", other)
+    monkeypatch.setattr(push.Push, "_done", other)
     with pytest.raises(psycopg.errors.UniqueViolation, match='"m" version "1"'):
         client.models.push(file, "m:1")
     assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)

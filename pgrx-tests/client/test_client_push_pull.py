@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pathlib
 import stat
 import uuid
-from collections.abc import Mapping
 
 import numpy as np
 import pg_modelstore
 import psycopg
 import pytest
 import safetensors.numpy
+from folders import contents, sharded, write_folder
 from models import random_tensor, safetensors_bytes
 from observe import problems
-from pg_modelstore import models
+from pg_modelstore.files import STATE, state_path
+from pg_modelstore.pull import _umask, inside
 from pg_modelstore.safetensors import FileSource
-
-
-def write_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> pathlib.Path:
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return folder
-
-
-def contents(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of each file."""
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
-    }
-
-
-def sharded(folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
-    """Three shards with an index, as transformers writes them."""
-    weight_map, files = {}, {}
-    for n in range(3):
-        name = f"model-{n + 1:05}-of-00003.safetensors"
-        tensors = {
-            f"model.layers.{n}.{part}.weight": random_tensor(seed + 10 * n + i, 300, 512) for i, part in enumerate(("up", "down"))
-        }
-        files[name] = safetensors_bytes(tensors, {"format": "pt"})
-        weight_map |= dict.fromkeys(tensors, name)
-    index = {"metadata": {"total_size": 3 * 2 * 300 * 512 * 4}, "weight_map": weight_map}
-    files |= {"model.safetensors.index.json": json.dumps(index, indent=2).encode(), "config.json": b'{"model_type": "llama"}'}
-    return write_folder(folder, files)
 
 
 def test_a_folder_comes_back_byte_for_byte(client, db, minilm, tmp_path) -> None:
@@ -78,12 +48,12 @@ def test_a_folder_comes_back_byte_for_byte(client, db, minilm, tmp_path) -> None
     }
     expected = contents(folder)
     del expected[".git/HEAD"], expected["notes/draft.tmp"]
-    assert models.STATE not in os.listdir(folder)
+    assert STATE not in os.listdir(folder)
 
     out = tmp_path / "out"
     paths = client.models.pull("minilm", out)
     assert contents(out) == expected and sorted(paths) == sorted(out / name for name in expected)
-    assert stat.S_IMODE((out / "config.json").stat().st_mode) == 0o666 & ~models._umask()
+    assert stat.S_IMODE((out / "config.json").stat().st_mode) == 0o666 & ~_umask()
     assert {f.file_name: f.sha256.hex() for f in client.models.files("minilm")} == expected
     assert client.models.show("minilm").attention_heads == 12, "config.json has not become the config"
     assert db.execute("SELECT metadata FROM store.models").fetchone() == ({"source": "test"},)
@@ -129,7 +99,7 @@ def test_a_sharded_model_comes_back(client, db, tmp_path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     positions = set()
     client.models.push(folder, "big:2", progress=lambda name, at, total: positions.add(total - at))
-    assert positions == {0} and models.STATE not in os.listdir(folder)
+    assert positions == {0} and STATE not in os.listdir(folder)
     (folder / "model.safetensors.index.json").write_text(wrong)
     with pytest.raises(psycopg.Error):
         client.models.push(folder, "big:3", state=False)
@@ -241,18 +211,18 @@ def test_refused_before_anything_is_sent(client, db, tmp_path) -> None:
 def test_a_name_from_the_server_stays_in_the_folder(tmp_path) -> None:
     for name in ("../x", "/etc/x", "a/../../x", "a\\..\\x", "", "x\0"):
         with pytest.raises(psycopg.DataError, match="leads out"):
-            models._inside(tmp_path, name)
+            inside(tmp_path, name)
     for name in (".git/hooks/post-checkout", "a/.GIT/config", ".git", "git~1/config", ".git. /config", ".ssh/config", "a/.cache/x"):
         with pytest.raises(psycopg.DataError, match="hidden folder"):
-            models._inside(tmp_path, name)
+            inside(tmp_path, name)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "away").symlink_to(tmp_path)
     (tmp_path / "in" / "near").symlink_to(tmp_path / "in")
     for name in ("away/x", "away/new/x"):
         with pytest.raises(psycopg.DataError, match="symbolic link"):
-            models._inside(tmp_path / "in", name)
+            inside(tmp_path / "in", name)
     for name in ("a/b.json", ".gitattributes", "near/x", "a/..b"):
-        assert models._inside(tmp_path / "in", name) == tmp_path / "in" / name
+        assert inside(tmp_path / "in", name) == tmp_path / "in" / name
 
 
 def test_nothing_is_written_if_a_name_is_refused(client, db, tmp_path) -> None:
@@ -270,8 +240,8 @@ def test_the_longest_name(client, tmp_path) -> None:
     path = write_folder(tmp_path / "in", {name: safetensors_bytes({"w": random_tensor(1, 1024, 512)})}) / name
     client.models.push(path, "m:1")
     assert client.models.pull("m", tmp_path / "out")[0].read_bytes() == path.read_bytes()
-    state = models._state_path(path, None, True)
-    assert state is not None and len(os.fsencode(state.name + ".new")) <= 255 and state != models._state_path("b", None, True)
+    state = state_path(path, True)
+    assert state is not None and len(os.fsencode(state.name + ".new")) <= 255 and state != state_path("b", True)
 
 
 def test_short_reads(client, tmp_path, monkeypatch) -> None:

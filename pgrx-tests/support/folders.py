@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pathlib
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psycopg
@@ -97,3 +99,34 @@ def random_content(seed: int) -> bytes:
             return random_tensor(seed, size // 4 + 1).tobytes()[:size]
         case _:
             return chance.randbytes(size)
+
+
+def write_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> pathlib.Path:
+    """Writes files, with the folders that their names have."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def contents(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of each file."""
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def sharded(folder: pathlib.Path, seed: int = 0, rows: int = 300) -> pathlib.Path:
+    """Three shards with an index, as transformers writes them."""
+    weight_map, files = {}, {}
+    for n in range(3):
+        name = f"model-{n + 1:05}-of-00003.safetensors"
+        tensors = {
+            f"model.layers.{n}.{part}.weight": random_tensor(seed + 10 * n + i, rows, 512) for i, part in enumerate(("up", "down"))
+        }
+        files[name] = safetensors_bytes(tensors, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, name)
+    index = {"metadata": {"total_size": 3 * 2 * rows * 512 * 4}, "weight_map": weight_map}
+    files |= {"model.safetensors.index.json": json.dumps(index, indent=2).encode(), "config.json": b'{"model_type": "llama"}'}
+    return write_folder(folder, files)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from .adapters import register, register_asyncpg
 from .client import Client, connect
-from .models import ModelRepository, Pushed
+from .models import ModelRepository
+from .push import Pushed
 from .tensors import TensorRepository
 from .training import Restored, TrainingRun, rng_state_now, set_rng_state
 from .values import Tensor, to_torch

@@ -6,7 +6,8 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+from uuid import UUID
 
 import psycopg
 import psycopg_pool
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .training import TrainingRun
 
 T = TypeVar("T")
+# How a model or a checkpoint is given.
+ModelName = Union[str, UUID]
+Rows = list[Any]
 
 RETRIES = 3
 _PAUSES = (0.2, 1.0, 4.0)

@@ -10,8 +10,7 @@ from uuid import UUID
 import numpy as np
 from psycopg import sql
 
-from .client import Client
-from .models import ModelName
+from .client import Client, ModelName
 from .values import ArrayLike, Tensor
 
 SliceKey = Union[str, int, slice, EllipsisType, tuple[Union[int, slice, EllipsisType], ...]]

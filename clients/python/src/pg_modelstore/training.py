@@ -20,8 +20,8 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 from . import safetensors, uploads
-from .client import Client, is_lost
-from .models import ModelName, ModelRepository
+from .client import Client, ModelName, is_lost
+from .models import ModelRepository
 from .safetensors import TensorsSource
 from .values import ArrayLike, is_torch
 
