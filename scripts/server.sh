@@ -27,9 +27,10 @@ pg() { echo "$(dirname "$(cat "$dir/pg_config")")/$1"; }
 must_exist() { [ -f "$data/PG_VERSION" ] || die "no server $name: make start"; }
 running() {
   [ -f "$data/postmaster.pid" ] || return 1
-  # Where nobody reaps orphans, as in many containers, a killed server stays a zombie that looks alive to pg_ctl.
+  # Where nobody reaps orphans, as in many containers, a killed server stays a zombie that looks alive to pg_ctl, and to the next
+  # server, which would have to take another port.
   if grep -q '^State:.Z' "/proc/$(head -n 1 "$data/postmaster.pid")/status" 2>/dev/null; then
-    rm "$data/postmaster.pid"
+    rm -f "$data/postmaster.pid" "$(socket)/.s.PGSQL.$(port).lock"
     return 1
   fi
   as_server "$(pg pg_ctl)" status -D "$data" >/dev/null 2>&1

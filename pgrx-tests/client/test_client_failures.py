@@ -356,7 +356,7 @@ def lost_answer(monkeypatch, statement: str) -> list[int]:
 
 def test_a_lost_answer_to_the_last_commit_of_a_push(client, db, file, monkeypatch) -> None:
     count = lost_answer(monkeypatch, "add_file")
-    client.models.push(file, "m:1")
+    assert client.models.push(file, "m:1").weights == 10
     assert count == [2]
     check(client, db, file)
 
@@ -374,6 +374,32 @@ def test_a_last_commit_that_arrives_late(client, db, file, monkeypatch) -> None:
     client.models.push(file, "m:1")
     assert count == [2] and len(asked) == 2
     check(client, db, file)
+
+
+def test_a_push_that_was_interrupted_after_its_last_commit(client, db, file, tmp_path, monkeypatch) -> None:
+    """The next one finds its model; with other bytes, or without uploads that it remembers, the model is another one."""
+
+    def interrupt(_) -> None:
+        raise KeyboardInterrupt
+
+    first, path = client.models.push(file, "first:1"), tmp_path / file.name
+    path.write_bytes(file.read_bytes())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(uploads.State, "forget", interrupt)
+        client.models.push(path, "m:1")
+    (state,) = tmp_path.glob(".*json")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        client.models.push(path, "m:1")
+    path.write_bytes(file.read_bytes())
+    again = client.models.push(path, "m:1")
+    assert (again.model_id, again.weights, again.parameters) == (client.models.find("m:1"), 10, first.parameters)
+    assert not state.exists()
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        client.models.push(path, "m:1")
+    assert db.execute("SELECT count(*) FROM store.uploads").fetchone() == (0,)
 
 
 def test_a_model_by_somebody_else_is_not_ours(client, db, file, monkeypatch) -> None:

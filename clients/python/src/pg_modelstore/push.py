@@ -83,11 +83,17 @@ class Push:
         for file in self.files:
             if file.small:
                 file.read()
-        self._try()
-        for file in self.files:
-            if not file.small:
-                self._send(file, given.get(file.name), progress)
-        model_id, totals = self._finish()
+        try:
+            self._try()
+        except errors.UniqueViolation:
+            if (made := self._made_before()) is None:
+                raise
+            model_id, totals = made
+        else:
+            for file in self.files:
+                if not file.small:
+                    self._send(file, given.get(file.name), progress)
+            model_id, totals = self._finish()
         self.kept.forget()
         size = sum(file.source.size for file in self.files)
         return Pushed(
@@ -109,6 +115,20 @@ class Push:
                 raise psycopg.Rollback(inner)
 
         self.client.retry(step)
+
+    def _made_before(self) -> tuple[UUID, _Totals] | None:
+        """The model, if this push was interrupted after its last commit: the uploads that it remembers have become its files."""
+        if not self.kept.resumed:
+            return None
+        for file in self.files:
+            if not file.small:
+                file.sha256 = uploads.digest(file.source)
+
+        def ask() -> tuple[UUID, _Totals] | None:
+            with self.client.transaction() as connection:
+                return self._done(connection)
+
+        return self.client.retry(ask)
 
     def _send(self, file: File, given: UUID | None, progress: Progress) -> None:
         stale = self.kept.stale(file.name, file.stamp)
@@ -169,14 +189,14 @@ class Push:
             try:
                 with self.client.transaction() as connection:
                     if attempts > 1 and (done := self._done(connection)) is not None:
-                        return done, _Totals()
+                        return done
                     return make(connection)
             except errors.UniqueViolation:
                 # A commit whose connection was lost may have come after the question.
                 if attempts > 1:
                     with self.client.transaction() as connection:
                         if (done := self._done(connection)) is not None:
-                            return done, _Totals()
+                            return done
                 raise
 
         try:
@@ -186,11 +206,12 @@ class Push:
                 self._drop(at_fault)
             raise
 
-    def _done(self, connection: psycopg.Connection[Any]) -> UUID | None:
+    def _done(self, connection: psycopg.Connection[Any]) -> tuple[UUID, _Totals] | None:
         """The model, if a commit whose answer was lost has made it."""
-        query = sql.SQL("SELECT model_id FROM {} WHERE model_name = %s AND version = %s").format(self.client.table("models"))
+        query = sql.SQL("SELECT model_id, weights, parameters FROM {} WHERE model_name = %s AND version = %s")
+        query = query.format(self.client.table("v_model_architecture"))
         row = connection.execute(query, (self.details.name, self.details.version)).fetchone()
-        return None if row is None or self._different(connection, row[0]) else row[0]
+        return None if row is None or self._different(connection, row[0]) else (row[0], _Totals(row[1], row[2]))
 
     def _different(self, connection: psycopg.Connection[Any], model_id: UUID) -> Files:
         """The files of which the server has other bytes."""

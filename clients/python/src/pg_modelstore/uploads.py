@@ -92,6 +92,14 @@ def upload(
     return upload_id, hashing.digest()
 
 
+def digest(source: Source) -> bytes:
+    """SHA-256 of a source that is not sent."""
+    hashing = Hashing()
+    for part in source.parts(0, source.size, PART_BYTES):
+        hashing.feed(hashing.at, part)
+    return hashing.digest()
+
+
 def begin(client: Client, size: int | None = None, parent: Any = None, parent_checkpoint: Any = None) -> UUID:
     """Starts an upload."""
     return client.value("SELECT modelstore.begin_upload(%s, %s, %s)", (size, parent, parent_checkpoint))
@@ -141,6 +149,11 @@ class State:
                 known = isinstance(content, dict) and content.get("target") == target
                 if known and isinstance(content.get("uploads"), dict):
                     self._content = content
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it remembers uploads."""
+        return bool(self._content["uploads"])
 
     def find(self, name: str, stamp: list[int]) -> UUID | None:
         """The upload of a file that has not changed since."""
