@@ -6,6 +6,7 @@ once more in one database, where only the errors are compared.
 - A block that is not followed by one may print what it likes, but no error.
 - ```sql no-run is not executed, and counted as skipped.
 - <!-- sql … --> is executed like a block, and readers do not see it: for preparation.
+- ```sh is executed in docs/operations.md, from the same session; `models`, `models_…` there stand for the page's database and others.
 
 The files begin in an empty database, and psql in a folder with model.safetensors and config.json.
 """
@@ -27,7 +28,16 @@ FILES = [p for p in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMPLETE = re.compile(r"(;|^\s*\\.*|\\g\w*.*)\s*(--[^\n]*)?\Z", re.MULTILINE)
 
 
-BLOCKS = {path: blocks_of(path) for path in FILES}
+BLOCKS = {path: blocks_of(path, ("sql", "sh") if path.name == "operations.md" else ("sql",)) for path in FILES}
+
+
+def script_of(block: Block, server: Server, database: str, folder: pathlib.Path) -> str:
+    """What psql reads for a block: itself, or a call of the shell."""
+    if block.language == "sql":
+        return block.sql
+    commands = re.sub(r"\bmodels(_\w+)?\b(?!\.)", rf"{database}\1", block.sql)
+    (folder / f"{block.line}.sh").write_text(f"PATH='{server.bin}':$PATH\n{commands}")
+    return f"\\! bash -euo pipefail {block.line}.sh </dev/null || echo 'ERROR:  the shell has failed'"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +53,7 @@ def run_file(server: Server, request: pytest.FixtureRequest, tmp_path_factory: p
         runnable = [b for b in BLOCKS[path] if b.run]
         done = server.run(
             "psql", "-X", "-q", "-v", "SHOW_CONTEXT=never", dbname=database, cwd=folder, stderr=subprocess.STDOUT,
-            input="".join(f"\\echo \x01{b.line}\x02\n{b.sql}\n" for b in runnable) + "\\echo \x01end\x02\n",
+            input="".join(f"\\echo \x01{b.line}\x02\n{script_of(b, server, database, folder)}\n" for b in runnable) + "\\echo \x01end\x02\n",
         )  # fmt: skip
         parts = re.split(r"\x01(\w+)\x02\n", done.stdout)
         return {int(line): text for line, text in zip(parts[1::2], parts[2::2], strict=True) if line != "end"}
@@ -75,7 +85,7 @@ def errors(text: str) -> list[str]:
 def test_documentation(block: Block, printed) -> None:
     if not block.run:
         pytest.skip("no-run")
-    if not COMPLETE.search(block.sql.rstrip()):
+    if block.language == "sql" and not COMPLETE.search(block.sql.rstrip()):
         pytest.fail(f"{block}: the last statement has no semicolon:\n{block.sql}", False)
     actual = printed(block)
     if block.output is None:
