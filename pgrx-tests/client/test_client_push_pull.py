@@ -16,7 +16,7 @@ import safetensors.numpy
 from folders import contents, sharded, write_folder
 from models import random_tensor, safetensors_bytes
 from observe import problems
-from pg_modelstore.files import STATE, state_path
+from pg_modelstore.files import STATE, renamed_index, state_path
 from pg_modelstore.pull import _umask, inside
 from pg_modelstore.safetensors import FileSource
 
@@ -323,6 +323,13 @@ def test_pickles_take_torch(client, tmp_path, monkeypatch) -> None:
             match=r"pytorch_model.bin was written by torch.save; converting it takes torch: pip install 'pg-modelstore\[torch\]'",
         ):
             client.models.push(source, "m:1")
+
+
+def test_an_index_of_pickles_names_the_files_they_become() -> None:
+    """Without torch; with it, the next test converts the files as well."""
+    index = {"metadata": {"total_size": 8}, "weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}}
+    renamed = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    assert json.loads(renamed_index(json.dumps(index).encode())) == {"metadata": {"total_size": 8}, "weight_map": renamed}
 
 
 def test_pickles_become_safetensors(client, tmp_path) -> None:

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("target", type=_target, help="name:version")
     sub.add_argument("--parent", help="the model it was derived from; weights are stored as differences to its")
     sub.add_argument("--derivation", help="how it was derived, for example fine-tune")
-    sub.add_argument("--metadata", type=json.loads, help="a JSON object")
+    sub.add_argument("--metadata", type=_json_object, help="a JSON object")
     sub.add_argument("--alias", help="point this alias at it")
     sub.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave out these files; may be repeated")
     _quiet(sub)
@@ -141,6 +141,16 @@ def _target(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("expected a JSON object")
+    return value
 
 
 # Commands

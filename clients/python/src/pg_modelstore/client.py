@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Union
@@ -54,7 +55,7 @@ def connect(
     """
     kwargs = {"autocommit": True, "prepare_threshold": prepare_threshold, **options}
     # A first connection of our own: errors of a pool are time-outs.
-    with psycopg.connect(url, **kwargs) as connection:
+    with psycopg.connect(_checked(url), **kwargs) as connection:
         types = fetch_types(connection)
     pool = psycopg_pool.ConnectionPool(
         url,
@@ -68,6 +69,16 @@ def connect(
     return Client(pool, types, store)
 
 
+def _checked(url: str) -> str:
+    """A connection string, unless it is none at first sight: libpq's errors do not say so. It is not repeated: it may have a password."""
+    if not isinstance(url, str):
+        raise TypeError(f"url is a connection string, not {type(url).__name__}: leave it out to use libpq's variables (PGHOST, …)")
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme not in ("postgresql", "postgres") and scheme.replace("+", "").isalnum():
+        raise ValueError(f"url starts with {scheme}://; expected postgresql://user@host/database")
+    return url
+
+
 class Client:
     """A pool of connections to one database, and the repositories over it. `connect` makes one; close it when done."""
 
@@ -76,6 +87,7 @@ class Client:
         self.types = types
         self.store = store
         self._schema: str | None = None
+        self._of_thread = threading.local()
 
     def __enter__(self) -> Client:
         return self
@@ -115,7 +127,7 @@ class Client:
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection of the pool in a transaction that uses the client's store. Results of its cursors are text unless asked
         for with binary=True."""
-        with self.pool.connection() as connection, connection.transaction():
+        with self._connection() as connection, connection.transaction():
             if self.store is not None:
                 connection.execute("SELECT set_config('modelstore.store', %s, true)", (self.store,))
             if self._schema is None:
@@ -124,8 +136,25 @@ class Client:
                 self._schema = None if row is None else row[0]
             yield connection
 
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        if self.pool.closed:
+            raise psycopg_pool.PoolClosed("the client is closed: connect again, and close it when all is done")
+        held = self._of_thread.__dict__.setdefault("held", [])
+        if len(held) >= self.pool.max_size:
+            # A thread would wait for itself.
+            raise psycopg.InterfaceError(
+                f"this thread's transactions hold all {len(held)} connections of the client: end them first, or connect with a larger max_size"
+            )
+        with self.pool.connection() as connection:
+            held.append(connection)
+            try:
+                yield connection
+            finally:
+                held.remove(connection)
+
     def query(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Any]:
-        """Rows of one statement, as named tuples, in a transaction of its own that is tried again as `retry` says.
+        """Rows of one statement, as named tuples, none if it returns none, in a transaction of its own that is tried again as `retry` says.
 
         A statement that has committed is not executed again: if the connection is lost during the commit, the server is asked
         whether the transaction was committed.
@@ -138,7 +167,8 @@ class Client:
                 return answer[1]
             answer = None
             with self.transaction() as connection, connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
-                rows = cursor.execute(sql, arguments).fetchall()
+                cursor.execute(sql, arguments)
+                rows = cursor.fetchall() if cursor.description is not None else []
                 written = connection.execute("SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text").fetchone()
                 assert written is not None
                 answer = written[0], rows
@@ -164,8 +194,11 @@ class Client:
         return status == "committed"
 
     def value(self, sql: Any, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
-        """The first column of the first row of a statement."""
-        return self.query(sql, arguments)[0][0]
+        """The first column of the first row of a statement. Raises psycopg.errors.NoDataFound if there is no row."""
+        rows = self.query(sql, arguments)
+        if not rows:
+            raise errors.NoDataFound("the statement has returned no row")
+        return rows[0][0]
 
     def table(self, name: str) -> psycopg.sql.Identifier:
         """A table or view of the store, for psycopg.sql."""
@@ -208,8 +241,18 @@ class Client:
                     self.pool.check()
 
 
+def name_text(model: ModelName) -> str:
+    """A model or checkpoint as the server takes it. Raises TypeError for anything but text and UUIDs."""
+    if not isinstance(model, (str, UUID)):
+        hint = " Give its model_id." if hasattr(model, "model_id") else ""
+        raise TypeError(f"a model or checkpoint is given by its name or UUID, not by {type(model).__name__}.{hint}")
+    return str(model)
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the connection is gone."""
+    if isinstance(error, psycopg_pool.PoolClosed):
+        return False
     if isinstance(error, psycopg_pool.PoolTimeout):
         return True
     if not isinstance(error, psycopg.OperationalError):

@@ -102,5 +102,6 @@ def of_numpy(dtype: np.dtype) -> Dtype:
     """The dtype of a numpy array, whatever its byte order. Raises TypeError if tensors do not have it."""
     found = _BY_ML.get(dtype.name) or _BY_NUMPY.get(dtype.str.lstrip("<>|="))
     if found is None:
-        raise TypeError(f"a tensor cannot have numpy dtype {dtype}")
+        hint = ", which holds Python objects: convert it with astype" if dtype.hasobject else ""
+        raise TypeError(f"a tensor cannot have numpy dtype {dtype}{hint}")
     return found

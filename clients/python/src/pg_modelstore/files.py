@@ -61,11 +61,17 @@ Files = list[File]
 def files_of(source: PushSource, exclude: Sequence[str]) -> Files:
     """The files of a source, in their order in the folder."""
     if isinstance(source, Mapping):
+        if not source:
+            raise ValueError("a state_dict without tensors is no model")
         tensors = TensorsSource(source)
         return [File("model.safetensors", tensors, [tensors.size], small=False)]
     path = pathlib.Path(source)
     if path.is_dir():
         return list(_folder(path, exclude))
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; a push reads a folder or a file of this machine")
+    if path.suffix in (".npz", ".npy"):
+        raise ValueError(f"{path.name} is a file of numpy: load it, and push a mapping of names to arrays")
     if path.suffix in PICKLES:
         return [_converted(path, "model.safetensors")]
     return [_file(path, path.name)]
@@ -78,7 +84,14 @@ def _folder(folder: pathlib.Path, exclude: Sequence[str]) -> Iterator[File]:
         ours = relative.name == STATE or (relative.name.startswith(".") and relative.name.endswith((STATE, ".part")))
         hidden = any(part.startswith(".") for part in relative.parts[:-1])
         name = relative.as_posix()
-        if path.is_file() and not ours and not hidden and not any(fnmatch.fnmatch(name, pattern) for pattern in exclude):
+        if ours or hidden or any(fnmatch.fnmatch(name, pattern) for pattern in exclude):
+            continue
+        if path.is_symlink() and not path.is_file():
+            # As in a cache that is incomplete. What is left out silently would be missed later.
+            what = "a folder, which a push does not follow" if path.is_dir() else "a file that is missing"
+            raise FileNotFoundError(f"{path} is a symbolic link to {what}; `exclude` leaves it out")
+        if path.is_file():
+            _check_name(path, name)
             names.append(name)
     if not names:
         raise FileNotFoundError(f"{folder} has no files to push")
@@ -87,15 +100,28 @@ def _folder(folder: pathlib.Path, exclude: Sequence[str]) -> Iterator[File]:
         if convert and _BIN.fullmatch(name):
             yield _converted(folder / name, _renamed(name))
         elif convert and name == _BIN_INDEX:
-            index = json.loads((folder / name).read_text())
-            index["weight_map"] = {weight: _renamed(shard) for weight, shard in index["weight_map"].items()}
-            yield File("model.safetensors.index.json", _Bytes(json.dumps(index, indent=2).encode()), [], small=True)
+            index = renamed_index((folder / name).read_bytes())
+            yield File("model.safetensors.index.json", _Bytes(index), [], small=True)
         else:
             yield _file(folder / name, name)
 
 
+def _check_name(path: pathlib.Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name of {os.fsencode(path)!r} is not UTF-8; rename the file, or leave it out by `exclude`") from None
+
+
 def _renamed(name: str) -> str:
     return name.removeprefix("pytorch_").removesuffix(".bin") + ".safetensors"
+
+
+def renamed_index(data: bytes) -> bytes:
+    """The index of shards by torch.save, for the safetensors files that they become."""
+    index = json.loads(data)
+    index["weight_map"] = {weight: _renamed(shard) for weight, shard in index["weight_map"].items()}
+    return json.dumps(index, indent=2).encode()
 
 
 class _Bytes:

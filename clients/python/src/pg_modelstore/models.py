@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from . import uploads
-from .client import Client, ModelName, Rows
+from .client import Client, ModelName, Rows, name_text
 from .files import PushSource, files_of, state_path
 from .progress import Progress
 from .pull import Paths, chosen, pull, stored_files, stream
@@ -34,7 +35,7 @@ class ModelRepository:
         parent: ModelName | None = None,
         metadata: Mapping[str, Any] | None = None,
         derivation: str | None = None,
-        exclude: Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         progress: Progress = False,
         state: os.PathLike[str] | str | bool = True,
         upload_ids: Mapping[str, UUID] | None = None,
@@ -54,6 +55,7 @@ class ModelRepository:
         its files, or not at all. The server's SHA-256 of each file is compared with the client's.
         """
         details = _details(target, parent, metadata, derivation)
+        exclude = [exclude] if isinstance(exclude, str) else exclude
         kept = uploads.State(state_path(source, state), f"{self.client.store or ''}/{target}")
         return Push(self.client, files_of(source, exclude), details, kept).run(upload_ids or {}, progress)
 
@@ -72,12 +74,12 @@ class ModelRepository:
 
     def finish(self, model: ModelName) -> Any:
         """Finishes a draft and returns the row of modelstore.finish_model(). It is then exported as one safetensors file."""
-        return self.client.query("SELECT * FROM modelstore.finish_model(%s)", (str(model),))[0]
+        return self.client.query("SELECT * FROM modelstore.finish_model(%s)", (name_text(model),))[0]
 
     # Out
 
     def pull(
-        self, model: ModelName, folder: os.PathLike[str] | str, *, files: Iterable[str] | None = None, progress: Progress = False
+        self, model: ModelName, folder: os.PathLike[str] | str, *, files: str | Iterable[str] | None = None, progress: Progress = False
     ) -> Paths:
         """Writes the files of a model to a folder, byte for byte as they were pushed, and returns their paths.
 
@@ -101,11 +103,11 @@ class ModelRepository:
         """UUID of a model. Raises psycopg.errors.UndefinedObject if it does not exist."""
         # The cast takes any UUID, as regclass takes any OID; model_label looks for the model.
         query = "SELECT m::uuid, modelstore.model_label(m) FROM (SELECT %s::modelstore.regmodel AS m) AS given"
-        return self.client.value(query, (str(model),))
+        return self.client.value(query, (name_text(model),))
 
     def label(self, model: ModelName) -> str:
         """ "name:version" of a model."""
-        return self.client.value("SELECT modelstore.model_label(%s)", (str(model),))
+        return self.client.value("SELECT modelstore.model_label(%s)", (name_text(model),))
 
     def list(self, pattern: str | None = None) -> Rows:
         """Models whose names are LIKE a pattern, or all: rows of modelstore.list_models(), by name and age."""
@@ -131,16 +133,16 @@ class ModelRepository:
 
     def lineage(self, model: ModelName) -> Rows:
         """A model at depth 0, then its parent, and so on: rows of modelstore.lineage()."""
-        return self.client.query("SELECT * FROM modelstore.lineage(%s)", (str(model),))
+        return self.client.query("SELECT * FROM modelstore.lineage(%s)", (name_text(model),))
 
     def diff(self, a: ModelName, b: ModelName, *, changed_only: bool = False) -> Rows:
         """Compares the weights of two models: rows of modelstore.diff_models(), one for each weight."""
-        rows = self.client.query("SELECT * FROM modelstore.diff_models(%s, %s)", (str(a), str(b)))
+        rows = self.client.query("SELECT * FROM modelstore.diff_models(%s, %s)", (name_text(a), name_text(b)))
         return [row for row in rows if not changed_only or row.status != "same"]
 
     def alias(self, model: ModelName, alias: str) -> UUID:
         """Points an alias of the model's name at it: afterwards "name@alias" is this model."""
-        return self.client.value("SELECT modelstore.set_alias(%s, %s)", (str(model), alias))
+        return self.client.value("SELECT modelstore.set_alias(%s, %s)", (name_text(model), alias))
 
     def delete_alias(self, name: str, alias: str) -> bool:
         """Deletes an alias; whether there was one."""
@@ -149,13 +151,13 @@ class ModelRepository:
     def delete(self, model: ModelName, *, cascade: bool = False) -> Any:
         """Deletes a model and returns the row of modelstore.delete_model(). Raises psycopg.errors.DependentObjectsStillExist if it
         has runs, checkpoints or aliases, unless `cascade` is true. gc() frees the space."""
-        return self.client.query("SELECT * FROM modelstore.delete_model(%s, %s)", (str(model), cascade))[0]
+        return self.client.query("SELECT * FROM modelstore.delete_model(%s, %s)", (name_text(model), cascade))[0]
 
     def verify(self, model: ModelName | None = None) -> Rows:
         """Decodes and checks all of a model, or of the store; returns one row for each problem, none if all is well."""
         if model is None:
             return self.client.query("SELECT * FROM modelstore.verify_store()")
-        return self.client.query("SELECT * FROM modelstore.verify_model(%s)", (str(model),))
+        return self.client.query("SELECT * FROM modelstore.verify_model(%s)", (name_text(model),))
 
     def gc(self, *, dry_run: bool = False, abandoned_after: str | None = None) -> Any:
         """Deletes what nothing uses and returns the row of modelstore.gc()."""
@@ -166,6 +168,8 @@ class ModelRepository:
 
 def split_target(target: str) -> tuple[str, str]:
     """Name and version of "name:version"."""
+    if not isinstance(target, str):
+        raise TypeError(f'a target is text, "name:version", not {type(target).__name__}; the source comes before it')
     name, separator, version = target.partition(":")
     if not (name and separator and version):
         raise ValueError(f'"{target}" is no name and version: write name:version, for example minilm:1')
@@ -173,5 +177,12 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def _details(target: str, parent: ModelName | None, metadata: Mapping[str, Any] | None, derivation: str | None) -> Details:
-    given = None if parent is None else str(parent)
+    given = None if parent is None else name_text(parent)
+    if metadata is not None:
+        if not isinstance(metadata, Mapping):
+            raise TypeError(f"metadata is a mapping, which becomes a JSON object, not {type(metadata).__name__}")
+        try:
+            json.dumps(metadata)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"metadata cannot become JSON: {error}") from error
     return Details(*split_target(target), given, None if metadata is None else Jsonb(metadata), derivation)

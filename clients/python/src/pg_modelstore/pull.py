@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import namedtuple_row
 
-from .client import Client, ModelName, Rows
+from .client import Client, ModelName, Rows, name_text
 from .progress import Progress, show
 
 TEMPORARY = ".pg_modelstore-"
@@ -32,7 +32,7 @@ def stream(client: Client, model: ModelName, file_name: str) -> Iterator[bytes]:
     """The bytes of one file in parts of about 1 MiB, as they arrive."""
     with client.transaction() as connection, connection.cursor() as cursor:
         query = sql.SQL("COPY (SELECT modelstore.export_file({}, {})) TO STDOUT (FORMAT binary)")
-        with cursor.copy(query.format(sql.Literal(str(model)), sql.Literal(file_name))) as copy:
+        with cursor.copy(query.format(sql.Literal(name_text(model)), sql.Literal(file_name))) as copy:
             copy.set_types(["bytea"])
             for (part,) in copy.rows():
                 yield part
@@ -41,8 +41,13 @@ def stream(client: Client, model: ModelName, file_name: str) -> Iterator[bytes]:
 def pull(client: Client, model_id: UUID, found: Rows, folder: os.PathLike[str] | str, progress: Progress) -> Paths:
     """Writes files of a model to a folder."""
     directory = pathlib.Path(folder)
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is a file; a pull writes to a folder")
     directory.mkdir(parents=True, exist_ok=True)
     paths = [inside(directory, file.file_name) for file in found]
+    for path in paths:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder, and the model has a file of this name")
     for file, path in zip(found, paths):
         if not _has(path, file.file_bytes, file.sha256):
             bar = show(progress, file.file_name, file.file_bytes)
@@ -53,11 +58,11 @@ def pull(client: Client, model_id: UUID, found: Rows, folder: os.PathLike[str] |
     return paths
 
 
-def chosen(found: Rows, model: ModelName, names: Iterable[str] | None) -> Rows:
+def chosen(found: Rows, model: ModelName, names: str | Iterable[str] | None) -> Rows:
     """Those of the files that are wanted; all by default."""
     if names is None:
         return found
-    wanted = set(names)
+    wanted = {names} if isinstance(names, str) else set(names)
     unknown = wanted - {file.file_name for file in found}
     if unknown:
         raise errors.UndefinedObject(f"model {model} has no file {', '.join(sorted(unknown))}")

@@ -56,11 +56,9 @@ class TensorsSource:
     """A state_dict as the safetensors file that the safetensors library would write of it."""
 
     def __init__(self, tensors: Mapping[str, ArrayLike], metadata: Mapping[str, str] | None = None) -> None:
-        wrong = [name for name, value in tensors.items() if not isinstance(name, str) or not _is_tensor(value)]
-        if wrong:
-            raise TypeError(
-                f"not a tensor by name: {', '.join(map(repr, wrong[:5]))}; a state_dict maps names to arrays or torch tensors"
-            )
+        tensors = {name: values.array(value) for name, value in tensors.items()}
+        for name, value in tensors.items():
+            _check(name, value)
         if metadata is None and any(values.is_torch(value) for value in tensors.values()):
             metadata = {"format": "pt"}
         layouts = {name: values.layout(value) for name, value in tensors.items()}
@@ -101,12 +99,14 @@ class TensorsSource:
         return b"".join(self.parts(0, self.size, self.size))
 
 
-def _is_tensor(value: object) -> bool:
+def _check(name: object, value: object) -> None:
+    """Raises TypeError if this is no tensor by name."""
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name of a tensor; a state_dict maps text to arrays or torch tensors")
     try:
         values.layout(value)  # type: ignore[arg-type]
-    except TypeError:
-        return False
-    return True
+    except TypeError as error:
+        raise TypeError(f"{name!r} cannot be stored: {error}") from None
 
 
 def read(data: bytes | bytearray, framework: str = "numpy") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 from . import safetensors, uploads
-from .client import Client, ModelName, is_lost
+from .client import Client, ModelName, is_lost, name_text
 from .models import ModelRepository
 from .safetensors import TensorsSource
 from .values import ArrayLike, is_torch
@@ -91,7 +91,7 @@ class TrainingRun:
             "total_steps": total_steps,
             "loss_metric": loss_metric,
             "host": host,
-            "resume_from": None if resume_from is None else str(resume_from),
+            "resume_from": None if resume_from is None else name_text(resume_from),
         }
         self._flush_every, self._flush_seconds = flush_every, flush_seconds
         self._records: list[dict[str, Any]] = []
@@ -157,7 +157,9 @@ class TrainingRun:
 
     def log(self, step: int, metrics: Mapping[str, Any] | None = None, *, epoch: float | None = None, **more: Any) -> None:
         """Records metrics of a step: numbers, numpy scalars or tensors of one element. They are sent in batches."""
-        figures = {name: number(value) for name, value in {**(metrics or {}), **more}.items()}
+        if self.session_id is None:
+            raise RuntimeError("the run has not started: use it in a with statement, or call start()")
+        figures = numbers({**(metrics or {}), **more})
         self._records.append({"step": int(step), "epoch": None if epoch is None else float(epoch), "metrics": figures})
         if len(self._records) >= self._flush_every or time.monotonic() - self._flushed >= self._flush_seconds:
             self.flush()
@@ -202,11 +204,11 @@ class TrainingRun:
         if extra:
             all_metadata[METADATA] = extra
         given: dict[str, Any] = {
-            "model": str(self.model_id or self.model),
+            "model": name_text(self.model_id or self.model),
             "session": self.session_id,
             "step": int(step),
             "epoch": epoch,
-            "metrics": None if metrics is None else Jsonb({name: number(value) for name, value in metrics.items()}),
+            "metrics": None if metrics is None else Jsonb(numbers(metrics)),
             "rng": rng_state_now() if rng_state is True else rng_state or None,
             "groups": None if groups is None else Jsonb(groups),
             "metadata": Jsonb(plain(all_metadata)) if all_metadata else None,
@@ -254,7 +256,7 @@ class TrainingRun:
 
     def latest(self) -> UUID | None:
         """The newest checkpoint of the run, or the one it continues."""
-        arguments = (str(self.model_id or self.model), self.session_id)
+        arguments = (name_text(self.model_id or self.model), self.session_id)
         return self.client.value("SELECT modelstore.get_latest_checkpoint(%s, %s)", arguments)
 
     def restore(self, checkpoint: ModelName | None = None, *, framework: str | None = None) -> Restored | None:
@@ -262,7 +264,7 @@ class TrainingRun:
 
         framework: "torch" or "numpy"; by default torch if the program has imported it.
         """
-        wanted = self.latest() if checkpoint is None else str(checkpoint)
+        wanted = self.latest() if checkpoint is None else name_text(checkpoint)
         return None if wanted is None else read_checkpoint(self.client, wanted, framework=framework)
 
 
@@ -272,7 +274,7 @@ def read_checkpoint(client: Client, checkpoint: ModelName, *, framework: str | N
     (state,) = client.query(
         "SELECT c::uuid AS checkpoint_id, s.step, s.epoch, s.rng_state, s.param_groups, s.metrics, s.metadata, s.has_optimizer_state"
         " FROM (SELECT %s::modelstore.regcheckpoint AS c) AS given, modelstore.checkpoint_state(given.c) AS s",
-        (str(checkpoint),),
+        (name_text(checkpoint),),
     )
     model_state = safetensors.read(_file(client, state.checkpoint_id, "model.safetensors"), framework)
     metadata = dict(state.metadata or {})
@@ -301,7 +303,7 @@ def _file(client: Client, checkpoint: UUID, name: str) -> bytearray:
                 raise errors.UndefinedObject(f"checkpoint {checkpoint} was not stored from files: it has no {name}")
             out, at = bytearray(row[0]), 0
             query = sql.SQL("COPY (SELECT modelstore.export_checkpoint({}, {})) TO STDOUT (FORMAT binary)")
-            with cursor.copy(query.format(sql.Literal(str(checkpoint)), sql.Literal(name))) as copy:
+            with cursor.copy(query.format(sql.Literal(name_text(checkpoint)), sql.Literal(name))) as copy:
                 copy.set_types(["bytea"])
                 for (part,) in copy.rows():
                     out[at : at + len(part)] = part
@@ -368,6 +370,18 @@ def unflatten_optimizer(
 
 
 # Numbers
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float | int | str]:
+    """Metrics for jsonb. Raises TypeError or ValueError that names the one that is no number."""
+    figures = {}
+    for name, value in metrics.items():
+        try:
+            figures[name] = number(value)
+        except (TypeError, ValueError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f'metric "{name}" is no number: {error}') from error
+    return figures
 
 
 def number(value: Any) -> float | int | str:

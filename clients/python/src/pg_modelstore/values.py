@@ -106,10 +106,17 @@ def _bits_of_torch(value: torch.Tensor) -> tuple[Dtype, tuple[int, ...], np.ndar
     return dtype, shape, value.reshape(-1).view(torch.uint8).numpy()
 
 
+def array(value: Any) -> Any:
+    """A scalar of numpy, as sum() returns, as an array of rank 0. Not for drivers: asyncpg takes arrays in a list apart."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
 def layout(value: ArrayLike) -> tuple[Dtype, tuple[int, ...]]:
     """Dtype and shape of what can be sent as a tensor. Raises TypeError for anything else."""
     if isinstance(value, Tensor):
         return dtypes.BY_NAME[value.dtype], value.shape
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a tensor has no place for the mask of a masked array: give value.filled(…)")
     if isinstance(value, np.ndarray):
         return dtypes.of_numpy(value.dtype), value.shape
     if is_torch(value):
