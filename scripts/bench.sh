@@ -2,11 +2,24 @@
 # Runs the benchmarks of the crates without a server (criterion), then those of the server (bench/run.py, on its own server).
 #
 #   scripts/bench.sh [crates|server] [ARGUMENT…]
+#   scripts/bench.sh large --gb 3 --dtype f32 --shards 4     a large model from a client and back, with the memory it takes
+#   scripts/bench.sh operations                              the figures of docs/operations.md: dumps, locks
 . "$(dirname "$0")/lib.sh"
 
 cd "$ROOT"
 what=${1:-all}
 shift || true
+case $what in
+  large | operations)
+    # With the settings of scripts/server.sh, not tuned ones; its data is deleted.
+    export SERVER=bench-$what
+    scripts/server.sh start
+    trap 'scripts/server.sh remove' EXIT
+    bindir=$(dirname "$(scripts/server.sh show | sed -n 's/^pg_config=//p')")
+    PYTHONPATH=clients/python/src "$VENV/bin/python" "bench/$what.py" --url "$(scripts/server.sh url postgres)" --bindir "$bindir" "$@"
+    exit
+    ;;
+esac
 if [ "$what" != server ]; then cargo bench --workspace --exclude pg_modelstore "$@"; fi
 if [ "$what" != crates ] && [ -f bench/run.py ]; then
   # What any guide to tuning sets first: a sixth of this machine's memory, and no checkpoint in the middle of a round.
