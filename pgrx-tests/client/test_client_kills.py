@@ -1,6 +1,6 @@
 """Pushes whose client process, backend or server is killed at random points: the same push goes on, and the folder comes back.
 
-KILL_ROUNDS=50 make pytest ARGS="pgrx-tests/client/test_client_kills.py -s" runs fifty and prints what was killed when.
+PUSH_ROUNDS=50 make pytest ARGS="pgrx-tests/client/test_client_kills.py -s" runs fifty and prints what was killed when.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def test_pushes_that_are_killed(server: Server, dbname: str, url: str, minilm: p
         sharded(tmp_path / "sharded", rows=4000),
     ]
     kinds = ["client", "backend", "server"]
-    for number in range(size("KILL_ROUNDS", 3)):
+    for number in range(size("PUSH_ROUNDS", 3)):
         folder = folders[number % 2]
         one = Round(server, dbname, folder, f"{folder.name}:{number}", counts)
         one.run(chance, [*(chance.choice(kinds) for _ in range(chance.randrange(3))), kinds[number % 3]])
@@ -195,4 +195,4 @@ def test_pushes_that_are_killed(server: Server, dbname: str, url: str, minilm: p
             left = "SELECT (SELECT count(*) FROM store.uploads), (SELECT count(*) FROM store.tensor_chunks)"
             assert db.execute(left).fetchone() == (0, 0)
         counts["rounds"] += 1
-    print("\n" + "\n".join(f"{what}: {count}" for what, count in sorted(counts.items())))
+    print(f"\nkilled {dict(sorted(counts.items()))}")
