@@ -24,6 +24,7 @@ mod tensor;
 mod tensor_chunk;
 mod tensor_storage;
 mod training;
+mod transfer;
 mod upload;
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -11,7 +11,7 @@ mod names;
 pub mod owner;
 mod shape;
 mod statements;
-mod upgrade;
+pub mod upgrade;
 
 use crate::error::{Code, Failure, Result};
 use crate::pg::spi::Snapshot;

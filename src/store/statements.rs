@@ -88,4 +88,22 @@ impl Store {
         self.hold(template)?;
         query::execute(&self.sql(template), arguments)
     }
+
+    /// Runs a statement that writes to this store what it reads, as `@from@`, from another, and returns the number of
+    /// affected rows.
+    pub fn execute_from(
+        &self,
+        from: &Store,
+        template: &str,
+        arguments: &[DatumWithOid<'_>],
+    ) -> Result<usize> {
+        // A store's name may look like a placeholder.
+        let own: Vec<String> = template
+            .split("@from@")
+            .map(|part| self.sql(part))
+            .collect();
+        from.hold(&template.replace("@from@", "@store@"))?;
+        self.hold(template)?;
+        query::execute(&own.join(&from.quoted), arguments)
+    }
 }

@@ -47,6 +47,26 @@ fn version_of(store: &Store) -> Result<i32> {
         .map(Option::unwrap_or_default)
 }
 
+/// Raises an error unless the tables of a store have the version of this library: 0A000 for a newer one, 55000 for an older one.
+pub fn require_version(store: &Store) -> Result<()> {
+    let have = version_of(store)?;
+    match have.cmp(&STORE_VERSION) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(newer(store, have)),
+        std::cmp::Ordering::Less => Err(Failure::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "store \"{}\" has version {have}, older than this library's {STORE_VERSION}",
+                store.name()
+            ),
+        )
+        .hint(format!(
+            "SELECT modelstore.upgrade_store({});",
+            pgrx::spi::quote_literal(store.name())
+        ))),
+    }
+}
+
 fn newer(store: &Store, version: i32) -> Failure {
     Failure::new(
         Code::ERRCODE_FEATURE_NOT_SUPPORTED,

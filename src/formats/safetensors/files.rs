@@ -48,18 +48,29 @@ pub struct NewFile<'a> {
 }
 
 /// Records a file.
-pub fn record(store: &Store, of: StateDict, file: NewFile<'_>) -> Result<()> {
+pub fn record(store: &Store, of: StateDict, mut file: NewFile<'_>) -> Result<()> {
+    let (sha256, blake3) = std::mem::take(&mut file.hashes).finish();
+    record_hashed(store, of, file, &sha256, &blake3)
+}
+
+/// Records a file whose SHA-256 and BLAKE3 hashes are known.
+pub fn record_hashed(
+    store: &Store,
+    of: StateDict,
+    file: NewFile<'_>,
+    sha256: &[u8],
+    blake3: &[u8],
+) -> Result<()> {
     let name = names::check_file(file.name)?;
     let manifest_hash = manifest_hash(file.header, file.tensors.iter().flat_map(|t| &t.chunks));
-    let (sha256, blake3) = file.hashes.finish();
     let mut arguments = vec![
         uuid(of.id()),
         text(name),
         text(file.format.name()),
         bytes(file.header),
         (file.bytes as i64).into(),
-        bytes(&sha256),
-        bytes(&blake3),
+        bytes(sha256),
+        bytes(blake3),
         bytes(manifest_hash.as_bytes()),
     ];
     let (column, value) = match file.format {

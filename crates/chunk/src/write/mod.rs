@@ -7,6 +7,8 @@
 
 mod bases;
 mod chunks;
+mod copy;
+mod copy_chunks;
 mod file_hashes;
 mod inserting;
 mod pieces;
@@ -16,6 +18,7 @@ mod task;
 mod tensors;
 
 pub use chunks::Inserted;
+pub use copy::copy_tensors;
 pub use file_hashes::FileHashes;
 pub use scan::Scanned;
 

@@ -6,6 +6,7 @@
 mod common;
 
 mod chains;
+mod copying;
 mod damage;
 mod files;
 mod races;

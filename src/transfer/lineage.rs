@@ -1,0 +1,81 @@
+//! The parent of a model that comes from elsewhere: the model of the same weights, if the store has one.
+
+use crate::error::Result;
+use crate::pg::arguments::{bytes, from_sql_uuid, text, uuid};
+use crate::store::Store;
+use modelstore_archive::Ancestor;
+use pgrx::datum::Uuid as SqlUuid;
+use uuid::Uuid;
+
+/// Key under which metadata keep the ancestors of a model whose parent the store does not have.
+pub const KEY: &str = "lineage";
+
+/// Returns the ancestors of a model, its parent first.
+pub fn ancestors(store: &Store, model: Uuid) -> Result<Vec<Ancestor>> {
+    // The path guards against a cycle made by hand.
+    store.rows(
+        "WITH RECURSIVE line AS (
+             SELECT 0 AS depth, ARRAY[m.model_id] AS path, m.* FROM @store@.models m WHERE m.model_id = $1
+             UNION ALL
+             SELECT line.depth + 1, line.path || m.model_id, m.*
+             FROM line JOIN @store@.models m ON m.model_id = line.parent_model_id
+             WHERE NOT m.model_id = ANY (line.path)
+         )
+         SELECT model_name, version, encode(content_hash, 'hex'), derivation FROM line WHERE depth > 0 ORDER BY depth",
+        &[uuid(model)],
+        |row| {
+            Ok(Ancestor {
+                name: row.get(1)?,
+                version: row.get(2)?,
+                content_hash: row.opt(3)?,
+                derivation: row.opt(4)?,
+            })
+        },
+    )
+}
+
+/// Sets the parent of a model to the model that has the weights of its first ancestor, the one of the same name and version
+/// if there are several. Without one, the ancestors are kept in its metadata, unless these are no object or have such a
+/// key.
+pub fn adopt(store: &Store, model: Uuid, ancestors: &[Ancestor]) -> Result<()> {
+    let Some(parent) = ancestors.first() else {
+        return Ok(());
+    };
+    if let Some(found) = held(store, model, parent)? {
+        store.execute(
+            "UPDATE @store@.models SET parent_model_id = $2 WHERE model_id = $1",
+            &[uuid(model), uuid(found)],
+        )?;
+        return Ok(());
+    }
+    let line = serde_json::to_value(ancestors).unwrap_or_default();
+    store.execute(
+        "UPDATE @store@.models SET metadata = coalesce(metadata, '{}') || jsonb_build_object($2, $3)
+         WHERE model_id = $1 AND jsonb_typeof(coalesce(metadata, '{}')) = 'object' AND NOT coalesce(metadata, '{}') ? $2",
+        &[uuid(model), text(KEY), pgrx::JsonB(line).into()],
+    )?;
+    Ok(())
+}
+
+fn held(store: &Store, model: Uuid, ancestor: &Ancestor) -> Result<Option<Uuid>> {
+    let hash = ancestor.content_hash.as_deref().and_then(from_hex);
+    let Some(hash) = hash else { return Ok(None) };
+    let found = store.row(
+        "SELECT model_id FROM @store@.models WHERE content_hash = $2 AND model_id <> $1
+         ORDER BY model_name = $3 AND version = $4 DESC, model_name = $3 DESC, created_at, model_id LIMIT 1",
+        &[
+            uuid(model),
+            bytes(&hash),
+            text(&ancestor.name),
+            text(&ancestor.version),
+        ],
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    Ok(found.map(from_sql_uuid))
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    blake3::Hash::from_hex(text)
+        .ok()
+        .map(|hash| *hash.as_bytes())
+}

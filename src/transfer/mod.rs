@@ -1,0 +1,7 @@
+//! Models that move whole: from a store to another.
+
+mod copy;
+mod copy_sql;
+mod copy_training;
+mod copy_weights;
+mod lineage;
