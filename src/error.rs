@@ -1,5 +1,6 @@
 //! Maps the errors of the pure crates to what PostgreSQL reports: the one table of SQLSTATEs.
 
+use modelstore_archive as archive;
 use modelstore_atom as atom;
 use modelstore_chunk as chunk;
 use modelstore_formats as formats;
@@ -289,6 +290,30 @@ fn chunk_code(e: &chunk::Error) -> Code {
 impl From<formats::Error> for Failure {
     fn from(e: formats::Error) -> Failure {
         from_pure(format_code(e.kind()), e.to_string(), e.detail())
+    }
+}
+
+impl From<archive::Error> for Failure {
+    fn from(e: archive::Error) -> Failure {
+        use archive::Error as E;
+        let code = match e {
+            E::NotTar | E::Kind { .. } => Code::ERRCODE_WRONG_OBJECT_TYPE,
+            E::Truncated { .. } => Code::ERRCODE_STRING_DATA_LENGTH_MISMATCH,
+            E::Checksum { .. } => Code::ERRCODE_DATA_CORRUPTED,
+            E::Number { .. } => Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            E::Extended { .. } => Code::ERRCODE_BAD_COPY_FILE_FORMAT,
+            E::ExtendedTooLong { .. } | E::TooMany { .. } | E::ManifestTooLong { .. } => {
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
+            E::Name { .. } => Code::ERRCODE_INVALID_NAME,
+            E::Duplicate { .. } | E::Unexpected { .. } => Code::ERRCODE_DUPLICATE_FILE,
+            E::Missing { .. } => Code::ERRCODE_UNDEFINED_FILE,
+            E::Size { .. } => Code::ERRCODE_INVALID_BINARY_REPRESENTATION,
+            E::Manifest { .. } | E::Metrics { .. } => Code::ERRCODE_INVALID_JSON_TEXT,
+            E::Version { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            _ => Code::ERRCODE_DATA_EXCEPTION,
+        };
+        from_pure(code, e.to_string(), e.detail())
     }
 }
 

@@ -42,8 +42,22 @@ pub struct NewCheckpoint<'a> {
 }
 
 /// Stores the weights and, if given, the optimizer state, both safetensors files. Identical data is stored once;
-/// changed tensors are stored as deltas against the previous checkpoint where that is smaller.
+/// changed tensors are stored as deltas against the previous checkpoint where that is smaller. Notifies who listens.
 pub fn create<'a>(
+    store: &Store,
+    new: &NewCheckpoint<'_>,
+    weights: FileIn<'a>,
+    optimizer: Option<FileIn<'a>>,
+) -> Result<Imported> {
+    let created = create_silently(store, new, weights, optimizer)?;
+    if settings::notify() {
+        notify(store, created.model, new)?;
+    }
+    Ok(created)
+}
+
+/// As `create`, of a checkpoint that is not new to the world.
+pub fn create_silently<'a>(
     store: &Store,
     new: &NewCheckpoint<'_>,
     weights: FileIn<'a>,
@@ -95,9 +109,6 @@ pub fn create<'a>(
         "UPDATE @store@.model_checkpoints SET content_hash = $2 WHERE checkpoint_id = $1",
         &[uuid(id), bytes(content_hash.as_bytes())],
     )?;
-    if settings::notify() {
-        notify(store, id, new)?;
-    }
     Ok(Imported {
         parameters: parameters.all,
         ..stored.counts

@@ -13,7 +13,7 @@ use crate::pg::query::Row;
 use crate::store::Store;
 use crate::transfer::copy_training;
 use crate::transfer::copy_weights::{copy_files, copy_tensors, copy_weights};
-use crate::transfer::lineage::{adopt, ancestors};
+use crate::transfer::lineage::{ancestors, parent, remember};
 use pgrx::datum::Uuid as SqlUuid;
 use uuid::Uuid;
 
@@ -38,6 +38,7 @@ struct Model {
     status: String,
     /// Whether its layers have been recognised: not those of a draft.
     is_described: bool,
+    created_at: String,
     parent: Option<Uuid>,
     restored_checkpoint: Option<Uuid>,
 }
@@ -45,7 +46,16 @@ struct Model {
 /// Copies a model. All of it is written by the transaction of the caller.
 pub fn copy(from: &Store, to: &Store, wanted: &Wanted<'_>) -> Result<Uuid> {
     let model = read(from, wanted.model)?;
-    let id = insert(to, &model, wanted)?;
+    let is_same = from.name() == to.name();
+    let (line, parent) = match is_same {
+        true => (Vec::new(), None),
+        false => {
+            let line = ancestors(from, wanted.model)?;
+            let parent = parent(to, &line)?;
+            (line, parent)
+        }
+    };
+    let id = insert(to, &model, wanted, parent)?;
     let tensors = copy_tensors(from, to, wanted.model, wanted.with_checkpoints)?;
     copy_files(
         from,
@@ -58,10 +68,16 @@ pub fn copy(from: &Store, to: &Store, wanted: &Wanted<'_>) -> Result<Uuid> {
     if model.is_described {
         architecture::describe(to, id)?;
     }
-    if from.name() == to.name() {
-        keep_parent(to, id, &model)?;
-    } else {
-        adopt(to, id, &ancestors(from, wanted.model)?)?;
+    match is_same {
+        true => keep_parent(to, id, &model)?,
+        false => {
+            remember(to, id, &line)?;
+            // Among the versions of its name it is as old as it was.
+            to.execute(
+                "UPDATE @store@.models SET created_at = $2::timestamptz WHERE model_id = $1",
+                &[uuid(id), text(&model.created_at)],
+            )?;
+        }
     }
     if wanted.with_checkpoints {
         copy_training::copy(from, to, wanted.model, id, &tensors)?;
@@ -72,7 +88,7 @@ pub fn copy(from: &Store, to: &Store, wanted: &Wanted<'_>) -> Result<Uuid> {
 fn read(store: &Store, model: Uuid) -> Result<Model> {
     let found = store.row(
         "SELECT model_name, version, derivation, architecture, config::text, metadata::text, evaluations::text, status,
-                content_hash IS NOT NULL, parent_model_id, restored_checkpoint_id
+                content_hash IS NOT NULL, parent_model_id, restored_checkpoint_id, to_jsonb(created_at) #>> '{}'
          FROM @store@.models WHERE model_id = $1",
         &[uuid(model)],
         |row| {
@@ -88,6 +104,7 @@ fn read(store: &Store, model: Uuid) -> Result<Model> {
                 is_described: row.get(9)?,
                 parent: key(row, 10)?,
                 restored_checkpoint: key(row, 11)?,
+                created_at: row.get(12)?,
             })
         },
     )?;
@@ -100,10 +117,11 @@ pub fn key(row: &Row<'_>, n: usize) -> Result<Option<Uuid>> {
     Ok(key.map(crate::pg::arguments::from_sql_uuid))
 }
 
-fn insert(store: &Store, model: &Model, wanted: &Wanted<'_>) -> Result<Uuid> {
+fn insert(store: &Store, model: &Model, wanted: &Wanted<'_>, parent: Option<Uuid>) -> Result<Uuid> {
     let new = NewModel {
         name: wanted.name.unwrap_or(&model.name),
         version: wanted.version.unwrap_or(&model.version),
+        parent,
         derivation: model.derivation.as_deref(),
         architecture: model.architecture.as_deref(),
         status: &model.status,

@@ -34,44 +34,36 @@ pub fn ancestors(store: &Store, model: Uuid) -> Result<Vec<Ancestor>> {
     )
 }
 
-/// Sets the parent of a model to the model that has the weights of its first ancestor, the one of the same name and version
-/// if there are several. Without one, the ancestors are kept in its metadata, unless these are no object or have such a
-/// key.
-pub fn adopt(store: &Store, model: Uuid, ancestors: &[Ancestor]) -> Result<()> {
+/// Returns the model that has the weights of the first ancestor, the one of the same name and version if there are several.
+pub fn parent(store: &Store, ancestors: &[Ancestor]) -> Result<Option<Uuid>> {
     let Some(parent) = ancestors.first() else {
-        return Ok(());
+        return Ok(None);
     };
-    if let Some(found) = held(store, model, parent)? {
-        store.execute(
-            "UPDATE @store@.models SET parent_model_id = $2 WHERE model_id = $1",
-            &[uuid(model), uuid(found)],
-        )?;
+    let hash = parent.content_hash.as_deref().and_then(from_hex);
+    let Some(hash) = hash else { return Ok(None) };
+    let found = store.row(
+        "SELECT model_id FROM @store@.models WHERE content_hash = $1
+         ORDER BY model_name = $2 AND version = $3 DESC, model_name = $2 DESC, created_at, model_id LIMIT 1",
+        &[bytes(&hash), text(&parent.name), text(&parent.version)],
+        |row| row.get::<SqlUuid>(1),
+    )?;
+    Ok(found.map(from_sql_uuid))
+}
+
+/// Keeps the ancestors of a model whose parent the store does not have in its metadata, unless these are no object or have
+/// such a key.
+pub fn remember(store: &Store, model: Uuid, ancestors: &[Ancestor]) -> Result<()> {
+    if ancestors.is_empty() {
         return Ok(());
     }
     let line = serde_json::to_value(ancestors).unwrap_or_default();
     store.execute(
         "UPDATE @store@.models SET metadata = coalesce(metadata, '{}') || jsonb_build_object($2, $3)
-         WHERE model_id = $1 AND jsonb_typeof(coalesce(metadata, '{}')) = 'object' AND NOT coalesce(metadata, '{}') ? $2",
+         WHERE model_id = $1 AND parent_model_id IS NULL
+           AND jsonb_typeof(coalesce(metadata, '{}')) = 'object' AND NOT coalesce(metadata, '{}') ? $2",
         &[uuid(model), text(KEY), pgrx::JsonB(line).into()],
     )?;
     Ok(())
-}
-
-fn held(store: &Store, model: Uuid, ancestor: &Ancestor) -> Result<Option<Uuid>> {
-    let hash = ancestor.content_hash.as_deref().and_then(from_hex);
-    let Some(hash) = hash else { return Ok(None) };
-    let found = store.row(
-        "SELECT model_id FROM @store@.models WHERE content_hash = $2 AND model_id <> $1
-         ORDER BY model_name = $3 AND version = $4 DESC, model_name = $3 DESC, created_at, model_id LIMIT 1",
-        &[
-            uuid(model),
-            bytes(&hash),
-            text(&ancestor.name),
-            text(&ancestor.version),
-        ],
-        |row| row.get::<SqlUuid>(1),
-    )?;
-    Ok(found.map(from_sql_uuid))
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {

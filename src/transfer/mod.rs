@@ -1,5 +1,6 @@
-//! Models that move whole: from a store to another.
+//! Models that move whole: from a store to another, and as one file.
 
+mod archive;
 mod copy;
 mod copy_sql;
 mod copy_training;

@@ -1,4 +1,4 @@
-//! Imports a folder on the server as a model.
+//! Imports the files of a folder as a model.
 
 use crate::error::Result;
 use crate::formats::folder::add::{Content, Sniffed};
@@ -6,8 +6,10 @@ use crate::formats::folder::server_folder;
 use crate::formats::safetensors::files::Format;
 use crate::formats::safetensors::import::{Imported, import_files};
 use crate::formats::safetensors::shards::record_index;
+use crate::io::Source;
 use crate::model::architecture;
 use crate::model::models::{self, NewModel};
+use crate::pg::arguments::{maybe_text, uuid};
 use crate::store::Store;
 use std::path::Path;
 
@@ -20,8 +22,28 @@ pub fn import_folder(
     let mut sources = server_folder::files(path)?;
     let count = sources.len();
     let names: Vec<String> = sources.iter().map(|file| file.name.clone()).collect();
+    let imported = import_sources(store, model, &names, &mut sources, GivenConfig::InFiles)?;
+    Ok((count, imported))
+}
+
+/// Where the config of a model comes from.
+pub enum GivenConfig<'a> {
+    /// From its config.json, if it has one.
+    InFiles,
+    /// The text of a jsonb value, or none, whatever config.json says.
+    Is(Option<&'a str>),
+}
+
+/// Creates a model from files of these names.
+pub fn import_sources<S: Source>(
+    store: &Store,
+    model: &NewModel<'_>,
+    names: &[String],
+    sources: &mut [S],
+    config: GivenConfig<'_>,
+) -> Result<Imported> {
     let (mut files, mut indexes, mut configs) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, source) in names.iter().zip(&mut sources) {
+    for (name, source) in names.iter().zip(sources) {
         let sniffed =
             Sniffed::open(name, source).map_err(|e| e.about(&format!("file \"{name}\"")))?;
         configs.extend(sniffed.config);
@@ -39,8 +61,18 @@ pub fn import_folder(
             ..*model
         },
     )?;
-    for config in configs {
-        config.set(store, id)?;
+    match config {
+        GivenConfig::InFiles => {
+            for config in configs {
+                config.set(store, id)?;
+            }
+        }
+        GivenConfig::Is(config) => {
+            store.execute(
+                "UPDATE @store@.models SET config = $2::jsonb WHERE model_id = $1",
+                &[uuid(id), maybe_text(config)],
+            )?;
+        }
     }
     // In one write: the chunks of all files are inserted in one order.
     let (mut imported, weights) = import_files(store, id, files)?;
@@ -50,5 +82,5 @@ pub fn import_folder(
     if has_weights {
         imported.parameters = architecture::describe_weights(store, id, weights)?;
     }
-    Ok((count, imported))
+    Ok(imported)
 }

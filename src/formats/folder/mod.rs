@@ -6,6 +6,6 @@ pub mod consistency;
 mod delete;
 mod export;
 mod folder_sql;
-mod import;
+pub mod import;
 mod server_folder;
 mod server_folder_sql;
