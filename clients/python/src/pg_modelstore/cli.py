@@ -2,6 +2,7 @@
 
     push ./folder minilm:1      pull minilm ./folder      ls      show minilm      diff minilm:1 minilm:2
     log minilm                  log minilm:1 "first try"  verify minilm            gc
+    archive minilm minilm.tar   unarchive minilm.tar
 
 Exit codes: 0 success; 1 the answer is no (verify found problems, diff --exit-code found differences); 2 wrong arguments;
 3 an error of the server or of a file; 130 interrupted.
@@ -103,6 +104,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--file", action="append", dest="files", help="only this file; may be repeated")
     _quiet(sub)
 
+    sub = command("archive", _archive, "write a model with its runs and checkpoints to one tar file")
+    sub.add_argument("model")
+    sub.add_argument("file")
+    sub.add_argument("--no-checkpoints", action="store_true", help="leave out runs, metrics and checkpoints")
+    _quiet(sub)
+
+    sub = command("unarchive", _unarchive, "store what archive has written")
+    sub.add_argument("file")
+    sub.add_argument("target", nargs="?", type=_target, help="name:version; default: those in the archive")
+    _quiet(sub)
+
     sub = command("ls", _ls, "list models")
     sub.add_argument("pattern", nargs="?", help="only names that are LIKE this, for example minilm%%")
 
@@ -186,6 +198,30 @@ def _pull(client: Client, given: argparse.Namespace) -> int:
     else:
         for path in paths:
             print(printable(str(path)))
+    return OK
+
+
+def _archive(client: Client, given: argparse.Namespace) -> int:
+    bar = not given.quiet and sys.stderr.isatty()
+    path = client.models.archive(given.model, given.file, with_checkpoints=not given.no_checkpoints, progress=bar)
+    size = path.stat().st_size
+    if given.json:
+        _print_json([{"path": str(path), "bytes": size}])
+    else:
+        print(f"{printable(str(path))}: {_size(size)}")
+    return OK
+
+
+def _unarchive(client: Client, given: argparse.Namespace) -> int:
+    row = client.models.unarchive(given.file, given.target, progress=not given.quiet and sys.stderr.isatty())
+    if given.json:
+        _print_json([row._asdict()])
+    else:
+        label = client.models.label(row.model_id)
+        print(
+            f"{printable(label)} {row.model_id}: {_count(row.files, 'file')}, {_count(row.runs, 'run')}, "
+            f"{_count(row.checkpoints, 'checkpoint')}; stored {_size(row.new_bytes)}, reused {_size(row.reused_bytes)}"
+        )
     return OK
 
 

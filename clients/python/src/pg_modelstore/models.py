@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from . import archive as archives
 from . import uploads
 from .client import Client, ModelName, Rows, name_text
 from .files import PushSource, files_of, state_path
@@ -96,6 +97,22 @@ class ModelRepository:
     def read_file(self, model: ModelName, file_name: str) -> bytes:
         """One file, in memory: for small ones such as config.json."""
         return self.client.retry(lambda: b"".join(self.stream(model, file_name)))
+
+    # As one file
+
+    def archive(
+        self, model: ModelName, path: os.PathLike[str] | str, *, with_checkpoints: bool = True, progress: Progress = False
+    ) -> pathlib.Path:
+        """Writes a model as one tar file: its files, runs, metrics, checkpoints and what the store says of it. Replaces a file."""
+        return archives.archive(self.client, model, path, with_checkpoints=with_checkpoints, progress=progress)
+
+    def unarchive(self, path: os.PathLike[str] | str, target: str | None = None, *, progress: Progress = False) -> Any:
+        """Stores what `archive` has written, under its name and version or as `target`, "name:version".
+
+        Returns the row of modelstore.import_archive_upload(): model_id, files, runs, checkpoints, weights, new_bytes, and so on.
+        """
+        name, version = (None, None) if target is None else split_target(target)
+        return archives.unarchive(self.client, path, name, version, progress=progress)
 
     # The registry
 
