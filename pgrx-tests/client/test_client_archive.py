@@ -22,7 +22,7 @@ def model(client):
     with client.training("m:1", "first") as run:
         for step in range(3):
             run.log(step, {"loss": 1.0 / (step + 1)})
-        run.checkpoint(WEIGHTS | {"b": WEIGHTS["b"] + 1}, step=2)
+        run.checkpoint(2, WEIGHTS | {"b": WEIGHTS["b"] + 1})
     return pushed.model_id
 
 

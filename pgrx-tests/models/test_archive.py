@@ -18,6 +18,8 @@ from checkpoints import checkpoint, exported, file_of_weights, start
 from folders import export, folder, tiny_folder
 from models import MIB, random_tensor, safetensors_bytes
 from observe import problems, row_counts
+from safetensors.numpy import load
+from tensors import pack as packed
 from transfer import import_model, refusal, upload_in_parts
 
 WEIGHTS = {"w": random_tensor(1, 300, 1000), "v": random_tensor(2, 8)}
@@ -48,6 +50,8 @@ def trained(db) -> uuid.UUID:
         state = file_of_weights({"w.exp_avg": random_tensor(step, 300, 1000), "0.step": np.array([step], "float32")})
         options: dict[str, Any] = {"optimizer": state, "metrics": {"loss": 1.5}, "rng_state": b"\0\xff", "param_groups": {"lr": 0.1}} if step else {}
         made.append(checkpoint(db, model, file_of_weights(weights), step, run, 0.25 * step, **options).checkpoint_id)
+    db.execute("SELECT modelstore.put_optimizer_state(%s, 'w', 'more', '[1,2]'), modelstore.put_optimizer_state(%s, 'w', 'most', 'i64:[[3]]')", (made[0], made[0]))
+    db.execute("SELECT modelstore.put_gradient('m', 'v', '[1,2,3,4,5,6,7,8]'), modelstore.put_gradient('m', 'w', %b::modelstore.tensor)", (packed(random_tensor(9, 300, 1000)),))
     db.execute("SELECT modelstore.finish_training(%s, 'failed', 'out of luck')", (run,))
     second = start(db, model, resume_from=made[2])
     checkpoint(db, model, file_of_weights(weights), 3, second)
@@ -127,11 +131,14 @@ def test_checkpoints_come_back(way, db) -> None:
         assert here and here == there, table
     parents = "SELECT k.sequence, p.sequence, s.session_name, s.created_at FROM {0}.model_checkpoints k LEFT JOIN {0}.model_checkpoints p ON p.checkpoint_id = k.parent_checkpoint_id LEFT JOIN {0}.training_sessions s ON s.session_id = k.session_id ORDER BY 1"
     assert db.execute(parents.format("store")).fetchall() == db.execute(parents.format("other")).fetchall()
+    gradients = "SELECT weight_name, content_hash, dtype FROM {0}.model_weights w JOIN {0}.tensor_metadata t ON t.tensor_id = gradient_tensor_id ORDER BY 1"
+    assert len(db.execute(gradients.format("other")).fetchall()) == 2
+    assert db.execute(gradients.format("store")).fetchall() == db.execute(gradients.format("other")).fetchall()
     # Differences are stored as such.
     assert db.execute("SELECT max(delta_depth) > 0 FROM other.tensor_chunks").fetchone() == (True,)
     # Without them.
     bare = export_archive(db, "m", with_checkpoints=False)
-    assert list(read(bare)) == ["manifest.json", "model/model.safetensors"]
+    assert list(read(bare)) == ["manifest.json", "model/model.safetensors", "gradients.safetensors"]
     row = WAYS[way](db, bare, version="bare")
     assert (row.runs, row.checkpoints, row.new_chunks) == (0, 0, 0)
 
@@ -142,6 +149,8 @@ def test_files_of_checkpoints(db) -> None:
     ids = [id for (id,) in db.execute("SELECT checkpoint_id FROM store.model_checkpoints ORDER BY sequence")]
     assert found["checkpoints/000001-step-0/model.safetensors"] == exported(db, ids[0])
     assert found["checkpoints/000004-step-3/optimizer.safetensors"] == exported(db, ids[3], "optimizer.safetensors")
+    assert {name: array.tolist() for name, array in load(found["checkpoints/000001-step-0/optimizer-added.safetensors"]).items()} == {"w.more": [1, 2], "w.most": [[3]]}
+    assert np.array_equal(load(found["gradients.safetensors"])["w"], random_tensor(9, 300, 1000))
     lines = [json.loads(line) for line in found["runs/000001/metrics.jsonl"].splitlines()]
     assert len(lines) == 29_004
     assert [line["name"] for line in lines] == ["acc"] * 20_000 + ["inf"] + ["loss"] * 2 + ["lr"] + ["same"] * 9000
@@ -174,6 +183,7 @@ def test_lineage(db) -> None:
 def test_packed_again_by_others(db, tmp_path: pathlib.Path) -> None:
     """By GNU tar from a folder, by Python in other formats and another order."""
     trained(db)
+    db.execute("DELETE FROM store.training_metrics WHERE step > 10 OR metric_name = 'same'")
     data = export_archive(db, "m")
     use(db)
     for number, form in enumerate([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]):
@@ -200,6 +210,7 @@ def links(data: bytes, kind: bytes) -> bytes:
 def test_what_is_wrong_is_refused(db) -> None:
     """Each with its own SQLSTATE, and nothing is left."""
     trained(db)
+    db.execute("DELETE FROM store.training_metrics WHERE step > 10 OR metric_name = 'same'")
     data = export_archive(db, "m")
     files = read(data)
     weights = "model/model.safetensors"
@@ -217,6 +228,7 @@ def test_what_is_wrong_is_refused(db) -> None:
     def replaced(name: str, content: bytes) -> bytes:
         return pack((files | {name: content}).items())
 
+    gradients = safetensors_bytes({"u": np.zeros(8, "float32")})
     cases: dict[str, tuple[bytes, str]] = {
         "nothing": (b"", "42809"),
         "another format": (b"PK\x03\x04" * 1000, "42809"),
@@ -251,6 +263,9 @@ def test_what_is_wrong_is_refused(db) -> None:
         "a status that is none": (first("runs", status="else"), "23514"),
         "a negative number": (first("checkpoints", run=-1), "22032"),
         "a random state that is none": (first("checkpoints", rng_state="xyz"), "22032"),
+        "gradients of another shape": (replaced("gradients.safetensors", safetensors_bytes({"v": np.zeros(9, "float32")})), "22P03"),
+        "gradients of other weights": (with_manifest(replaced("gradients.safetensors", gradients), lambda m: m["model"].update(gradients_bytes=len(gradients))), "22000"),
+        "gradients of another format": (replaced("gradients.safetensors", b"GGUF" + bytes(len(files["gradients.safetensors"]) - 4)), "42809"),
         "metrics that are none": (replaced(metrics, files[metrics].replace(b'"step"', b'"stop"', 1)), "22032"),
         "metrics without an end": (replaced(metrics, b"x" * len(files[metrics])), "22032"),
     }

@@ -316,7 +316,7 @@ def test_the_source_is_dropped_by_another_session_meanwhile(db, other, connect) 
 def test_cancel(db, other, connect) -> None:
     """A large copy is answered at once when it is cancelled, and leaves nothing."""
     rng = np.random.default_rng(1)
-    model = import_model(db, safetensors_bytes({f"w{n}": rng.integers(0, 256, (8, MIB), dtype="uint8") for n in range(12)}), "m").model_id
+    model = import_model(db, safetensors_bytes({f"w{n}": rng.integers(0, 256, (2, MIB), dtype="uint8") for n in range(8)}), "m").model_id
     blocker, copier = connect(autocommit=False), connect()
     (hash,) = db.execute("SELECT max(chunk_hash) FROM store.tensor_chunks").fetchone()
     # In the middle of the inserts: another transaction has inserted the last chunk.

@@ -165,3 +165,46 @@ def test_a_file_of_another_format_in_little_memory(db, connect, server) -> None:
     shutil.rmtree(out)
     print("peaks in MiB:", {what: round(mib) for what, mib in peaks.items()})
     assert max(peaks.values()) < LIMIT_MIB, peaks
+
+
+@pytest.mark.slow
+def test_copies_and_archives_in_little_memory(db, connect, server) -> None:
+    """Into another store, out as one file, and in by a path, an upload and a large object."""
+    path, archive = server.scratch / "memory-archive.safetensors", server.scratch / "memory.tar"
+    sha256, peaks = write_large_file(path, 256, 7), {}
+    session = connect()
+    pid = session.info.backend_pid
+    for store in ("copies", "imports"):
+        session.execute("SELECT modelstore.create_store(%s)", (store,))
+    session.execute("SELECT modelstore.import_safetensors_file('m', '1', %s)", (str(path),))
+    path.unlink()
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.copy_model('m', 'copies')")
+    peaks["copy_model"] = peak.mib
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.copy_model('m', 'copies', new_version => '2')")
+    peaks["copy_model again"] = peak.mib
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.export_archive_file('m', %s)", (str(archive),))
+    peaks["export"] = peak.mib
+    session.execute("SET modelstore.store = 'imports'")
+    with memory_peak(pid) as peak:
+        (model,) = session.execute("SELECT model_id FROM modelstore.import_archive_file(%s)", (str(archive),)).fetchone()
+    peaks["import"] = peak.mib
+    assert exported_sha256(session, model) == sha256
+    (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
+    with archive.open("rb") as file, memory_peak(pid) as peak:
+        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["uuid", "bytea"])
+            while part := file.read(1 << 20):
+                copy.write_row((upload, part))
+        session.execute("SELECT modelstore.import_archive_upload(%s, version => '2')", (upload,))
+    peaks["import of an upload"] = peak.mib
+    (oid,) = db.execute("SELECT lo_import(%s)", (str(archive),)).fetchone()
+    archive.unlink()
+    with memory_peak(pid) as peak:
+        session.execute("SELECT modelstore.import_archive_large_object(%s, version => '3')", (oid,))
+    peaks["import of a large object"] = peak.mib
+    db.execute("SELECT lo_unlink(%s)", (oid,))
+    print("peaks in MiB:", {what: round(mib) for what, mib in peaks.items()})
+    assert max(peaks.values()) < 100, peaks

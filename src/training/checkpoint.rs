@@ -95,7 +95,7 @@ pub fn create_silently<'a>(
     let stored = store_files(store, of, files, &bases)?;
     let weights = insert_weights(store, id, &headers[0], &stored)?;
     if let (Some(header), Some(tensors)) = (headers.get(1), stored.tensors.get(1)) {
-        optimizer_state::insert(store, id, header, tensors)?;
+        optimizer_state::insert(store, id, header, tensors, Some(OPTIMIZER_FILE))?;
     }
     if new.checks.contains(&Check::Finite) {
         guard_rails::check_finite(store, of)?;

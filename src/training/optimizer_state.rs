@@ -4,13 +4,12 @@ use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::model::arguments::Regcheckpoint;
 use crate::model::state_dict::StateDict;
 use crate::names;
-use crate::pg::arguments::{from_sql_uuid, text, to_sql_uuid, uuid};
+use crate::pg::arguments::{from_sql_uuid, maybe_text, text, to_sql_uuid, uuid};
 use crate::store::Store;
 use crate::tensor::datum::{TensorIn, TensorOut};
 use crate::tensor_storage::get::whole;
 use crate::tensor_storage::locate::{read_tensor, tensor_columns};
 use crate::tensor_storage::write::write_value;
-use crate::training::checkpoint::OPTIMIZER_FILE;
 use crate::training::guard_rails::{self, Check};
 use modelstore_chunk::write::WrittenTensor;
 use modelstore_formats::safetensors::Header;
@@ -143,12 +142,13 @@ pub fn tensors_by_name(store: &Store, checkpoint: Option<Uuid>) -> Result<HashMa
     Ok(rows.into_iter().collect())
 }
 
-/// Inserts the rows of an optimizer's file.
+/// Inserts the rows of an optimizer's file; those of tensors added one by one belong to no file.
 pub fn insert(
     store: &Store,
     checkpoint: Uuid,
     header: &Header,
     tensors: &[WrittenTensor],
+    file: Option<&str>,
 ) -> Result<()> {
     let (parameters, states): (Vec<&str>, Vec<&str>) =
         header.tensors.iter().filter_map(|t| split(&t.name)).unzip();
@@ -156,10 +156,10 @@ pub fn insert(
     let tensors: Vec<SqlUuid> = tensors.iter().map(|t| to_sql_uuid(t.id)).collect();
     store.execute(
         "INSERT INTO @store@.optimizer_state (checkpoint_id, parameter_name, state_name, tensor_id, file_name, file_offset)
-         SELECT $1, o.parameter, o.state, o.tensor, $2, o.start FROM unnest($3, $4, $5, $6) AS o(parameter, state, tensor, start)",
+         SELECT $1, o.parameter, o.state, o.tensor, $2, CASE WHEN $2 IS NOT NULL THEN o.start END FROM unnest($3, $4, $5, $6) AS o(parameter, state, tensor, start)",
         &[
             uuid(checkpoint),
-            text(OPTIMIZER_FILE),
+            maybe_text(file),
             parameters.into(),
             states.into(),
             tensors.into(),

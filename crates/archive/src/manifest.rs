@@ -69,6 +69,8 @@ pub struct Model {
     pub frozen: Vec<String>,
     /// Its files, in `model/`.
     pub files: Vec<File>,
+    /// Bytes of its gradients, in `gradients.safetensors`; none without gradients.
+    pub gradients_bytes: Option<u64>,
 }
 
 /// An ancestor of a model.
@@ -159,6 +161,8 @@ pub struct Checkpoint {
     pub created_at: String,
     /// model.safetensors and, with optimizer state, optimizer.safetensors.
     pub files: Vec<File>,
+    /// Bytes of optimizer state that is in neither, in `optimizer-added.safetensors`.
+    pub added_optimizer_bytes: Option<u64>,
 }
 
 impl Manifest {
@@ -188,7 +192,10 @@ impl Manifest {
     pub fn write(&self) -> Result<Vec<u8>> {
         let mut out = serde_json::to_vec_pretty(self).map_err(|e| invalid(&e))?;
         out.push(b'\n');
-        Ok(out)
+        match out.len() as u64 {
+            0..=MAX_MANIFEST_BYTES => Ok(out),
+            length => Err(Error::ManifestTooLong { length }),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -231,6 +238,8 @@ impl Manifest {
         for file in &self.model.files {
             entries.push((layout::model_file(&file.name), file.bytes));
         }
+        let gradients = self.model.gradients_bytes;
+        entries.extend(gradients.map(|bytes| (layout::GRADIENTS.to_owned(), bytes)));
         for (place, run) in self.runs.iter().enumerate() {
             entries.extend(
                 run.metrics_bytes
@@ -241,6 +250,8 @@ impl Manifest {
             for file in &checkpoint.files {
                 entries.push((format!("{}/{}", checkpoint.folder, file.name), file.bytes));
             }
+            let added = format!("{}/{}", checkpoint.folder, layout::ADDED_OPTIMIZER);
+            entries.extend(checkpoint.added_optimizer_bytes.map(|bytes| (added, bytes)));
         }
         entries
     }

@@ -6,6 +6,7 @@ use crate::model::state_dict::StateDict;
 use crate::pg::arguments::uuid;
 use crate::store::Store;
 use crate::transfer::archive::describe_training::{Ids, describe_training};
+use crate::transfer::archive::loose;
 use crate::transfer::lineage::ancestors;
 use modelstore_archive::{FORMAT, File, Manifest, Model, Raw, VERSION};
 use serde_json::value::RawValue;
@@ -76,6 +77,7 @@ fn describe_model(store: &Store, model: Uuid) -> Result<(Model, u64)> {
                 lineage: Vec::new(),
                 frozen: Vec::new(),
                 files: Vec::new(),
+                gradients_bytes: None,
             };
             Ok((described, seconds as u64))
         },
@@ -91,6 +93,7 @@ fn describe_model(store: &Store, model: Uuid) -> Result<(Model, u64)> {
             "SELECT weight_name FROM @store@.model_weights WHERE model_id = $1 AND NOT trainable ORDER BY weight_name COLLATE \"C\"",
         )?,
         files: files(store, StateDict::Model(model))?,
+        gradients_bytes: loose::bytes(store, loose::Of::Gradients(model))?,
         ..described
     };
     Ok((described, seconds))

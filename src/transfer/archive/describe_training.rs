@@ -5,6 +5,7 @@ use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, uuid};
 use crate::store::Store;
 use crate::transfer::archive::describe::{files, raw, utc};
+use crate::transfer::archive::loose;
 use crate::transfer::archive::metrics;
 use crate::transfer::copy::key;
 use modelstore_archive::{Checkpoint, Run, layout};
@@ -120,6 +121,7 @@ fn checkpoint(store: &Store, number: usize, id: Uuid, ids: &Ids) -> Result<Optio
                 content_hash: row.opt(10)?,
                 created_at: row.get(11)?,
                 files: Vec::new(),
+                added_optimizer_bytes: None,
             })
         },
     )?;
@@ -128,6 +130,7 @@ fn checkpoint(store: &Store, number: usize, id: Uuid, ids: &Ids) -> Result<Optio
     };
     Ok(Some(Checkpoint {
         files: files(store, StateDict::Checkpoint(id))?,
+        added_optimizer_bytes: loose::bytes(store, loose::Of::Optimizer(id))?,
         ..checkpoint
     }))
 }

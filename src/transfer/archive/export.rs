@@ -5,6 +5,7 @@ use crate::formats::safetensors::export::Export;
 use crate::model::state_dict::StateDict;
 use crate::store::Store;
 use crate::transfer::archive::describe::describe;
+use crate::transfer::archive::loose::{self, Loose};
 use crate::transfer::archive::metrics::Lines;
 use modelstore_archive::layout;
 use modelstore_archive::tar;
@@ -16,6 +17,7 @@ enum Content {
     Bytes(Vec<u8>),
     File(StateDict, String),
     Metrics(Uuid),
+    Loose(loose::Of),
 }
 
 /// An entry: its name, its size, its content.
@@ -26,6 +28,7 @@ enum Open {
     Bytes(Option<Vec<u8>>),
     File(Box<Export>),
     Metrics(Lines),
+    Loose(Box<Loose>),
 }
 
 /// The parts of an archive, in order. The same model gives the same bytes. Memory: the manifest and a few chunks.
@@ -49,6 +52,10 @@ impl ArchiveExport {
             let content = Content::File(StateDict::Model(model), file.name.clone());
             entries.push_back((layout::model_file(&file.name), file.bytes, content));
         }
+        if let Some(bytes) = manifest.model.gradients_bytes {
+            let content = Content::Loose(loose::Of::Gradients(model));
+            entries.push_back((layout::GRADIENTS.to_owned(), bytes, content));
+        }
         for (place, (run, id)) in manifest.runs.iter().zip(&ids.runs).enumerate() {
             if let Some(bytes) = run.metrics_bytes {
                 entries.push_back((layout::metrics_file(place), bytes, Content::Metrics(*id)));
@@ -59,6 +66,11 @@ impl ArchiveExport {
                 let content = Content::File(StateDict::Checkpoint(*id), file.name.clone());
                 let name = format!("{}/{}", checkpoint.folder, file.name);
                 entries.push_back((name, file.bytes, content));
+            }
+            if let Some(bytes) = checkpoint.added_optimizer_bytes {
+                let content = Content::Loose(loose::Of::Optimizer(*id));
+                let name = format!("{}/{}", checkpoint.folder, layout::ADDED_OPTIMIZER);
+                entries.push_back((name, bytes, content));
             }
         }
         let size = bytes.len() as u64;
@@ -82,6 +94,7 @@ impl ArchiveExport {
                 Open::Bytes(bytes) => bytes.take(),
                 Open::File(export) => export.next()?,
                 Open::Metrics(lines) => lines.next()?,
+                Open::Loose(loose) => loose.next()?,
             };
             let Some(part) = part else {
                 if *left > 0 {
@@ -116,6 +129,7 @@ impl ArchiveExport {
                 Open::File(Box::new(Export::begin(&self.store, of, Some(&file))?))
             }
             Content::Metrics(run) => Open::Metrics(Lines::new(&self.store, run)?),
+            Content::Loose(of) => Open::Loose(Box::new(Loose::begin(&self.store, of)?)),
         };
         let head = tar::head(&name, size, self.mtime);
         self.current = Some((name, size, size, open));

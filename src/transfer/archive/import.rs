@@ -10,6 +10,7 @@ use crate::names;
 use crate::pg::arguments::{maybe_text, text, uuid};
 use crate::store::Store;
 use crate::transfer::archive::import_training::restore_training;
+use crate::transfer::archive::loose;
 use crate::transfer::archive::part::{Archive, Part};
 use crate::transfer::lineage::{parent, remember};
 use modelstore_archive::tar::Entries;
@@ -120,6 +121,15 @@ fn restore_model(
          WHERE model_id = $1 AND trainable = (weight_name = ANY ($2))",
         &[uuid(id), model.frozen.clone().into()],
     )?;
+    if model.gradients_bytes.is_some() {
+        let mut part = Part::new(archive, entries.find(layout::GRADIENTS)?);
+        loose::restore(
+            store,
+            loose::Of::Gradients(id),
+            layout::GRADIENTS,
+            &mut part,
+        )?;
+    }
     for alias in &model.aliases {
         names::check_part("alias", alias)?;
         // One that the store has stays where it is.

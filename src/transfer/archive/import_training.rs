@@ -9,6 +9,7 @@ use crate::pg::arguments::{maybe_bytes, maybe_text, maybe_uuid, text, uuid};
 use crate::store::Store;
 use crate::training::checkpoint::{NewCheckpoint, OPTIMIZER_FILE, WEIGHTS_FILE, create_silently};
 use crate::transfer::archive::import::{add, at, check_content_hash, check_files, json};
+use crate::transfer::archive::loose;
 use crate::transfer::archive::metrics;
 use crate::transfer::archive::part::{Archive, Part};
 use modelstore_archive::tar::Entries;
@@ -156,6 +157,11 @@ fn restore_checkpoint(
             text(&checkpoint.created_at),
         ],
     )?;
+    if checkpoint.added_optimizer_bytes.is_some() {
+        let name = entry(layout::ADDED_OPTIMIZER);
+        let mut part = part(layout::ADDED_OPTIMIZER)?;
+        loose::restore(store, loose::Of::Optimizer(created.model), &name, &mut part)?;
+    }
     let of = StateDict::Checkpoint(created.model);
     check_files(store, of, &checkpoint.files)?;
     check_content_hash(store, of, checkpoint.content_hash.as_deref())?;

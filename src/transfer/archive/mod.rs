@@ -7,5 +7,6 @@ mod export_sql;
 mod import;
 mod import_sql;
 mod import_training;
+mod loose;
 mod metrics;
 mod part;

@@ -8,7 +8,9 @@ use crate::port::{ChunkStore, MAX_DELTA_DEPTH, NewChunk, Recorded, SMALL_CHUNK, 
 use crate::read::Chain;
 use crate::write::chunks::{Inserted, JOB_BYTES, JOB_CHUNKS, is_recorded_right};
 use crate::write::inserting::{Inserting, chain, is_good, mend};
-use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, PREFIX_BYTES, Pipeline};
+use crate::{
+    Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, PREFIX_BYTES, Pipeline, ReadError,
+};
 
 /// Type of the elements of a chunk, and its raw bytes.
 pub type CopiedChunk = (DType, u32);
@@ -212,7 +214,10 @@ where
                         Some(encoded) => Chain::single(*hash, encoded),
                         None => {
                             let fetched = Chain::fetch(self.from, hash, &self.buffers);
-                            fetched.map_err(|e| e.of("of the other store"))?
+                            fetched.map_err(|e| match e {
+                                ReadError::Store(e) => e,
+                                _ => damaged(hash).into(),
+                            })?
                         }
                     };
                     Task::Copy(dtype, chain, self.kept_base(hash, depths)?)
@@ -286,16 +291,19 @@ where
 
     /// Puts the right bytes in place of a damaged chunk, if the other store has them.
     fn mend(&mut self, hash: &ChunkHash) -> Result<(), S::Error> {
-        let damaged = || Error::DamagedChunk(format!("chunk {hash} is corrupted"));
         let Some(&(dtype, _)) = self.chunks.get(hash) else {
-            return Err(damaged().into());
+            return Err(damaged(hash).into());
         };
-        let chain = chain(self.from, &self.buffers, hash)?.ok_or_else(damaged)?;
+        let chain = chain(self.from, &self.buffers, hash)?.ok_or_else(|| damaged(hash))?;
         let raw = chain
             .decode(&mut Decoder::new(), &self.buffers, &self.buffers)
-            .map_err(|_| damaged())?;
+            .map_err(|_| damaged(hash))?;
         mend(self.to, hash, dtype, &raw)
     }
+}
+
+fn damaged(hash: &ChunkHash) -> Error {
+    Error::DamagedChunk(format!("chunk {hash} is corrupted"))
 }
 
 /// Does the tasks of a job.
