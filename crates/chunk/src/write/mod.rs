@@ -9,6 +9,7 @@ mod bases;
 mod chunks;
 mod copy;
 mod copy_chunks;
+mod copy_task;
 mod file_hashes;
 mod inserting;
 mod pieces;
