@@ -207,6 +207,25 @@ def links(data: bytes, kind: bytes) -> bytes:
     return out.getvalue()
 
 
+def flip(data: bytes) -> bytes:
+    """Another last byte."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_any_file_that_differs_is_refused(db) -> None:
+    tiny(db)
+    data = export_archive(db, "tiny")
+    files = read(data)
+    use(db)
+    before = row_counts(db, "other")
+    for name in ("model/tokenizer.json", "model/README.md", "model/config.json", "model/sentencepiece.bpe.model"):
+        changed = files[name].replace(b"t", b"T", 1) if name.endswith("json") else flip(files[name])
+        assert changed != files[name]
+        diag = refusal(db, "SELECT modelstore.import_archive(%b::bytea)", pack((files | {name: changed}).items()))
+        assert (diag.sqlstate, name.removeprefix("model/") in diag.message_primary) == ("XX001", True), diag.message_primary
+    assert row_counts(db, "other") == before
+
+
 def test_what_is_wrong_is_refused(db) -> None:
     """Each with its own SQLSTATE, and nothing is left."""
     trained(db)
@@ -214,9 +233,7 @@ def test_what_is_wrong_is_refused(db) -> None:
     data = export_archive(db, "m")
     files = read(data)
     weights = "model/model.safetensors"
-    flipped = files[weights][:-1] + bytes([files[weights][-1] ^ 1])
-    checkpoint_file = "checkpoints/000002-step-1/model.safetensors"
-    flipped_checkpoint = files[checkpoint_file][:-1] + bytes([files[checkpoint_file][-1] ^ 1])
+    checkpoint_file, optimizer = (f"checkpoints/000002-step-1/{name}.safetensors" for name in ("model", "optimizer"))
     metrics = "runs/000001/metrics.jsonl"
 
     def model(**values: object) -> bytes:
@@ -245,8 +262,9 @@ def test_what_is_wrong_is_refused(db) -> None:
         "a file too few": (pack((n, c) for n, c in files.items() if n != weights), "58P01"),
         "no manifest": (pack((n, c) for n, c in files.items() if n != "manifest.json"), "58P01"),
         "another size": (replaced(weights, files[weights] + b"\0"), "22P03"),
-        "other weights": (replaced(weights, flipped), "XX001"),
-        "other weights of a checkpoint": (replaced(checkpoint_file, flipped_checkpoint), "XX001"),
+        "other weights": (replaced(weights, flip(files[weights])), "XX001"),
+        "other weights of a checkpoint": (replaced(checkpoint_file, flip(files[checkpoint_file])), "XX001"),
+        "another optimizer state": (replaced(optimizer, flip(files[optimizer])), "XX001"),
         "no JSON": (replaced("manifest.json", b"{"), "22032"),
         "another JSON": (replaced("manifest.json", b'{"format": "else", "version": 1}'), "22032"),
         "a later version": (with_manifest(data, lambda m: m.update(version=2)), "0A000"),

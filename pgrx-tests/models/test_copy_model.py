@@ -246,6 +246,9 @@ def test_damage(db, other) -> None:
     assert chunks(db, "third") == set()
     db.execute("INSERT INTO third.store_version VALUES (99, 'x')")
     assert refusal(db, COPY, model, "third", None, None, False).sqlstate == "0A000"
+    db.execute("DELETE FROM third.store_version")
+    diag = refusal(db, COPY, model, "third", None, None, False)
+    assert (diag.sqlstate, diag.message_hint) == ("55000", "SELECT modelstore.upgrade_store('third');")
 
 
 def test_collectors_of_both_stores(db, other, connect) -> None:
@@ -292,6 +295,42 @@ def test_collectors_of_both_stores(db, other, connect) -> None:
     for store in ("store", "other"):
         use(db, store)
         assert problems(db) == []
+
+
+def test_copies_and_imports_of_one_model_at_once(db, other, connect) -> None:
+    """Chunks are inserted in one order by all: nobody waits for one who waits."""
+    data = safetensors_bytes({f"w{n}": random_tensor(n, 40, 1000) for n in range(60)})
+    import_model(db, data, "m")
+    gate = threading.Barrier(6)
+    errors: list[Exception] = []
+
+    def run(n: int) -> None:
+        try:
+            c = connect()
+            gate.wait()
+            if n % 2:
+                copy(c, "m", name=f"copy{n}")
+            else:
+                use(c, "other")
+                import_model(c, data, f"import{n}")
+        except Exception as e:  # noqa: BLE001
+            errors.append(e)
+
+    for _ in range(3):
+        threads = [threading.Thread(target=run, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert chunks(db, "other") == chunks(db, "store")
+        assert db.execute("SELECT count(*), count(DISTINCT content_hash) FROM other.models").fetchone() == (6, 1)
+        use(db, "other")
+        assert problems(db) == []
+        db.execute("SELECT modelstore.delete_model(model_id) FROM other.models")
+        db.execute("SELECT modelstore.gc()")
+        use(db, "store")
+        assert chunks(db, "other") == set()
 
 
 def test_the_source_is_dropped_by_another_session_meanwhile(db, other, connect) -> None:
