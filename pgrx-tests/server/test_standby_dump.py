@@ -68,6 +68,7 @@ def test_a_hot_standby_reads_and_does_not_write(server: Server, dbname: str, db,
         "delete_file(%s, 'notes.txt')": (model,),
         "register_model('x', '1')": (),
         "delete_model(%s)": (model,),
+        "copy_model(%s, 'store', new_version => '2')": (model,),
         "set_alias('minilm:1', 'a')": (),
         "delete_alias('minilm', 'a')": (),
         "begin_upload()": (),
@@ -105,6 +106,8 @@ def test_a_hot_standby_reads_and_does_not_write(server: Server, dbname: str, db,
             later = db.execute(IMPORT, ("later", SMALL)).fetchone()[0]
             server.catch_up(standby)
             assert exported_sha256(there, later) == hashlib.sha256(SMALL).hexdigest()
+            archive = "SELECT md5(string_agg(part, '')) FROM modelstore.export_archive(%s) AS part"
+            assert there.execute(archive, (later,)).fetchone() == db.execute(archive, (later,)).fetchone()
             db.execute("SELECT modelstore.delete_model(%s)", (model,))
             db.execute("SELECT modelstore.gc()")
             server.catch_up(standby)
