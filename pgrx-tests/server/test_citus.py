@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from harness import FAST, Server, wait_until
 from models import random_tensor, safetensors_bytes
-from observe import problems, row_counts
+from observe import problems
 from uploads import MIB, begin, copy, finish, placed
 
 pytestmark = pytest.mark.skipif(not citus.USED, reason="needs a PostgreSQL with Citus: scripts/citus_check.sh")
@@ -107,9 +107,10 @@ def life(db: psycopg.Connection) -> dict[str, object]:
     get("restore_checkpoint('m:1#3', 'restored', '1')")
     found["restored"] = export(db, "export_safetensors", "restored:1")
     found["pruned"] = sorted(row[1:] for row in get("prune_checkpoints('m:1', keep_last => 2, dry_run => false)"))
-    keys = [get("ingest_text(%s, 'text')", f"a line about {n * n}\n" * 40)[0][:3] for n in range(60)]
+    key = lambda sql, data: db.execute(f"SELECT h_xy, h_yz, h_zm FROM modelstore.{sql}", (data,)).fetchone()  # noqa: E731
+    keys = [key("ingest_text(%s, 'text')", f"a line about {n * n}\n" * 40) for n in range(60)]
     found["atoms"] = keys
-    found["big"] = get("ingest(%b::bytea, 'other')", bytes(range(256)) * 2000)[0][:3]
+    found["big"] = key("ingest(%b::bytea, 'other')", bytes(range(256)) * 2000)
     for key in keys[::7]:
         found[f"nearest {key}"] = get("nearest((%s, %s, %s)::modelstore.atom, 5)", *key)
     found["within"] = sorted(get("within_box('{0,0,0,0}', '{268435455,268435455,268435455,200000000}')"))
@@ -120,7 +121,6 @@ def life(db: psycopg.Connection) -> dict[str, object]:
     found["gc"] = get("gc()")
     found["problems"] = (get("verify_store()"), get("verify_atoms()"))
     assert found["problems"] == ([], [])
-    found["rows"] = row_counts(db, db.execute("SHOW modelstore.store").fetchone()[0]) if False else None
     return found
 
 
@@ -264,7 +264,7 @@ def test_what_is_refused(cluster: list[Server], distributed: str) -> None:
         assert refused.sqlstate == "0A000" and "row-level security" in refused.message_primary
         db.execute("SELECT modelstore.drop_store('secured')")
         db.execute("SELECT set_config('modelstore.store', %s, false)", (distributed,))
-        assert refusal(db, "SELECT modelstore.secure_atoms()").sqlstate in ("0A000", "XX000")
+        assert refusal(db, "SELECT modelstore.secure_atoms()").sqlstate == "0A000"
         # A schema that is distributed from its beginning.
         db.execute("SET citus.enable_schema_based_sharding = on")
         db.execute("SELECT modelstore.create_store('from_the_start')")

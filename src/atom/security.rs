@@ -50,6 +50,17 @@ fn secure_atoms(enable: default!(Option<bool>, true)) -> bool {
     or_raise((|| {
         let enable = required(enable, "enable")?;
         let store = current_store()?;
+        if store.is_distributed() {
+            return Err(Failure::new(
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!(
+                    "row-level security of atoms is not supported in store \"{}\", which is distributed",
+                    store.name()
+                ),
+            )
+            .detail("Citus takes no policies with subqueries. Give each tenant a store of its own.")
+            .hint("SELECT modelstore.undistribute_store();"));
+        }
         // Lock all tables first, in the order in which an ingest locks them.
         store.execute(
             "LOCK TABLE @store@.ingestion_log, @store@.atoms, @store@.atom_parts, @store@.atom_chunks IN ACCESS EXCLUSIVE MODE",
