@@ -371,6 +371,7 @@ fn format_code(kind: formats::ErrorKind) -> Code {
         K::NotAnObject => Code::ERRCODE_SQL_JSON_OBJECT_NOT_FOUND,
         K::InvalidUtf8 => Code::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
         K::InvalidJson => Code::ERRCODE_INVALID_JSON_TEXT,
+        K::InvalidYaml => Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
         K::WrongType => Code::ERRCODE_DATATYPE_MISMATCH,
         K::DuplicateKey => Code::ERRCODE_DUPLICATE_JSON_OBJECT_KEY_VALUE,
         K::UnknownField => Code::ERRCODE_UNDEFINED_COLUMN,

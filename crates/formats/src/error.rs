@@ -23,6 +23,8 @@ pub enum Document {
     ModelDelta,
     /// The JSON manifest at the start of a model delta.
     DeltaManifest,
+    /// The YAML between the `---` lines at the start of a README.md.
+    FrontMatter,
 }
 
 impl std::fmt::Display for Document {
@@ -33,6 +35,7 @@ impl std::fmt::Display for Document {
             Document::SafetensorsFile => "safetensors file",
             Document::ModelDelta => "model delta",
             Document::DeltaManifest => "model delta manifest",
+            Document::FrontMatter => "front matter",
         })
     }
 }
@@ -122,6 +125,17 @@ errors! {
         /// Where.
         document: Document,
         /// The parser's message, with line and column.
+        reason: String,
+    };
+
+    /// The text is not YAML, or more of YAML than we read.
+    "line {line} of {document}: {reason}"
+    InvalidYaml {
+        /// Where.
+        document: Document,
+        /// The line of the file, from 1.
+        line: u64,
+        /// What is wrong.
         reason: String,
     };
 
@@ -515,6 +529,9 @@ impl Error {
             Error::OtherFormat { advice, .. } => (*advice).into(),
             Error::NotAnObject { document } => {
                 format!("A {document} is a JSON object with nothing but white space before it.")
+            }
+            Error::InvalidYaml { .. } => {
+                "It is read as YAML 1.2, without aliases and without tags of types.".into()
             }
             Error::InvalidJson { reason, .. } | Error::WrongType { reason, .. } => {
                 format!("The JSON parser says: {reason}.")

@@ -5,10 +5,17 @@
 
 #[path = "../../../fuzz/checks/corpus.rs"]
 mod corpus;
+#[path = "../../../fuzz/checks/model_card.rs"]
+mod model_card;
 #[path = "../../../fuzz/checks/model_delta.rs"]
 mod model_delta;
 #[path = "../../../fuzz/checks/safetensors_header.rs"]
 mod safetensors_header;
+
+#[test]
+fn every_input_of_model_card() {
+    corpus::replay("model_card", env!("CARGO_TARGET_TMPDIR"), model_card::check);
+}
 
 #[test]
 fn every_input_of_model_delta() {
