@@ -9,6 +9,10 @@ CREATE TABLE @store@.models (
     architecture text,
     config jsonb,
     metadata jsonb,
+    license text,
+    tags text[] NOT NULL DEFAULT '{}',
+    card jsonb,
+    card_words tsvector,
     evaluations jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(evaluations) = 'array'),
     status text NOT NULL DEFAULT 'ready' CHECK (status IN ('registered', 'ready', 'archived')),
     content_hash bytea CHECK (octet_length(content_hash) = 32),
@@ -31,6 +35,10 @@ COMMENT ON COLUMN @store@.models.derivation IS 'How it was derived from its pare
 COMMENT ON COLUMN @store@.models.architecture IS 'Model family recognised from the config or the names of the weights, for example bert, gpt2, llama.';
 COMMENT ON COLUMN @store@.models.config IS 'The model''s config.json.';
 COMMENT ON COLUMN @store@.models.metadata IS 'Other data of the user''s choice.';
+COMMENT ON COLUMN @store@.models.license IS 'License, such as mit or apache-2.0: that of the front matter of README.md, or what you set.';
+COMMENT ON COLUMN @store@.models.tags IS 'Tags: those of the front matter of README.md, or what you set.';
+COMMENT ON COLUMN @store@.models.card IS 'Front matter of README.md, the YAML between two lines of ---: language, pipeline_tag, base_model, datasets and so on; NULL if it has none.';
+COMMENT ON COLUMN @store@.models.card_words IS 'Words of README.md after its front matter (the first 128 KiB), in the configuration english; search_models searches them.';
 COMMENT ON COLUMN @store@.models.evaluations IS 'Evaluations in the order of log_evaluation: objects with dataset, metrics, evaluated_at and evaluated_by.';
 COMMENT ON COLUMN @store@.models.status IS 'registered (no weights yet), ready, or archived (kept, but never returned as the latest version).';
 COMMENT ON COLUMN @store@.models.content_hash IS 'BLAKE3-256 over names, dtypes, shapes and content of all weights: equal for equal weights, whichever file they were imported from.';

@@ -20,5 +20,14 @@ pub fn copy(store: &Store, from: Uuid, to: Uuid) -> Result<()> {
          ON CONFLICT DO NOTHING",
         &[uuid(from), uuid(to)],
     )?;
+    // The card is that of README.md.
+    store.execute(
+        "UPDATE @store@.models t SET card = f.card, card_words = f.card_words, license = f.license, tags = f.tags
+         FROM @store@.models f
+         WHERE f.model_id = $1 AND t.model_id = $2 AND EXISTS (
+             SELECT FROM @store@.model_files a JOIN @store@.model_files b USING (file_name, tensor_id)
+             WHERE a.model_id = $1 AND b.model_id = $2 AND file_name = 'README.md')",
+        &[uuid(from), uuid(to)],
+    )?;
     Ok(())
 }

@@ -17,6 +17,8 @@ type Listed = (
     i64,
     i64,
     String,
+    Option<String>,
+    Vec<String>,
     TimestampWithTimeZone,
 );
 
@@ -37,6 +39,8 @@ fn list_models(
         name!(parameters, i64),
         name!(raw_bytes, i64),
         name!(status, String),
+        name!(license, Option<String>),
+        name!(tags, Vec<String>),
         name!(created_at, TimestampWithTimeZone),
     ),
 > {
@@ -47,7 +51,7 @@ fn list(pattern: Option<&str>) -> Result<Vec<Listed>> {
     Store::for_reading()?.rows(
         "SELECT m.model_id, m.model_name, m.version,
                 ARRAY(SELECT a.alias FROM @store@.model_aliases a WHERE a.model_id = m.model_id ORDER BY 1),
-                m.architecture, w.parameters, w.raw_bytes, m.status, m.created_at
+                m.architecture, w.parameters, w.raw_bytes, m.status, m.license, m.tags, m.created_at
          FROM @store@.models m
          CROSS JOIN LATERAL (
              SELECT coalesce(sum(t.element_count), 0)::bigint AS parameters, coalesce(sum(t.raw_bytes), 0)::bigint AS raw_bytes
@@ -67,7 +71,9 @@ fn list(pattern: Option<&str>) -> Result<Vec<Listed>> {
                 row.get(6)?,
                 row.get(7)?,
                 row.get(8)?,
-                row.get(9)?,
+                row.opt(9)?,
+                row.get(10)?,
+                row.get(11)?,
             ))
         },
     )

@@ -13,6 +13,7 @@ pub mod list;
 pub mod models;
 pub mod parameters;
 pub mod regmodel;
+pub mod search;
 pub mod state_dict;
 
 use crate::store::module::Module;

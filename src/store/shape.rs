@@ -248,6 +248,7 @@ fn type_oid(name: &str) -> Result<pg_sys::Oid> {
         "text" => pg_sys::TEXTOID,
         "text[]" => pg_sys::TEXTARRAYOID,
         "timestamptz" => pg_sys::TIMESTAMPTZOID,
+        "tsvector" => pg_sys::TSVECTOROID,
         "uuid" => pg_sys::UUIDOID,
         other => {
             return Err(Failure::new(

@@ -1,6 +1,7 @@
 //! Adds a file to a model. Its content tells what it is: weights, an index of shards, or a file that is kept as it is.
 
 use crate::error::{Code, Failure, Result};
+use crate::formats::folder::card::{CARD_FILE, Card};
 use crate::formats::folder::config::{self, CONFIG_FILE, Config};
 use crate::formats::safetensors::files::{Format, check_place};
 use crate::formats::safetensors::import::{FileIn, Imported, StoredBody, import_files};
@@ -20,6 +21,8 @@ pub struct Sniffed<'a> {
     pub content: Content<'a>,
     /// The config, if it is `config.json`.
     pub config: Option<Config>,
+    /// The card, if it is `README.md`.
+    pub card: Option<Card>,
 }
 
 /// What a file is.
@@ -38,14 +41,20 @@ impl<'a> Sniffed<'a> {
             CONFIG_FILE => Some(Config::read(source)?),
             _ => None,
         };
+        let card = match name {
+            CARD_FILE => Some(Card::read(source)?),
+            _ => None,
+        };
         let content = match index(name, source)? {
             Some((bytes, index)) => Content::Index(bytes, index),
             None => Content::File(FileIn::open_any(name, source)?),
         };
+        let is_text = matches!(&content, Content::File(file) if file.format == Format::File);
         Ok(Sniffed {
             name,
             content,
             config,
+            card: card.filter(|_| is_text),
         })
     }
 
@@ -63,6 +72,7 @@ impl<'a> Sniffed<'a> {
             name,
             content: Content::File(FileIn::stored(name, body)),
             config: None,
+            card: None,
         })
     }
 }
@@ -110,6 +120,9 @@ pub fn add(store: &Store, model: Uuid, file: Sniffed<'_>) -> Result<Imported> {
         Some(config) => config.set(store, model)?,
         None => false,
     };
+    if let Some(card) = file.card {
+        card.set(store, model)?;
+    }
     if has_weights || has_config && architecture::has_weights(store, model)? {
         architecture::describe(store, model)?;
     }

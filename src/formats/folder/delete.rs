@@ -1,6 +1,7 @@
 //! Deletes a file that holds no weights.
 
 use crate::error::{Code, Failure, Result};
+use crate::formats::folder::card::{self, CARD_FILE};
 use crate::model::models;
 use crate::pg::arguments::{text, uuid};
 use crate::store::Store;
@@ -26,6 +27,9 @@ pub fn delete(store: &Store, model: Uuid, name: &str) -> Result<i64> {
         &[uuid(model), text(name)],
         |row| row.get::<i64>(1),
     )?;
+    if name == CARD_FILE && !deleted.is_empty() {
+        card::clear(store, model)?;
+    }
     match deleted.first() {
         Some(bytes) => Ok(*bytes),
         None => Err(unknown(store, model, name)?),

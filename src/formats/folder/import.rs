@@ -42,11 +42,13 @@ pub fn import_sources<S: Source>(
     sources: &mut [S],
     config: GivenConfig<'_>,
 ) -> Result<Imported> {
-    let (mut files, mut indexes, mut configs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut files, mut indexes) = (Vec::new(), Vec::new());
+    let (mut configs, mut cards) = (Vec::new(), Vec::new());
     for (name, source) in names.iter().zip(sources) {
         let sniffed =
             Sniffed::open(name, source).map_err(|e| e.about(&format!("file \"{name}\"")))?;
         configs.extend(sniffed.config);
+        cards.extend(sniffed.card);
         match sniffed.content {
             Content::Index(bytes, index) => indexes.push((name, bytes, index)),
             Content::File(file) => files.push(file),
@@ -73,6 +75,9 @@ pub fn import_sources<S: Source>(
                 &[uuid(id), maybe_text(config)],
             )?;
         }
+    }
+    for card in cards {
+        card.set(store, id)?;
     }
     // In one write: the chunks of all files are inserted in one order.
     let (mut imported, weights) = import_files(store, id, files)?;

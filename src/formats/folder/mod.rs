@@ -1,6 +1,7 @@
 //! A model is a folder: its files of any format in and out, byte for byte.
 
 pub mod add;
+mod card;
 mod config;
 pub mod consistency;
 mod delete;
