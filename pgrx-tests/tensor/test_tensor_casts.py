@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from models import random_tensor, to_bf16
@@ -11,7 +13,7 @@ from transfer import refusal
 
 pytestmark = pytest.mark.versioned
 
-ARRAYS = {"real[]": "f32", "double precision[]": "f64", "integer[]": "i32", "bigint[]": "i64"}
+ARRAYS = {"smallint[]": "i16", "real[]": "f32", "double precision[]": "f64", "integer[]": "i32", "bigint[]": "i64"}
 
 
 @pytest.mark.parametrize("array_type", ARRAYS)
@@ -45,7 +47,7 @@ def test_arrays_convert_to_the_dtype_of_a_column(db) -> None:
         for array_type in (*ARRAYS, "numeric[]"):
             db.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (v tensor({name}, 3))")
             db.execute(f"INSERT INTO t VALUES (%s::double precision[]::{array_type})", (values,))
-            rounded = [round(v) for v in values] if array_type in ("integer[]", "bigint[]") else values
+            rounded = [round(v) for v in values] if array_type in ("smallint[]", "integer[]", "bigint[]") else values
             expected = value(db, "SELECT astype(%s::double precision[]::tensor, %s)::text", rounded, name)
             assert value(db, "SELECT v::text FROM t") == expected, (name, array_type)
             assert value(db, f"SELECT %s::{array_type}::tensor({name})::text", rounded) == expected
@@ -63,6 +65,19 @@ def test_arrays_convert_to_the_dtype_of_a_column(db) -> None:
     assert refusal(db, "INSERT INTO t VALUES ('f64:[1,2,3]'::tensor)").sqlstate == "22000"
     assert refusal(db, "SELECT ARRAY[300]::tensor(i8)").sqlstate == "22003"
     assert refusal(db, "SELECT ARRAY[1.5]::float8[]::tensor(q4_0)").sqlstate == "42846"
+
+
+def test_lists_of_a_driver_go_into_a_column_of_floats(db) -> None:
+    """psycopg sends a list as the array of the smallest type that its numbers fit: smallint[] to numeric[], or float8[]."""
+    db.execute("CREATE TABLE t (n integer, v tensor(f32, 3))")
+    lists = [[1, -2, 3], [1, 40_000, 3], [1, 2**40, 3], [2**64, 1, 3], [0.1, 0.2, 3.0], [Decimal("0.1"), Decimal(2), Decimal(3)], np.array([0.1, 2, 3]).tolist()]
+    types = []
+    for n, numbers in enumerate(lists):
+        types.append(value(db, "SELECT pg_typeof(%s)::text", numbers))
+        db.execute("INSERT INTO t VALUES (%s, %s)", (n, numbers))
+        db.execute("UPDATE t SET v = %s WHERE n = %s", (numbers, n))
+        assert value(db, "SELECT v::float8[] FROM t WHERE n = %s", n) == [float(np.float32(number)) for number in numbers]
+    assert types == ["smallint[]", "integer[]", "bigint[]", "numeric[]", "double precision[]", "numeric[]", "double precision[]"]
 
 
 def test_arrays_of_numeric(db) -> None:
@@ -118,7 +133,7 @@ def test_casts_that_convert(db) -> None:
     }
     for expression, expected in cases.items():
         assert value(db, f"SELECT {expression}") == expected, expression
-    for expression in ("'[3e9]'::modelstore.tensor::integer[]", "'[nan]'::modelstore.tensor::bigint[]", "'u64:[9223372036854775808]'::modelstore.tensor::bigint[]"):
+    for expression in ("'[3e9]'::modelstore.tensor::integer[]", "'[4e4]'::modelstore.tensor::smallint[]", "'[nan]'::modelstore.tensor::bigint[]", "'u64:[9223372036854775808]'::modelstore.tensor::bigint[]"):
         assert refusal(db, f"SELECT {expression}").sqlstate == "22003", expression
 
 

@@ -30,6 +30,7 @@ array_type!(
     "double precision[]",
     FLOAT8ARRAYOID
 );
+array_type!(SmallintArray, SmallintArrayOut, "smallint[]", INT2ARRAYOID);
 array_type!(IntegerArray, IntegerArrayOut, "integer[]", INT4ARRAYOID);
 array_type!(BigintArray, BigintArrayOut, "bigint[]", INT8ARRAYOID);
 

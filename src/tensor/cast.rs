@@ -3,7 +3,7 @@
 use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::array::{
     self, BigintArray, BigintArrayOut, DoubleArray, DoubleArrayOut, IntegerArray, IntegerArrayOut,
-    RealArray, RealArrayOut,
+    RealArray, RealArrayOut, SmallintArray, SmallintArrayOut,
 };
 use crate::pg::jsonb::{Jsonb, JsonbOut, Token};
 use crate::pg::varlena::Building;
@@ -36,6 +36,7 @@ macro_rules! array_casts {
 array_casts! {
     tensor_from_real(RealArray), tensor_to_real(RealArrayOut), F32, FLOAT4OID;
     tensor_from_double(DoubleArray), tensor_to_double(DoubleArrayOut), F64, FLOAT8OID;
+    tensor_from_smallint(SmallintArray), tensor_to_smallint(SmallintArrayOut), I16, INT2OID;
     tensor_from_integer(IntegerArray), tensor_to_integer(IntegerArrayOut), I32, INT4OID;
     tensor_from_bigint(BigintArray), tensor_to_bigint(BigintArrayOut), I64, INT8OID;
 }
@@ -267,6 +268,7 @@ pgrx::extension_sql_file!(
         tensor_enforce_typmod,
         tensor_from_real,
         tensor_from_double,
+        tensor_from_smallint,
         tensor_from_integer,
         tensor_from_bigint,
         tensor_from_numeric,
@@ -274,6 +276,7 @@ pgrx::extension_sql_file!(
         tensor_from_bytea,
         tensor_to_real,
         tensor_to_double,
+        tensor_to_smallint,
         tensor_to_integer,
         tensor_to_bigint,
         tensor_to_jsonb,

@@ -15,6 +15,7 @@ COMMENT ON FUNCTION tensor_chunk_recv(internal, oid, integer) IS 'Reads the bina
 COMMENT ON FUNCTION tensor_chunk_send(tensor_chunk) IS 'Writes the binary form of tensor_chunk.';
 COMMENT ON FUNCTION tensor_from_real(real[], integer, boolean) IS 'The cast from real[] to tensor: f32, or the dtype of the type modifier, as astype converts.';
 COMMENT ON FUNCTION tensor_from_double(double precision[], integer, boolean) IS 'The cast from double precision[] to tensor: f64, or the dtype of the type modifier.';
+COMMENT ON FUNCTION tensor_from_smallint(smallint[], integer, boolean) IS 'The cast from smallint[] to tensor: i16, or the dtype of the type modifier.';
 COMMENT ON FUNCTION tensor_from_integer(integer[], integer, boolean) IS 'The cast from integer[] to tensor: i32, or the dtype of the type modifier.';
 COMMENT ON FUNCTION tensor_from_bigint(bigint[], integer, boolean) IS 'The cast from bigint[] to tensor: i64, or the dtype of the type modifier.';
 COMMENT ON FUNCTION tensor_from_numeric(numeric[], integer, boolean) IS 'The cast from numeric[] to tensor: f64, or the dtype of the type modifier; each number is rounded once.';
@@ -22,6 +23,7 @@ COMMENT ON FUNCTION tensor_from_jsonb(jsonb) IS 'The cast from jsonb to tensor.'
 COMMENT ON FUNCTION tensor_from_bytea(bytea) IS 'The cast from bytea to tensor.';
 COMMENT ON FUNCTION tensor_to_real(tensor) IS 'The cast from tensor to real[].';
 COMMENT ON FUNCTION tensor_to_double(tensor) IS 'The cast from tensor to double precision[].';
+COMMENT ON FUNCTION tensor_to_smallint(tensor) IS 'The cast from tensor to smallint[].';
 COMMENT ON FUNCTION tensor_to_integer(tensor) IS 'The cast from tensor to integer[].';
 COMMENT ON FUNCTION tensor_to_bigint(tensor) IS 'The cast from tensor to bigint[].';
 COMMENT ON FUNCTION tensor_to_jsonb(tensor) IS 'The cast from tensor to jsonb.';
