@@ -8,5 +8,6 @@ pub mod io;
 pub mod math;
 pub mod numeric;
 pub mod pgvector;
+mod preview;
 pub mod shape;
 pub mod tensor_array;

@@ -7,9 +7,11 @@
 
 mod cursor;
 mod parse;
+mod preview;
 mod print;
 
 pub use parse::{parse, parse_as, parse_checked};
+pub use preview::{MAX_PREVIEW_ELEMENTS, preview};
 pub use print::{format, format_json};
 
 #[cfg(test)]
