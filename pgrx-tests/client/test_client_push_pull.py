@@ -21,6 +21,25 @@ from pg_modelstore.pull import _umask, inside
 from pg_modelstore.safetensors import FileSource
 
 
+def test_the_form_without_a_variant_becomes_weights(client, db, tmp_path) -> None:
+    """Whichever name comes first in the alphabet, small files and large ones."""
+    for name, rows in (("small", 20), ("large", 2000)):
+        tensors = {"a": random_tensor(1, rows, 300)}
+        half = {"a": tensors["a"].astype("<f2")}
+        files = {
+            "model.safetensors": safetensors_bytes(tensors),
+            "model.fp16.safetensors": safetensors_bytes(half),
+            "consolidated.safetensors": safetensors_bytes({"layers.a": tensors["a"]}),
+        }
+        folder = write_folder(tmp_path / name, files)
+        pushed = client.models.push(folder, f"{name}:1")
+        assert (pushed.files, pushed.weights) == (3, 1)
+        client.models.pull(f"{name}:1", tmp_path / f"{name}-out")
+        assert contents(tmp_path / f"{name}-out") == contents(folder)
+    weights = db.execute("SELECT DISTINCT file_name FROM store.model_weights").fetchall()
+    assert weights == [("model.safetensors",)] and problems(db) == []
+
+
 def test_a_folder_comes_back_byte_for_byte(client, db, minilm, tmp_path) -> None:
     folder = write_folder(
         tmp_path / "in",

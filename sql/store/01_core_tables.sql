@@ -81,7 +81,7 @@ ALTER TABLE @store@.model_files ALTER COLUMN header SET STORAGE EXTERNAL;
 COMMENT ON TABLE @store@.model_files IS 'Files of a model, with what is needed to export them byte for byte.';
 COMMENT ON COLUMN @store@.model_files.model_id IS 'The model.';
 COMMENT ON COLUMN @store@.model_files.file_name IS 'Name of the file: its path in the folder of the model, such as 1_Pooling/config.json.';
-COMMENT ON COLUMN @store@.model_files.format IS 'safetensors for a file whose tensors are weights, safetensors_index for the index.json of a sharded model, or file for any other.';
+COMMENT ON COLUMN @store@.model_files.format IS 'safetensors for a file whose tensors are weights, safetensors_index for the index.json of a sharded model, or file for any other, as for weights in another form such as model.fp16.safetensors.';
 COMMENT ON COLUMN @store@.model_files.header IS 'Bytes before the tensor data (length and JSON), unchanged; the whole file for an index; empty for format file.';
 COMMENT ON COLUMN @store@.model_files.tensor_id IS 'Tensor of bytes (u8) with the content of a file of format file.';
 COMMENT ON COLUMN @store@.model_files.file_bytes IS 'Size of the file in bytes.';

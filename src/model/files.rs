@@ -12,8 +12,9 @@ pub fn copy(store: &Store, from: Uuid, to: Uuid) -> Result<()> {
         "WITH files AS MATERIALIZED (
              SELECT file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash
              FROM @store@.model_files WHERE model_id = $1 AND format = 'file'
-               -- The weights once more in another format: those of the other model.
-               AND file_name !~* '[.](bin|pt|pth|ckpt|onnx|onnx_data|gguf|ggml|h5|msgpack|ot|tflite|mlmodel|npz|pdparams)$'
+               -- The weights once more in another form or format: those of the other model.
+               AND file_name !~* '[.]safetensors[.]index'
+               AND file_name !~* '[.](safetensors|bin|pt|pth|ckpt|onnx|onnx_data|gguf|ggml|h5|msgpack|ot|tflite|mlmodel|npz|pdparams)$'
              FOR KEY SHARE)
          INSERT INTO @store@.model_files (model_id, file_name, format, header, tensor_id, file_bytes, sha256, blake3, manifest_hash)
          SELECT $2, f.* FROM files f

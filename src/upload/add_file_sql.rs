@@ -2,12 +2,14 @@
 
 use crate::error::{or_raise, required};
 use crate::formats::folder::add::{Sniffed, add};
+use crate::formats::folder::other_form;
 use crate::formats::safetensors::import_sql::row;
 use crate::formats::safetensors::shards::lock;
 use crate::model::arguments::Regmodel;
 use crate::pg::arguments::from_sql_uuid;
 use crate::store::Store;
 use crate::upload::finish::{Received, consume};
+use crate::upload::rewound::Rewound;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
@@ -36,8 +38,15 @@ fn add_file_upload(
             let name = required(file_name, "file_name")?;
             let store = Store::current()?;
             lock(&store, model)?;
-            let mut waiting;
+            let (mut waiting, mut rewound);
             let file = match received {
+                // Its chunks are those of weights, and it is to be none.
+                Received::Stored(body)
+                    if other_form::of_model(&store, model, name, &body.header)?.is_some() =>
+                {
+                    rewound = Rewound::new(store.clone(), body);
+                    Sniffed::open(name, &mut rewound)?
+                }
                 Received::Stored(body) => Sniffed::stored(name, body)?,
                 Received::Other(bytes) => {
                     waiting = bytes;

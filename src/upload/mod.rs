@@ -10,6 +10,7 @@ pub mod copy;
 pub mod finish;
 mod parsed;
 mod pieces;
+mod rewound;
 mod row;
 mod upload_sql;
 mod waiting;

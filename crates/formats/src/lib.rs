@@ -13,6 +13,7 @@ pub mod model_card;
 pub mod model_delta;
 pub mod other_format;
 pub mod safetensors;
+pub mod weight_files;
 pub mod yaml;
 
 pub use error::{Document, Error, ErrorKind, Result};

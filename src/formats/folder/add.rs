@@ -3,6 +3,7 @@
 use crate::error::{Code, Failure, Result};
 use crate::formats::folder::card::{CARD_FILE, Card};
 use crate::formats::folder::config::{self, CONFIG_FILE, Config};
+use crate::formats::folder::other_form;
 use crate::formats::safetensors::files::{Format, check_place};
 use crate::formats::safetensors::import::{FileIn, Imported, StoredBody, import_files};
 use crate::formats::safetensors::shards::{self, MAX_INDEX_BYTES, record_index};
@@ -11,6 +12,7 @@ use crate::model::architecture;
 use crate::names;
 use crate::pg::arguments::uuid;
 use crate::store::Store;
+use modelstore_chunk::Memory;
 use modelstore_formats::safetensors::{ShardIndex, is_index, is_index_name, parse_index};
 use uuid::Uuid;
 
@@ -95,14 +97,29 @@ fn index(name: &str, source: &mut dyn Source) -> Result<Option<(Vec<u8>, ShardIn
 pub fn add(store: &Store, model: Uuid, file: Sniffed<'_>) -> Result<Imported> {
     let name = file.name;
     check_place(store, model, name)?;
-    let is_of_weights = match &file.content {
+    let content = match file.content {
+        Content::Index(bytes, index) if other_form::is_index(store, model, name, &index)? => {
+            let mut source = Memory(&bytes);
+            let file = FileIn::whole(name, &mut source)?;
+            return Ok(import_files(store, model, vec![file])?.0);
+        }
+        Content::File(mut file) if file.format == Format::Safetensors => {
+            if let Some(of) = other_form::of_model(store, model, name, &file.header)? {
+                file.keep_whole()?;
+                other_form::tell(name, &of);
+            }
+            Content::File(file)
+        }
+        content => content,
+    };
+    let is_of_weights = match &content {
         Content::Index(..) => true,
         Content::File(file) => file.format == Format::Safetensors,
     };
     if is_of_weights {
         require_no_draft(store, model)?;
     }
-    let (has_weights, mut imported) = match file.content {
+    let (has_weights, mut imported) = match content {
         Content::Index(bytes, index) => {
             record_index(store, model, name, &bytes, &index)?;
             let nothing = Imported {

@@ -2,15 +2,17 @@
 
 use crate::error::Result;
 use crate::formats::folder::add::{Content, Sniffed};
-use crate::formats::folder::server_folder;
+use crate::formats::folder::{other_form, server_folder};
 use crate::formats::safetensors::files::Format;
-use crate::formats::safetensors::import::{Imported, import_files};
+use crate::formats::safetensors::import::{FileIn, Imported, import_files};
 use crate::formats::safetensors::shards::record_index;
 use crate::io::Source;
 use crate::model::architecture;
 use crate::model::models::{self, NewModel};
 use crate::pg::arguments::{maybe_text, uuid};
 use crate::store::Store;
+use modelstore_chunk::Memory;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Creates a model from the files of a folder. Returns their number as well.
@@ -54,6 +56,19 @@ pub fn import_sources<S: Source>(
             Content::File(file) => files.push(file),
         }
         pgrx::check_for_interrupts!();
+    }
+    other_form::keep_whole(&mut files)?;
+    let kept: HashSet<String> = (files.iter())
+        .filter(|file| file.format == Format::File)
+        .map(|file| file.name.to_owned())
+        .collect();
+    let (kept_indexes, indexes): (Vec<_>, Vec<_>) = (indexes.into_iter())
+        .partition(|(name, _, index)| other_form::lists_only(name, index, &kept));
+    let mut kept_indexes: Vec<_> = (kept_indexes.iter())
+        .map(|(name, bytes, _)| (name.as_str(), Memory(bytes)))
+        .collect();
+    for (name, bytes) in &mut kept_indexes {
+        files.push(FileIn::whole(name, bytes)?);
     }
     let has_weights = files.iter().any(|file| file.format == Format::Safetensors);
     let id = models::insert(

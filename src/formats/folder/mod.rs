@@ -8,5 +8,6 @@ mod delete;
 mod export;
 mod folder_sql;
 pub mod import;
+pub mod other_form;
 mod server_folder;
 mod server_folder_sql;

@@ -145,6 +145,27 @@ impl<'a> FileIn<'a> {
         })
     }
 
+    /// Any bytes, as they are.
+    pub fn whole(name: &'a str, source: &'a mut dyn Source) -> Result<FileIn<'a>> {
+        Ok(FileIn {
+            name,
+            format: Format::File,
+            header: whole(name, source.len())?,
+            head: Vec::new(),
+            body: Body::Source(source),
+        })
+    }
+
+    /// Makes a file that is to be kept as it is of one whose bytes are at hand.
+    pub fn keep_whole(&mut self) -> Result<()> {
+        if let Body::Source(source) = &self.body {
+            self.header = whole(self.name, source.len())?;
+            self.format = Format::File;
+            self.head.clear();
+        }
+        Ok(())
+    }
+
     /// Of chunks that are stored.
     pub fn stored(name: &'a str, body: StoredBody) -> FileIn<'a> {
         FileIn {

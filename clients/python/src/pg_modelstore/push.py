@@ -219,7 +219,13 @@ class Push:
         return [file for file in self.files if stored.get(file.name) != file.sha256]
 
     def _in_order(self) -> Files:
-        return sorted(self.files, key=lambda file: (file.rank, file.name))
+        return sorted(self.files, key=_order)
+
+
+def _order(file: File) -> tuple[int, bool, int, str]:
+    """Of the forms of the same weights, the first becomes weights: the one without a variant in its name."""
+    base = file.name.rpartition("/")[2]
+    return (file.rank, base.startswith("consolidated."), base.count("."), file.name)
 
 
 def _is_refusal(error: psycopg.Error) -> bool:
