@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn read_text(text: &str) -> FrontMatter {
-        read(text, 2).expect(text)
+        read(text, 2).unwrap_or_else(|e| panic!("{text}: {e}"))
     }
 
     #[test]
