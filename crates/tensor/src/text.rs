@@ -5,6 +5,7 @@
 //! number in their dtype, NaNs other than the default one with their bits (`nan(0x7fc00001)`). Dtypes without their own
 //! text form, and bools of other bytes than 0 and 1, are hexadecimal digits after a shape.
 
+mod columns;
 mod cursor;
 mod parse;
 mod preview;
