@@ -18,7 +18,7 @@ RULES = {
     "a subquery in the VALUES of an INSERT": lambda s: re.search(r"INSERT INTO .*\bVALUES\b.*\(\s*SELECT\b", s),
     "a function in DO UPDATE SET": lambda s: re.search(r"DO UPDATE SET .*\b(now|current_user|clock_timestamp)\b", s),
     "an INSERT of a SELECT from tables of the store that is not read first, WITH … AS MATERIALIZED": lambda s: (
-        re.match(r"INSERT INTO @store@\.\w+[^;]*?\bSELECT\b[^;]*?\b(FROM|JOIN) @store@", s) and not re.search(r"\b(max|count|unnest)\s*\(", s)
+        re.match(r"INSERT INTO @store@\.\w+[^;]*?\bSELECT\b[^;]*?\b(FROM|JOIN) @(store|from)@", s) and not re.search(r"\b(max|count|unnest)\s*\(", s)
     ),
     "CYCLE": lambda s: re.search(r"\)\s*CYCLE\b", s),
     "columns of a WITH": lambda s: re.search(r"\bWITH (RECURSIVE )?\w+\s*\([^)]*\)\s+AS\b", s),

@@ -35,6 +35,10 @@ struct Model {
     config: Option<String>,
     metadata: Option<String>,
     evaluations: String,
+    license: Option<String>,
+    tags: Vec<String>,
+    card: Option<String>,
+    card_words: Option<String>,
     status: String,
     /// Whether its layers have been recognised: not those of a draft.
     is_described: bool,
@@ -88,7 +92,8 @@ pub fn copy(from: &Store, to: &Store, wanted: &Wanted<'_>) -> Result<Uuid> {
 fn read(store: &Store, model: Uuid) -> Result<Model> {
     let found = store.row(
         "SELECT model_name, version, derivation, architecture, config::text, metadata::text, evaluations::text, status,
-                content_hash IS NOT NULL, parent_model_id, restored_checkpoint_id, to_jsonb(created_at) #>> '{}'
+                content_hash IS NOT NULL, parent_model_id, restored_checkpoint_id, to_jsonb(created_at) #>> '{}',
+                license, tags, card::text, card_words::text
          FROM @store@.models WHERE model_id = $1",
         &[uuid(model)],
         |row| {
@@ -105,6 +110,10 @@ fn read(store: &Store, model: Uuid) -> Result<Model> {
                 parent: key(row, 10)?,
                 restored_checkpoint: key(row, 11)?,
                 created_at: row.get(12)?,
+                license: row.opt(13)?,
+                tags: row.get(14)?,
+                card: row.opt(15)?,
+                card_words: row.opt(16)?,
             })
         },
     )?;
@@ -136,12 +145,19 @@ fn insert(store: &Store, model: &Model, wanted: &Wanted<'_>, parent: Option<Uuid
         _ => e,
     })?;
     store.execute(
-        "UPDATE @store@.models SET config = $2::jsonb, metadata = $3::jsonb, evaluations = $4::jsonb WHERE model_id = $1",
+        "UPDATE @store@.models
+         SET config = $2::jsonb, metadata = $3::jsonb, evaluations = $4::jsonb, license = $5, tags = $6, card = $7::jsonb,
+             card_words = $8::tsvector
+         WHERE model_id = $1",
         &[
             uuid(id),
             maybe_text(model.config.as_deref()),
             maybe_text(model.metadata.as_deref()),
             text(&model.evaluations),
+            maybe_text(model.license.as_deref()),
+            model.tags.clone().into(),
+            maybe_text(model.card.as_deref()),
+            maybe_text(model.card_words.as_deref()),
         ],
     )?;
     Ok(id)

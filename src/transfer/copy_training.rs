@@ -128,8 +128,10 @@ fn copy_runs(
 fn copy_metrics(from: &Store, to: &Store, old: Uuid, new: Uuid, expected: i64) -> Result<()> {
     let copied = to.execute_from(
         from,
-        "INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value, recorded_at)
-         SELECT $2, step, epoch, metric_name, value, recorded_at FROM @from@.training_metrics WHERE session_id = $1",
+        "WITH m AS MATERIALIZED (
+             SELECT step, epoch, metric_name, value, recorded_at FROM @from@.training_metrics WHERE session_id = $1)
+         INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value, recorded_at)
+         SELECT $2, m.* FROM m",
         &[uuid(old), uuid(new)],
     )?;
     if copied as i64 >= expected {

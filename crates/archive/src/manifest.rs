@@ -57,6 +57,11 @@ pub struct Model {
     pub metadata: Option<Raw>,
     /// Its evaluations.
     pub evaluations: Raw,
+    /// The license of its card.
+    pub license: Option<String>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// BLAKE3-256 of its weights, in hexadecimal.
     pub content_hash: Option<String>,
     /// Time of creation.

@@ -32,7 +32,7 @@ fn example() -> Value {
         "version": 1,
         "model": {
             "name": "m", "version": "1", "status": "ready", "derivation": null, "architecture": "bert",
-            "config": {"a": 1}, "metadata": null, "evaluations": [], "content_hash": null,
+            "config": {"a": 1}, "metadata": null, "evaluations": [], "license": null, "tags": [], "content_hash": null,
             "created_at": "2026-01-01T00:00:00.000000Z", "aliases": ["best"],
             "lineage": [{"name": "base", "version": "1", "content_hash": null, "derivation": null}],
             "frozen": [], "files": [{"name": "a/config.json", "bytes": 8, "sha256": ""}], "gradients_bytes": null

@@ -56,7 +56,8 @@ fn describe_model(store: &Store, model: Uuid) -> Result<(Model, u64)> {
             "SELECT model_name, version, status, derivation, architecture, config::text, metadata::text, evaluations::text,
                     encode(content_hash, 'hex'), ",
             utc!("created_at"),
-            ", CASE WHEN isfinite(created_at) THEN greatest(floor(extract(epoch FROM created_at)), 0)::bigint ELSE 0 END
+            ", CASE WHEN isfinite(created_at) THEN greatest(floor(extract(epoch FROM created_at)), 0)::bigint ELSE 0 END,
+                    license, tags
              FROM @store@.models WHERE model_id = $1"
         ),
         &[uuid(model)],
@@ -73,6 +74,8 @@ fn describe_model(store: &Store, model: Uuid) -> Result<(Model, u64)> {
                 evaluations: json(row.get(8)?)?,
                 content_hash: row.opt(9)?,
                 created_at: row.get(10)?,
+                license: row.opt(12)?,
+                tags: row.get(13)?,
                 aliases: Vec::new(),
                 lineage: Vec::new(),
                 frozen: Vec::new(),

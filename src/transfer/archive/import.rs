@@ -106,7 +106,8 @@ fn restore_model(
     store.execute(
         // Among the versions of its name it is as old as it was.
         "UPDATE @store@.models
-         SET metadata = $2::jsonb, evaluations = $3::jsonb, status = coalesce($4, status), created_at = $5::timestamptz
+         SET metadata = $2::jsonb, evaluations = $3::jsonb, status = coalesce($4, status), created_at = $5::timestamptz,
+             license = $6, tags = $7
          WHERE model_id = $1",
         &[
             uuid(id),
@@ -114,6 +115,8 @@ fn restore_model(
             text(model.evaluations.get()),
             maybe_text(status),
             text(&model.created_at),
+            maybe_text(model.license.as_deref()),
+            model.tags.clone().into(),
         ],
     )?;
     store.execute(
@@ -134,8 +137,9 @@ fn restore_model(
         names::check_part("alias", alias)?;
         // One that the store has stays where it is.
         store.execute(
-            "INSERT INTO @store@.model_aliases (model_name, alias, model_id)
-             SELECT model_name, $2, model_id FROM @store@.models WHERE model_id = $1 ON CONFLICT DO NOTHING",
+            "WITH m AS MATERIALIZED (SELECT model_name FROM @store@.models WHERE model_id = $1)
+             INSERT INTO @store@.model_aliases (model_name, alias, model_id)
+             SELECT m.model_name, $2, $1 FROM m ON CONFLICT DO NOTHING",
             &[uuid(id), text(alias)],
         )?;
     }
