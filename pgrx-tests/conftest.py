@@ -46,7 +46,8 @@ def pytest_report_header() -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("any_server")
     if marker and "home" in metafunc.fixturenames:
-        metafunc.parametrize("home", marker.args or HOMES, indirect=True)
+        homes = marker.args or HOMES
+        metafunc.parametrize("home", ["superuser"] if citus.USED else homes, indirect=True)
 
 
 @pytest.fixture(scope="session")

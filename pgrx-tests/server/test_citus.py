@@ -106,7 +106,7 @@ def life(db: psycopg.Connection) -> dict[str, object]:
     found["latest"] = export(db, "export_checkpoint", "m:1#latest", "model.safetensors")
     get("restore_checkpoint('m:1#3', 'restored', '1')")
     found["restored"] = export(db, "export_safetensors", "restored:1")
-    found["pruned"] = sorted(row[1:] for row in get("prune_checkpoints('m:1', keep_last => 2, dry_run => false)"))
+    found["pruned"] = sorted(row[2:] for row in get("prune_checkpoints('m:1', keep_last => 2, dry_run => false)"))
     key = lambda sql, data: db.execute(f"SELECT h_xy, h_yz, h_zm FROM modelstore.{sql}", (data,)).fetchone()  # noqa: E731
     keys = [key("ingest_text(%s, 'text')", f"a line about {n * n}\n" * 40) for n in range(60)]
     found["atoms"] = keys
