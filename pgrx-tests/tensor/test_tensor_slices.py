@@ -163,3 +163,25 @@ def test_embedding(db) -> None:
         assert refusal(db, query, model, "token", list(ids)).sqlstate == state
     assert refusal(db, query, model, "segment", [0]).sqlstate == "42704"
     assert refusal(db, query, model, "nonsense", [0]).sqlstate == "42704"
+
+
+def test_a_slice_of_many_pieces_reads_a_few_of_them(db, connect) -> None:
+    """As the server counts rows that an index leads to: those of the slice and the first, not all 80."""
+    values = (np.arange(20 << 20, dtype="uint32") // 7).astype("uint8").reshape(20, 1 << 20)
+    db.execute("SET modelstore.chunk_size = '256kB'")
+    import_model(db, models.safetensors_bytes({"w": values}), "many")
+    pieces = db.execute("SELECT chunk_count FROM store.tensor_metadata").fetchone()[0]
+    assert pieces == 80
+    other = connect(autocommit=False)
+    read = "SELECT coalesce(sum(idx_tup_fetch), 0)::bigint FROM pg_stat_xact_user_tables WHERE relname = 'tensor_data'"
+    for key, most in (("3, 100:200", 4), ("19, :", 8), ("0, 0:1", 4), ("7:9, 500000:600000", 12)):
+        before = other.execute(read).fetchone()[0]
+        (found,) = other.execute("SELECT modelstore.tobytes(modelstore.get_tensor_slice('many:1', 'w', %s))", (key,)).fetchone()
+        fetched = other.execute(read).fetchone()[0] - before
+        assert found == eval(f"values[{key}]").tobytes()
+        assert 0 < fetched <= most, (key, fetched)
+    # Without its first piece the tensor is damaged: an error, not an empty answer.
+    db.execute("DELETE FROM store.tensor_data WHERE chunk_index = 0")
+    with pytest.raises(psycopg.Error) as e:
+        db.execute("SELECT modelstore.get_tensor_slice('many:1', 'w', '3, 100:200')")
+    assert e.value.sqlstate == "XX001"

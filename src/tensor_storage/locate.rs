@@ -82,6 +82,21 @@ pub fn tensor(store: &Store, id: Uuid) -> Result<StoredTensor> {
     Ok(found.check()?)
 }
 
+/// Tensors beyond this have many pieces.
+const MANY_BYTES: u64 = 16 << 20;
+
+/// The condition on `d`, `tensor_data`, for the pieces of tensor `$1` that contain elements from `$2` to before `$3`. All
+/// pieces but the last have the size of the first: of many, those in question are found by their index, and the others are
+/// not read.
+pub fn within(tensor: &StoredTensor) -> &'static str {
+    if tensor.raw_bytes <= MANY_BYTES {
+        return "d.tensor_id = $1 AND d.first_element < $3 AND d.first_element + d.element_count > $2";
+    }
+    "d.tensor_id = $1 AND d.first_element < $3 AND d.first_element + d.element_count > $2
+     AND d.chunk_index >= $2 / (SELECT greatest(f.element_count, 1) FROM @store@.tensor_data f WHERE f.tensor_id = $1 AND f.chunk_index = 0)
+     AND d.chunk_index <= ($3 - 1) / (SELECT greatest(f.element_count, 1) FROM @store@.tensor_data f WHERE f.tensor_id = $1 AND f.chunk_index = 0)"
+}
+
 /// Returns the pieces of a tensor that contain elements `first..end`, in order; an error if there is a gap.
 pub fn pieces(
     store: &Store,
@@ -90,9 +105,10 @@ pub fn pieces(
     end: u64,
 ) -> Result<Vec<StoredPiece>> {
     let pieces = store.rows(
-        "SELECT chunk_hash, first_element, element_count FROM @store@.tensor_data
-         WHERE tensor_id = $1 AND first_element < $3 AND first_element + element_count > $2
-         ORDER BY chunk_index",
+        &format!(
+            "SELECT d.chunk_hash, d.first_element, d.element_count FROM @store@.tensor_data d WHERE {} ORDER BY d.chunk_index",
+            within(tensor)
+        ),
         &[uuid(tensor.id), (first as i64).into(), (end as i64).into()],
         read_piece,
     )?;

@@ -5,6 +5,7 @@ use crate::chunks::spi_tensors::read_piece;
 use crate::error::{Failure, Result};
 use crate::pg::arguments::uuid;
 use crate::store::Store;
+use crate::tensor_storage::locate::within;
 use modelstore_chunk::read::{ChainReader, Coverage, Gather, Run};
 use modelstore_chunk::{Error, ReadError, StoredTensor};
 use std::cell::Cell;
@@ -29,9 +30,11 @@ pub fn gather(
     let mut gather = Gather::new(tensor.dtype, runs);
     let mut coverage = Coverage::new(&tensor.label, wanted.clone());
     store.query_in_order(
-        "SELECT d.chunk_hash, d.first_element, d.element_count, c.chunk, d.chunk_index
-         FROM @store@.tensor_data d LEFT JOIN @store@.tensor_chunks c USING (chunk_hash)
-         WHERE d.tensor_id = $1 AND d.first_element < $3 AND d.first_element + d.element_count > $2",
+        &format!(
+            "SELECT d.chunk_hash, d.first_element, d.element_count, c.chunk, d.chunk_index
+             FROM @store@.tensor_data d LEFT JOIN @store@.tensor_chunks c USING (chunk_hash) WHERE {}",
+            within(tensor)
+        ),
         &[
             uuid(tensor.id),
             (wanted.start as i64).into(),
