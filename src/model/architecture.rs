@@ -3,6 +3,7 @@
 use crate::error::{Code, Failure, Result};
 use crate::model::content_hash::ContentHash;
 use crate::pg::arguments::{bytes, from_sql_uuid, maybe_text, text, uuid};
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
 use modelstore_chunk::ChunkHash;
 use modelstore_chunk::write::WrittenTensor;
@@ -14,6 +15,9 @@ use pgrx::datum::Uuid as SqlUuid;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use uuid::Uuid;
+
+/// Rows of a statement.
+const BATCH_ROWS: usize = 4096;
 
 /// A weight of a model.
 pub struct Weight {
@@ -163,8 +167,7 @@ fn replace(
         .map(
             |l| json!({ "i": l.index, "name": l.name, "kind": l.kind, "parameters": l.parameters,
                         "heads": l.heads.map(|h| h.count), "kv": l.heads.map(|h| h.kv_count), "dim": l.heads.map(|h| h.dim) }),
-        )
-        .collect();
+        );
     insert(
         store,
         model,
@@ -174,14 +177,10 @@ fn replace(
          FROM jsonb_to_recordset($2) AS r(i integer, name text, kind text, parameters bigint, heads integer, kv integer, dim bigint)",
         layers,
     )?;
-    let embeddings = architecture
-        .embeddings
-        .iter()
-        .filter_map(|e| {
-            let weight = weights.get(e.weight)?;
-            Some(json!({ "kind": e.kind, "name": weight.name, "rows": e.rows, "dim": e.dim }))
-        })
-        .collect();
+    let embeddings = architecture.embeddings.iter().filter_map(|e| {
+        let weight = weights.get(e.weight)?;
+        Some(json!({ "kind": e.kind, "name": weight.name, "rows": e.rows, "dim": e.dim }))
+    });
     insert(
         store,
         model,
@@ -194,8 +193,7 @@ fn replace(
     let roles = weights
         .iter()
         .zip(&architecture.weight_roles)
-        .map(|(w, role)| json!({ "name": w.name, "layer": role.layer, "component": role.component, "tied": tied.get(&w.name) }))
-        .collect();
+        .map(|(w, role)| json!({ "name": w.name, "layer": role.layer, "component": role.component, "tied": tied.get(&w.name) }));
     insert(
         store,
         model,
@@ -211,11 +209,22 @@ fn replace(
     )
 }
 
-fn insert(store: &Store, model: Uuid, sql: &str, rows: Vec<Value>) -> Result<()> {
-    if !rows.is_empty() {
-        store.execute(sql, &[uuid(model), JsonB(Value::Array(rows)).into()])?;
+/// Runs a statement with `$2` as an array of rows, for so many of them that their memory does not count.
+fn insert(
+    store: &Store,
+    model: Uuid,
+    sql: &str,
+    mut rows: impl Iterator<Item = Value>,
+) -> Result<()> {
+    loop {
+        let batch: Vec<Value> = rows.by_ref().take(BATCH_ROWS).collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        in_scratch_memory(|| {
+            store.execute(sql, &[uuid(model), JsonB(Value::Array(batch)).into()])
+        })?;
     }
-    Ok(())
 }
 
 /// Returns, for each weight, the index of an earlier one that is the same parameter. Weights are in the order of names.

@@ -8,6 +8,7 @@ use crate::model::architecture::{self, Weight};
 use crate::model::models::{self, NewModel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{maybe_uuid, text, uuid};
+use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
 use crate::tensor_storage::write::{record, write};
 use modelstore_chunk::write::{FileHashes, InFile, Incoming, Scanned, WrittenTensor};
@@ -22,6 +23,9 @@ use serde_json::json;
 use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use uuid::Uuid;
+
+/// Rows of a statement.
+const BATCH_ROWS: usize = 4096;
 
 /// The result of an import.
 #[derive(Default)]
@@ -386,14 +390,35 @@ fn insert_weights(
     entries: &[TensorEntry],
     tensors: &[WrittenTensor],
 ) -> Result<()> {
-    let rows: Vec<_> = entries
-        .iter()
-        .zip(tensors)
-        .map(|(t, stored)| {
-            json!({ "weight_name": t.name, "tensor_id": stored.id.to_string(), "file_offset": t.start,
-                    "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
-        })
-        .collect();
+    let mut rows = entries.iter().zip(tensors).map(|(t, stored)| {
+        json!({ "weight_name": t.name, "tensor_id": stored.id.to_string(), "file_offset": t.start,
+                "trainable": modelstore_formats::architecture::is_trainable(&t.name, t.dtype, t.shape.dims()) })
+    });
+    let mut inserted = 0;
+    loop {
+        let batch: Vec<_> = rows.by_ref().take(BATCH_ROWS).collect();
+        if batch.is_empty() {
+            break;
+        }
+        inserted += in_scratch_memory(|| insert_batch(store, model, name, batch))?;
+    }
+    if inserted != tensors.len() {
+        return Err(Failure::new(
+            Code::ERRCODE_UNIQUE_VIOLATION,
+            format!("file \"{name}\" contains weights that the model already has"),
+        )
+        .detail("A weight can be in only one file of a model."));
+    }
+    Ok(())
+}
+
+/// Returns how many of the rows are new.
+fn insert_batch(
+    store: &Store,
+    model: Uuid,
+    name: &str,
+    rows: Vec<serde_json::Value>,
+) -> Result<usize> {
     let inserted = store.insert(
         "INSERT INTO @store@.model_weights (model_id, weight_name, tensor_id, trainable, file_name, file_offset)
          SELECT $1, r.weight_name, r.tensor_id, r.trainable, $2, r.file_offset
@@ -402,14 +427,7 @@ fn insert_weights(
         &[uuid(model), text(name), pgrx::JsonB(rows.into()).into()],
         |_| Ok(()),
     )?;
-    if inserted.len() != tensors.len() {
-        return Err(Failure::new(
-            Code::ERRCODE_UNIQUE_VIOLATION,
-            format!("file \"{name}\" contains weights that the model already has"),
-        )
-        .detail("A weight can be in only one file of a model."));
-    }
-    Ok(())
+    Ok(inserted.len())
 }
 
 /// Locks a model's parent, and so keeps its tensors, until the transaction ends.
