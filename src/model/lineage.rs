@@ -3,12 +3,26 @@
 use crate::error::{Result, or_raise};
 use crate::model::arguments::Regmodel;
 use crate::model::models;
-use crate::pg::arguments::uuid;
+use crate::pg::arguments::{from_sql_uuid, to_sql_uuid, uuid};
 use crate::store::Store;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
+use std::collections::HashSet;
+use uuid::Uuid;
 
-type Ancestor = (i32, SqlUuid, String, String, Option<String>);
+/// A model and how it was derived from the next.
+pub struct Ancestor {
+    /// Its key.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// How it was derived.
+    pub derivation: Option<String>,
+    /// BLAKE3-256 of its weights, in hexadecimal.
+    pub content_hash: Option<String>,
+}
 
 #[pg_extern(stable, strict, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
@@ -24,24 +38,49 @@ fn lineage(
         name!(derivation, Option<String>),
     ),
 > {
-    TableIterator::new(or_raise(ancestors(model.0)))
+    let line = or_raise((|| {
+        let store = Store::for_reading()?;
+        models::require(&store, model.0)?;
+        ancestors(&store, model.0)
+    })());
+    TableIterator::new((0..).zip(line).map(|(depth, of)| {
+        (
+            depth,
+            to_sql_uuid(of.id),
+            of.name,
+            of.version,
+            of.derivation,
+        )
+    }))
 }
 
-fn ancestors(model: uuid::Uuid) -> Result<Vec<Ancestor>> {
-    let store = Store::for_reading()?;
-    models::require(&store, model)?;
-    // The path guards against a cycle made by hand; the columns alone cannot rule one out. Each row carries its path:
-    // O(depth²) time and memory.
-    store.rows(
-        "WITH RECURSIVE line AS (
-             SELECT 0 AS depth, ARRAY[m.model_id] AS path, m.* FROM @store@.models m WHERE m.model_id = $1
-             UNION ALL
-             SELECT line.depth + 1, line.path || m.model_id, m.*
-             FROM line JOIN @store@.models m ON m.model_id = line.parent_model_id
-             WHERE NOT m.model_id = ANY (line.path)
-         )
-         SELECT depth, model_id, model_name, version, derivation FROM line ORDER BY depth",
-        &[uuid(model)],
-        |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.opt(5)?)),
-    )
+/// Returns the model, its parent, and so on: none if the model does not exist. One statement for each, so a line of any
+/// length takes linear time.
+pub fn ancestors(store: &Store, model: Uuid) -> Result<Vec<Ancestor>> {
+    let (mut line, mut seen) = (Vec::new(), HashSet::new());
+    let mut next = Some(model);
+    // A cycle can be made by hand: the columns alone cannot rule one out.
+    while let Some(id) = next.take().filter(|id| seen.insert(*id)) {
+        pgrx::check_for_interrupts!();
+        let found = store.row(
+            "SELECT model_name, version, derivation, encode(content_hash, 'hex'), parent_model_id FROM @store@.models
+             WHERE model_id = $1",
+            &[uuid(id)],
+            |row| {
+                let ancestor = Ancestor {
+                    id,
+                    name: row.get(1)?,
+                    version: row.get(2)?,
+                    derivation: row.opt(3)?,
+                    content_hash: row.opt(4)?,
+                };
+                Ok((ancestor, row.opt::<SqlUuid>(5)?.map(from_sql_uuid)))
+            },
+        )?;
+        if let Some((ancestor, parent)) = found {
+            line.push(ancestor);
+            next = parent;
+        }
+    }
+    Ok(line)
 }

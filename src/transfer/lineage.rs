@@ -1,6 +1,7 @@
 //! The parent of a model that comes from elsewhere: the model of the same weights, if the store has one.
 
 use crate::error::Result;
+use crate::model::lineage;
 use crate::pg::arguments::{bytes, from_sql_uuid, text, uuid};
 use crate::store::Store;
 use modelstore_archive::Ancestor;
@@ -12,26 +13,14 @@ pub const KEY: &str = "lineage";
 
 /// Returns the ancestors of a model, its parent first.
 pub fn ancestors(store: &Store, model: Uuid) -> Result<Vec<Ancestor>> {
-    // The path guards against a cycle made by hand.
-    store.rows(
-        "WITH RECURSIVE line AS (
-             SELECT 0 AS depth, ARRAY[m.model_id] AS path, m.* FROM @store@.models m WHERE m.model_id = $1
-             UNION ALL
-             SELECT line.depth + 1, line.path || m.model_id, m.*
-             FROM line JOIN @store@.models m ON m.model_id = line.parent_model_id
-             WHERE NOT m.model_id = ANY (line.path)
-         )
-         SELECT model_name, version, encode(content_hash, 'hex'), derivation FROM line WHERE depth > 0 ORDER BY depth",
-        &[uuid(model)],
-        |row| {
-            Ok(Ancestor {
-                name: row.get(1)?,
-                version: row.get(2)?,
-                content_hash: row.opt(3)?,
-                derivation: row.opt(4)?,
-            })
-        },
-    )
+    let line = lineage::ancestors(store, model)?.into_iter().skip(1);
+    let described = line.map(|of| Ancestor {
+        name: of.name,
+        version: of.version,
+        content_hash: of.content_hash,
+        derivation: of.derivation,
+    });
+    Ok(described.collect())
 }
 
 /// Returns the model that has the weights of the first ancestor, the one of the same name and version if there are several.
