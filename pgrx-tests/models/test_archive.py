@@ -340,3 +340,44 @@ def test_on_the_server(db, server, connect) -> None:
     finally:
         db.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
     path.unlink()
+
+
+@pytest.mark.parametrize("order", [("model.fp16.safetensors", "model.safetensors"), ("model.safetensors", "model.fp16.safetensors"), ("consolidated.safetensors", "other.safetensors")])
+def test_what_counts_as_weights_stays_so(order, db) -> None:
+    """Which of two forms is the weights depends on which was added first."""
+    (model,) = db.execute("SELECT modelstore.register_model('m', '1')").fetchone()
+    contents = [safetensors_bytes({"w": random_tensor(1, 30, 40).astype(dtype)}) for dtype in ("<f4", "<f2")]
+    if order[0].startswith("consolidated"):
+        contents[1] = safetensors_bytes({"v": random_tensor(2, 8)})
+    for name, content in zip(order, contents, strict=True):
+        db.execute("SELECT modelstore.add_file(%s, %s, %b::bytea)", (model, name, content))
+    formats = "SELECT file_name, format FROM {}.model_files ORDER BY 1"
+    data, expected = export_archive(db, "m"), db.execute(formats.format("store")).fetchall()
+    use(db)
+    model = import_archive(db, data).model_id
+    assert db.execute(formats.format("other")).fetchall() == expected
+    assert export_archive(db, "m") == data and problems(db) == []
+    assert {name: export(db, model, name) for name, _ in expected} == {name.removeprefix("model/"): content for name, content in read(data).items() if name != "manifest.json"}
+
+
+@pytest.mark.parametrize("key", ["license", "derivation", "architecture", "tags", "run"])
+def test_no_text_has_a_zero_character(key, db) -> None:
+    start(db, import_model(db, safetensors_bytes(WEIGHTS), "m").model_id)
+    text = "a\\\0b"
+
+    def change(described: dict[str, Any]) -> None:
+        match key:
+            case "tags":
+                described["model"]["tags"] = [text]
+            case "run":
+                described["runs"][0]["host"] = text
+            case _:
+                described["model"][key] = text
+
+    data = with_manifest(export_archive(db, "m"), change)
+    use(db)
+    failed = refusal(db, "SELECT modelstore.import_archive(%b::bytea)", data)
+    assert failed.sqlstate == "22032" and "\\u0000" in (failed.message_detail or "")
+    # The letters after a backslash are none.
+    text = "a\\u0000b"
+    import_archive(db, with_manifest(data, change))

@@ -102,6 +102,9 @@ pub struct File {
     pub bytes: u64,
     /// SHA-256 of it, in hexadecimal.
     pub sha256: String,
+    /// safetensors for weights, safetensors_index, or file for one that is kept as it is, whatever is in it.
+    #[serde(default)]
+    pub format: Option<String>,
 }
 
 /// A run.

@@ -24,13 +24,24 @@ pub fn import_folder(
     let mut sources = server_folder::files(path)?;
     let count = sources.len();
     let names: Vec<String> = sources.iter().map(|file| file.name.clone()).collect();
-    let imported = import_sources(store, model, &names, &mut sources, GivenConfig::InFiles)?;
+    let imported = import_sources(store, model, &names, &mut sources, Given::default())?;
     Ok((count, imported))
 }
 
+/// What is known of a folder that its files do not say.
+#[derive(Default)]
+pub struct Given<'a> {
+    pub config: GivenConfig<'a>,
+    /// The files that are kept as they are, although they may be weights or an index; none if the names and headers of the
+    /// files decide.
+    pub kept: Option<HashSet<String>>,
+}
+
 /// Where the config of a model comes from.
+#[derive(Default)]
 pub enum GivenConfig<'a> {
     /// From its config.json, if it has one.
+    #[default]
     InFiles,
     /// The text of a jsonb value, or none, whatever config.json says.
     Is(Option<&'a str>),
@@ -42,7 +53,7 @@ pub fn import_sources<S: Source>(
     model: &NewModel<'_>,
     names: &[String],
     sources: &mut [S],
-    config: GivenConfig<'_>,
+    given: Given<'_>,
 ) -> Result<Imported> {
     let (mut files, mut indexes) = (Vec::new(), Vec::new());
     let (mut configs, mut cards) = (Vec::new(), Vec::new());
@@ -57,13 +68,23 @@ pub fn import_sources<S: Source>(
         }
         pgrx::check_for_interrupts!();
     }
-    other_form::keep_whole(&mut files)?;
-    let kept: HashSet<String> = (files.iter())
-        .filter(|file| file.format == Format::File)
-        .map(|file| file.name.to_owned())
-        .collect();
-    let (kept_indexes, indexes): (Vec<_>, Vec<_>) = (indexes.into_iter())
-        .partition(|(name, _, index)| other_form::lists_only(name, index, &kept));
+    let (kept_indexes, indexes): (Vec<_>, Vec<_>) = match &given.kept {
+        Some(kept) => {
+            for file in files.iter_mut().filter(|file| kept.contains(file.name)) {
+                file.keep_whole()?;
+            }
+            (indexes.into_iter()).partition(|(name, ..)| kept.contains(*name))
+        }
+        None => {
+            other_form::keep_whole(&mut files)?;
+            let kept: HashSet<String> = (files.iter())
+                .filter(|file| file.format == Format::File)
+                .map(|file| file.name.to_owned())
+                .collect();
+            (indexes.into_iter())
+                .partition(|(name, _, index)| other_form::lists_only(name, index, &kept))
+        }
+    };
     let mut kept_indexes: Vec<_> = (kept_indexes.iter())
         .map(|(name, bytes, _)| (name.as_str(), Memory(bytes)))
         .collect();
@@ -78,7 +99,7 @@ pub fn import_sources<S: Source>(
             ..*model
         },
     )?;
-    match config {
+    match given.config {
         GivenConfig::InFiles => {
             for config in configs {
                 config.set(store, id)?;

@@ -106,7 +106,7 @@ fn describe_model(store: &Store, model: Uuid) -> Result<(Model, u64)> {
 pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
     store.rows(
         &of.sql(
-            "SELECT file_name, file_bytes, encode(sha256, 'hex') FROM @files@
+            "SELECT file_name, file_bytes, encode(sha256, 'hex'), format FROM @files@
              WHERE @owner@ = $1 ORDER BY file_name COLLATE \"C\"",
         ),
         &[uuid(of.id())],
@@ -115,6 +115,7 @@ pub fn files(store: &Store, of: StateDict) -> Result<Vec<File>> {
                 name: row.get(1)?,
                 bytes: row.get::<i64>(2)? as u64,
                 sha256: row.get(3)?,
+                format: row.opt(4)?,
             })
         },
     )

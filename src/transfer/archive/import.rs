@@ -1,7 +1,7 @@
 //! Imports an archive as a model.
 
 use crate::error::{Code, Failure, Result};
-use crate::formats::folder::import::{GivenConfig, import_sources};
+use crate::formats::folder::import::{Given, GivenConfig, import_sources};
 use crate::formats::safetensors::import::Imported;
 use crate::io::Source;
 use crate::model::models::NewModel;
@@ -16,7 +16,7 @@ use crate::transfer::lineage::{parent, remember};
 use modelstore_archive::tar::Entries;
 use modelstore_archive::{Error, File, MAX_MANIFEST_BYTES, Manifest, Model, Raw, layout};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 /// The result of an import.
@@ -97,8 +97,11 @@ fn restore_model(
         architecture: model.architecture.as_deref(),
         ..NewModel::default()
     };
-    let config = GivenConfig::Is(json(model.config.as_ref()));
-    let imported = import_sources(store, &new, &files, &mut parts, config)?;
+    let given = Given {
+        config: GivenConfig::Is(json(model.config.as_ref())),
+        kept: kept(&model.files),
+    };
+    let imported = import_sources(store, &new, &files, &mut parts, given)?;
     let id = imported.model;
     check_files(store, StateDict::Model(id), &model.files)?;
     check_content_hash(store, StateDict::Model(id), model.content_hash.as_deref())?;
@@ -145,6 +148,16 @@ fn restore_model(
     }
     remember(store, id, &model.lineage)?;
     Ok(imported)
+}
+
+/// Returns the files that the model keeps as they are; none if the manifest does not say so. Which of two forms counts as
+/// the weights depends on which came first.
+fn kept(files: &[File]) -> Option<HashSet<String>> {
+    let is_said = files.iter().any(|file| file.format.is_some());
+    let kept = (files.iter())
+        .filter(|file| file.format.as_deref() == Some("file"))
+        .map(|file| file.name.clone());
+    is_said.then(|| kept.collect())
 }
 
 /// Compares what was stored with what the manifest says of the files.
