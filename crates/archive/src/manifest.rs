@@ -191,6 +191,10 @@ impl Manifest {
                 version: head.version,
             });
         }
+        // No text in PostgreSQL has one. An escape of a backslash before the letters is none.
+        if has_zero(bytes) {
+            return Err(invalid(&"a text has the character \\u0000"));
+        }
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| invalid(&e))?;
         manifest.check()?;
         Ok(manifest)
@@ -287,6 +291,18 @@ impl Manifest {
             None => Ok(()),
         }
     }
+}
+
+/// Returns whether a text of JSON has the escape of a zero character.
+fn has_zero(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        if rest[at + 1..].starts_with(b"u0000") {
+            return true;
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    false
 }
 
 fn invalid(reason: &dyn ToString) -> Error {
