@@ -368,3 +368,17 @@ def test_cancel(db, other, connect) -> None:
     assert error.sqlstate == "57014"
     assert chunks(db, "other") == set()
     assert db.execute("SELECT count(*) FROM other.models").fetchone() == (0,)
+
+
+def test_numbers_keep_their_digits(db, other) -> None:
+    """Whatever a session wants to see of them."""
+    model = import_model(db, safetensors_bytes(WEIGHTS), "m").model_id
+    run = start(db, model)
+    checkpoint(db, model, file_of_weights(WEIGHTS), 1, run, 0.1 + 0.2)
+    db.execute("INSERT INTO store.gradient_checkpoints VALUES (%s, 0, 'store', 0, 10, 0.1::float8 + 0.2), (%s, 1, 'store', 0, 10, 'Infinity')", (run, run))
+    db.execute("SET extra_float_digits = -10")
+    copy(db, "m", checkpoints=True)
+    db.execute("RESET extra_float_digits")
+    for of in ("epoch FROM {}.model_checkpoints", "recompute_flops FROM {}.gradient_checkpoints ORDER BY layer_index"):
+        here, there = (db.execute(f"SELECT {of.format(store)}").fetchall() for store in ("store", "other"))
+        assert here == there and here[0] == (0.1 + 0.2,)

@@ -7,6 +7,7 @@ use crate::pg::arguments::{bytes, from_sql_uuid, maybe_bytes, maybe_uuid, text, 
 use crate::store::Store;
 use crate::transfer::copy::key;
 use crate::transfer::copy_weights::{Tensors, copy_files};
+use crate::transfer::plan::plan;
 use pgrx::JsonB;
 use pgrx::datum::Uuid as SqlUuid;
 use serde_json::json;
@@ -22,7 +23,7 @@ pub fn copy(from: &Store, to: &Store, source: Uuid, target: Uuid, tensors: &Tens
     let mut checkpoints = Keys::new();
     let all = from.rows(
         "SELECT checkpoint_id, session_id, parent_checkpoint_id, content_hash IS NOT NULL,
-                (to_jsonb(k) - 'rng_state')::text, rng_state
+                (to_jsonb(k) - 'rng_state')::text, rng_state, epoch
          FROM @store@.model_checkpoints k WHERE model_id = $1 ORDER BY sequence",
         &[uuid(source)],
         |row| {
@@ -33,18 +34,19 @@ pub fn copy(from: &Store, to: &Store, source: Uuid, target: Uuid, tensors: &Tens
                 row.get::<bool>(4)?,
                 row.get::<String>(5)?,
                 row.opt::<Vec<u8>>(6)?,
+                row.opt::<f64>(7)?,
             ))
         },
     )?;
-    for (old, run, parent, is_hashed, row, rng_state) in all {
+    for (old, run, parent, is_hashed, row, rng_state, epoch) in all {
         pgrx::check_for_interrupts!();
         let new = Uuid::now_v7();
         let run = run.and_then(|run| runs.get(&run)).copied();
         to.execute(
             "INSERT INTO @store@.model_checkpoints (checkpoint_id, model_id, session_id, step, epoch, sequence, parent_checkpoint_id,
                                                     metrics, rng_state, param_groups, metadata, pinned, created_at)
-             SELECT $1, $2, $3, r.step, r.epoch, r.sequence, $4, r.metrics, $5, r.param_groups, r.metadata, r.pinned, r.created_at
-             FROM jsonb_to_record($6::jsonb) AS r(step bigint, epoch double precision, sequence bigint, metrics jsonb,
+             SELECT $1, $2, $3, r.step, $7, r.sequence, $4, r.metrics, $5, r.param_groups, r.metadata, r.pinned, r.created_at
+             FROM jsonb_to_record($6::jsonb) AS r(step bigint, sequence bigint, metrics jsonb,
                                                   param_groups jsonb, metadata jsonb, pinned boolean, created_at timestamptz)",
             &[
                 uuid(new),
@@ -53,6 +55,8 @@ pub fn copy(from: &Store, to: &Store, source: Uuid, target: Uuid, tensors: &Tens
                 maybe_uuid(continued(from, to, &checkpoints, parent)),
                 maybe_bytes(rng_state.as_deref()),
                 text(&row),
+                // Not from the JSON, where extra_float_digits says how many digits it has.
+                epoch.into(),
             ],
         )?;
         checkpoints.insert(old, new);
@@ -145,12 +149,7 @@ fn copy_metrics(from: &Store, to: &Store, old: Uuid, new: Uuid, expected: i64) -
 }
 
 fn copy_plan(from: &Store, to: &Store, old: Uuid, new: Uuid) -> Result<()> {
-    let plan = from.row(
-        "SELECT jsonb_agg(to_jsonb(g))::text FROM @store@.gradient_checkpoints g WHERE session_id = $1",
-        &[uuid(old)],
-        |row| row.opt::<String>(1),
-    )?;
-    let Some(plan) = plan.flatten() else {
+    let Some(plan) = plan(from, old)? else {
         return Ok(());
     };
     to.execute(

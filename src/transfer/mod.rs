@@ -6,3 +6,4 @@ mod copy_sql;
 mod copy_training;
 mod copy_weights;
 mod lineage;
+mod plan;

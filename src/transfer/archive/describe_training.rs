@@ -8,6 +8,7 @@ use crate::transfer::archive::describe::{files, raw, utc};
 use crate::transfer::archive::loose;
 use crate::transfer::archive::metrics;
 use crate::transfer::copy::key;
+use crate::transfer::plan::plan;
 use modelstore_archive::{Checkpoint, Run, layout};
 use pgrx::datum::Uuid as SqlUuid;
 use uuid::Uuid;
@@ -60,10 +61,7 @@ fn run(store: &Store, id: Uuid, ids: &Ids) -> Result<Option<Run>> {
             utc!("started_at"),
             ", ",
             utc!("ended_at"),
-            ", resumed_from_checkpoint_id,
-              (SELECT jsonb_agg(to_jsonb(g) - 'session_id' ORDER BY g.layer_index)::text
-               FROM @store@.gradient_checkpoints g WHERE g.session_id = s.session_id)
-             FROM @store@.training_sessions s WHERE session_id = $1"
+            ", resumed_from_checkpoint_id FROM @store@.training_sessions WHERE session_id = $1"
         ),
         &[uuid(id)],
         |row| {
@@ -79,7 +77,7 @@ fn run(store: &Store, id: Uuid, ids: &Ids) -> Result<Option<Run>> {
                 started_at: row.opt(9)?,
                 ended_at: row.opt(10)?,
                 resumed_from: place(&ids.checkpoints, key(row, 11)?),
-                gradient_checkpoints: raw(row.opt(12)?)?,
+                gradient_checkpoints: None,
                 metrics_bytes: None,
             })
         },
@@ -90,6 +88,7 @@ fn run(store: &Store, id: Uuid, ids: &Ids) -> Result<Option<Run>> {
     // The header of the entry comes before its lines.
     let bytes = metrics::bytes(store, id)?;
     Ok(Some(Run {
+        gradient_checkpoints: raw(plan(store, id)?)?,
         metrics_bytes: (bytes > 0).then_some(bytes),
         ..run
     }))

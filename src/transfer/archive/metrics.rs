@@ -8,6 +8,7 @@ use crate::pg::query::Row;
 use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
 use crate::transfer::archive::describe::utc;
+use crate::transfer::plan::figure;
 use modelstore_archive::Error;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -117,16 +118,6 @@ impl Lines {
                 self.store.rows(&sql(condition), &arguments, make)
             }
         }
-    }
-}
-
-/// JSON has neither NaN nor infinities: log_metrics takes these as text.
-fn figure(value: f64) -> Value {
-    match value {
-        value if value.is_nan() => "NaN".into(),
-        f64::INFINITY => "Infinity".into(),
-        f64::NEG_INFINITY => "-Infinity".into(),
-        value => value.into(),
     }
 }
 
