@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from atoms import Connection, Key
 from clouds import Cloud, make, put
+from databases import fresh_copy
 from transfer import refusal
 
 ENDLESS = 1_000_000
@@ -86,8 +87,7 @@ def compose(db: Connection, cloud: Cloud, parents: np.ndarray, parts: np.ndarray
 def composed(request, server, template):
     """10 000 atoms made of each other, and some that are not."""
     name = f"atoms_path_{request.param.split()[0]}"
-    with server.connect(dbname="postgres", autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    fresh_copy(server, template, name)
     rng = np.random.default_rng(8)
     with server.connect(dbname=name, autocommit=True) as db:
         put(db, make("clustered", 10_050, rng), rng.choice(["text", "code"], 10_050).tolist())

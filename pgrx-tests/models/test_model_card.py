@@ -11,7 +11,7 @@ from folders import WAYS, add, export
 from models import random_tensor, safetensors_bytes
 from observe import problems
 from psycopg.types.json import Jsonb
-from transfer import import_model
+from transfer import import_model, refusal
 
 CARD = """---
 license: apache-2.0
@@ -211,6 +211,9 @@ def test_search(db) -> None:
     assert search(db) == ["bare:1", "llama:1", "org/all-MiniLM_L6:1"]
     (license, tags) = db.execute("SELECT license, tags FROM modelstore.list_models('llama') WHERE version = '1'").fetchone()
     assert (license, tags) == ("Llama3", ["chat"])
+    # Each word is looked up in each card: there is a limit.
+    assert search(db, words="ab " * 3333) == []
+    assert refusal(db, "SELECT * FROM modelstore.search_models(repeat('ab ', 3334))").sqlstate == "54000"
     (rank,) = db.execute("SELECT rank > 0 FROM modelstore.search_models('chat')").fetchone()
     assert rank is True
 

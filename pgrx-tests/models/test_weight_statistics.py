@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from databases import fresh_copy
 from harness import Server
 from models import random_tensor, raw_file, to_bf16
 from tensors import close, numbers
@@ -61,9 +62,7 @@ def figures() -> dict[str, tuple[str, np.ndarray]]:
 @pytest.fixture(scope="module")
 def weighed(server: Server, template: str) -> Iterator[tuple[psycopg.Connection, Any]]:
     """A store with the weights above, in chunks of 256 kB."""
-    with server.connect(autocommit=True) as c:
-        c.execute(f"CREATE DATABASE figures_of_a_model TEMPLATE {template} STRATEGY file_copy")
-    with server.connect("figures_of_a_model", autocommit=True) as db:
+    with server.connect(fresh_copy(server, template, "figures_of_a_model"), autocommit=True) as db:
         db.execute("SET modelstore.chunk_size = '256kB'")
         data = raw_file({n: (d, a.shape, a.tobytes()) for n, (d, a) in figures().items()})
         yield db, import_model(db, data).model_id

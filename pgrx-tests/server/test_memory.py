@@ -194,7 +194,7 @@ def test_copies_and_archives_in_little_memory(db, connect, server) -> None:
     assert exported_sha256(session, model) == sha256
     (upload,) = session.execute("SELECT modelstore.begin_upload()").fetchone()
     with archive.open("rb") as file, memory_peak(pid) as peak:
-        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload FROM STDIN (FORMAT binary)") as copy:
+        with session.cursor() as cursor, cursor.copy("COPY modelstore.upload (upload_id, data) FROM STDIN (FORMAT binary)") as copy:
             copy.set_types(["uuid", "bytea"])
             while part := file.read(1 << 20):
                 copy.write_row((upload, part))

@@ -61,3 +61,11 @@ def create_database(server: Server, name: str, template: str, owner: str = "post
         if citus.USED:
             citus.leave(c, template)
         c.execute(statement.format(Identifier(name), Identifier(template), Identifier(owner)))
+
+
+def fresh_copy(server: Server, template: str, name: str) -> str:
+    """A database of this name for the tests of a module. Another process may have taken the rest of them and given them back."""
+    with server.connect(autocommit=True) as c:
+        c.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+    create_database(server, name, template)
+    return name

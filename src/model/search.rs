@@ -1,10 +1,13 @@
 //! Searches models by what their cards, tags and evaluations say.
 
-use crate::error::{Result, or_raise};
+use crate::error::{Code, Failure, Result, or_raise};
 use crate::pg::arguments::maybe_text;
 use crate::store::Store;
 use pgrx::datum::{TimestampWithTimeZone, Uuid as SqlUuid};
 use pgrx::prelude::*;
+
+/// Each word is looked up in each card.
+const MAX_WORDS_BYTES: usize = 10_000;
 
 type Found = (
     SqlUuid,
@@ -98,6 +101,14 @@ fn is_better_when_lower(metric: &str) -> bool {
 }
 
 fn search(wanted: Wanted<'_>) -> Result<Vec<Found>> {
+    let length = wanted.words.map_or(0, str::len);
+    if length > MAX_WORDS_BYTES {
+        return Err(Failure::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("words have {length} bytes"),
+        )
+        .detail(format!("At most {MAX_WORDS_BYTES} bytes are searched for.")));
+    }
     let text = maybe_text;
     Store::for_reading()?.rows(
         // The name counts more than the tags, and these more than the card. Parts of a name such as org/all-MiniLM_v2 are

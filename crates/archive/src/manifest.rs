@@ -211,6 +211,10 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<()> {
+        if !["registered", "ready", "archived"].contains(&self.model.status.as_str()) {
+            let status = shown(&self.model.status);
+            return Err(invalid(&format!("status is \"{status}\"")));
+        }
         let checkpoints = self
             .checkpoints
             .iter()

@@ -141,6 +141,7 @@ fn what_refers_to_nothing_is_an_error() {
         ("/checkpoints/0/step", json!(8)),
         ("/runs/0/resumed_from", json!(1)),
         ("/format", json!("zip")),
+        ("/model/status", json!("bogus")),
     ] {
         let mut wrong = example();
         *wrong.pointer_mut(at).expect("a value") = value;
