@@ -68,6 +68,12 @@ def node_of(db: psycopg.Connection, store: str) -> int:
     return port
 
 
+def is_clean(db: psycopg.Connection) -> bool:
+    """Whether nothing is left of earlier moves; has it removed."""
+    db.execute("CALL citus_cleanup_orphaned_resources()")
+    return db.execute("SELECT count(*) FROM pg_dist_cleanup").fetchone() == (0,)
+
+
 def export(db: psycopg.Connection, function: str, *arguments: object) -> str:
     """SHA-256 of a file that comes in parts."""
     given = ", ".join(["%s"] * len(arguments))
@@ -182,6 +188,8 @@ def test_stores_are_spread_and_moved_under_load(cluster: list[Server], distribut
                 (target,) = [worker.port for worker in cluster[1:] if worker.port != node_of(db, distributed)]
                 db.execute("SELECT citus_schema_move(%s::regnamespace, '127.0.0.1', %s)", (distributed, target))
                 assert node_of(db, distributed) == target
+                # What a move leaves on the old node is dropped when nobody reads it any more; only then it can go back.
+                wait_until(lambda: is_clean(db), "the old node is clean", 120)
             db.execute("SELECT citus_rebalance_start(); SELECT citus_rebalance_wait()".encode())
         finally:
             stop.set()
