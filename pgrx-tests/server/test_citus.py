@@ -149,8 +149,12 @@ def test_a_distributed_store_answers_as_a_local_one(cluster: list[Server], distr
         assert export(db, "export_safetensors", "m:2") == before
         assert problems(db) == [] and db.execute("SELECT * FROM modelstore.verify_atoms()").fetchall() == []
         assert db.execute("SELECT * FROM modelstore.nearest((%s, %s, %s)::modelstore.atom, 5)", local["atoms"][0]).fetchall() == local[f"nearest {local['atoms'][0]}"]
+        on_disk = "SELECT sum(pg_relation_size(oid))::bigint FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'"
+        assert db.execute(on_disk, (distributed,)).fetchone()[0] > MIB // 8
         db.execute("SELECT modelstore.distribute_store(%s)", (distributed,))
         assert export(db, "export_safetensors", "m:2") == before
+        # The rows have moved: none is left on the disk here.
+        assert db.execute(on_disk, (distributed,)).fetchone() == (0,)
 
 
 def test_stores_are_spread_and_moved_under_load(cluster: list[Server], distributed: str) -> None:

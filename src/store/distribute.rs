@@ -117,8 +117,7 @@ fn call(function: &str, store: &Store) -> Result<()> {
 fn remove_local_rows(store: &Store) -> Result<()> {
     query::execute(
         "SELECT truncate_local_data_after_distributing_table(c.oid) FROM pg_class c
-         WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-           AND pg_table_size(c.oid) > 0 AND c.relname = 'store_version'",
+         WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0",
         &[text(&store.sql("@store@"))],
     )?;
     Ok(())
