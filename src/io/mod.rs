@@ -1,8 +1,10 @@
-//! Sources of imported bytes. Every source can be read twice, in any order, in pieces.
+//! Sources of imported bytes, and where exported ones go. Every source can be read twice, in any order, in pieces.
 
 pub mod bytes;
+pub mod half_written;
 pub mod joined;
 pub mod large_object;
+pub mod parts;
 pub mod server_file;
 pub mod tensors;
 

@@ -2,12 +2,12 @@
 
 use crate::error::{Result, or_raise, required};
 use crate::formats::safetensors::export::Export;
-use crate::formats::safetensors::export_sql::stream;
 use crate::formats::safetensors::import::{FileIn, Imported};
 use crate::formats::safetensors::tensors::named;
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaOut, ByteaSource};
 use crate::io::large_object::LargeObject;
+use crate::io::parts::stream;
 use crate::model::arguments::{Regcheckpoint, Regmodel};
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{from_sql_uuid, to_sql_uuid};

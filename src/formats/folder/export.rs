@@ -3,8 +3,8 @@
 use crate::error::{Code, Failure, Result};
 use crate::formats::folder::server_folder::MAX_FILES;
 use crate::formats::safetensors::export::Export;
-use crate::formats::safetensors::export_sql::drain;
-use crate::formats::safetensors::half_written::HalfWritten;
+use crate::io::half_written::HalfWritten;
+use crate::io::parts::drain;
 use crate::io::server_file::{Access, io_failure, require_absolute, require_privilege};
 use crate::model::state_dict::StateDict;
 use crate::names;

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::files::Format;
+use crate::io::parts::Parts;
 use crate::model::state_dict::StateDict;
 use crate::pg::arguments::{text, uuid};
 use crate::store::Store;
@@ -86,17 +87,17 @@ impl Export {
             stream: ChunkStream::new(store, wanted)?,
         })
     }
+}
 
-    /// Returns the next part, or `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
+impl Parts for Export {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
         match self.header.take() {
             Some(header) => Ok(Some(header)),
             None => self.stream.next(),
         }
     }
 
-    /// Reuses a part's memory for a later one.
-    pub fn recycle(&mut self, part: Vec<u8>) {
+    fn recycle(&mut self, part: Vec<u8>) {
         self.stream.recycle(part);
     }
 }

@@ -5,7 +5,6 @@ mod draft;
 pub mod export;
 pub mod export_sql;
 pub mod files;
-pub mod half_written;
 pub mod import;
 pub mod import_sql;
 pub mod shards;

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::formats::safetensors::export::Export;
+use crate::io::parts::Parts;
 use crate::model::state_dict::StateDict;
 use crate::store::Store;
 use crate::transfer::archive::describe::describe;
@@ -84,8 +85,28 @@ impl ArchiveExport {
         })
     }
 
-    /// Returns the next part, or `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>> {
+    fn begin_entry(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some((name, size, content)) = self.entries.pop_front() else {
+            let end = (!self.is_ended).then(|| tar::END.to_vec());
+            self.is_ended = true;
+            return Ok(end);
+        };
+        let open = match content {
+            Content::Bytes(bytes) => Open::Bytes(Some(bytes)),
+            Content::File(of, file) => {
+                Open::File(Box::new(Export::begin(&self.store, of, Some(&file))?))
+            }
+            Content::Metrics(run) => Open::Metrics(Lines::new(&self.store, run)?),
+            Content::Loose(of) => Open::Loose(Box::new(Loose::begin(&self.store, of)?)),
+        };
+        let head = tar::head(&name, size, self.mtime);
+        self.current = Some((name, size, size, open));
+        Ok(Some(head))
+    }
+}
+
+impl Parts for ArchiveExport {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             let Some((name, size, left, open)) = &mut self.current else {
                 return self.begin_entry();
@@ -117,27 +138,7 @@ impl ArchiveExport {
         }
     }
 
-    fn begin_entry(&mut self) -> Result<Option<Vec<u8>>> {
-        let Some((name, size, content)) = self.entries.pop_front() else {
-            let end = (!self.is_ended).then(|| tar::END.to_vec());
-            self.is_ended = true;
-            return Ok(end);
-        };
-        let open = match content {
-            Content::Bytes(bytes) => Open::Bytes(Some(bytes)),
-            Content::File(of, file) => {
-                Open::File(Box::new(Export::begin(&self.store, of, Some(&file))?))
-            }
-            Content::Metrics(run) => Open::Metrics(Lines::new(&self.store, run)?),
-            Content::Loose(of) => Open::Loose(Box::new(Loose::begin(&self.store, of)?)),
-        };
-        let head = tar::head(&name, size, self.mtime);
-        self.current = Some((name, size, size, open));
-        Ok(Some(head))
-    }
-
-    /// Reuses a part's memory for a later one.
-    pub fn recycle(&mut self, part: Vec<u8>) {
+    fn recycle(&mut self, part: Vec<u8>) {
         if let Some((.., Open::File(export))) = &mut self.current {
             export.recycle(part);
         }

@@ -1,16 +1,13 @@
 //! The SQL functions that export an archive.
 
 use crate::error::{Result, or_raise, required};
-use crate::formats::safetensors::half_written::HalfWritten;
 use crate::io::bytes::ByteaOut;
 use crate::io::large_object::LargeObject;
-use crate::io::server_file::{Access, io_failure, require_absolute, require_privilege};
+use crate::io::parts::{drain, stream, to_file};
 use crate::model::arguments::Regmodel;
 use crate::store::Store;
 use crate::transfer::archive::export::ArchiveExport;
 use pgrx::prelude::*;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 fn begin(model: Option<Regmodel>, with_checkpoints: Option<bool>) -> Result<ArchiveExport> {
@@ -25,29 +22,7 @@ fn export_archive(
     model: Option<Regmodel>,
     with_checkpoints: default!(Option<bool>, "true"),
 ) -> SetOfIterator<'static, ByteaOut> {
-    let mut export = or_raise(begin(model, with_checkpoints));
-    SetOfIterator::new(std::iter::from_fn(move || {
-        or_raise((|| {
-            let Some(part) = export.next()? else {
-                return Ok(None);
-            };
-            let row = ByteaOut::copy(&part)?;
-            export.recycle(part);
-            Ok(Some(row))
-        })())
-    }))
-}
-
-/// Passes on all parts, and returns the number of their bytes.
-fn drain(export: &mut ArchiveExport, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<i64> {
-    let mut bytes = 0;
-    while let Some(part) = export.next()? {
-        bytes += part.len() as i64;
-        each(&part)?;
-        export.recycle(part);
-        pgrx::check_for_interrupts!();
-    }
-    Ok(bytes)
+    stream(or_raise(begin(model, with_checkpoints)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -73,16 +48,6 @@ fn export_archive_file(
 ) -> i64 {
     or_raise((|| {
         let path = Path::new(required(path, "path")?);
-        require_privilege(Access::Write)?;
-        require_absolute(path)?;
-        let mut export = begin(model, with_checkpoints)?;
-        // Never over an existing file: the server could overwrite its own.
-        let mut file = File::create_new(path).map_err(|e| io_failure("create", path, &e))?;
-        let half_written = HalfWritten::new(path);
-        let failed = |e| io_failure("write", path, &e);
-        let bytes = drain(&mut export, |part| file.write_all(part).map_err(failed))?;
-        file.sync_all().map_err(failed)?;
-        half_written.finished();
-        Ok(bytes)
+        to_file(path, || begin(model, with_checkpoints))
     })())
 }
