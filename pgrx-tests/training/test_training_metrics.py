@@ -6,6 +6,7 @@ import math
 import struct
 import threading
 
+import numpy as np
 import psycopg
 import pytest
 from checkpoints import checkpoint, register, start
@@ -191,6 +192,45 @@ def test_what_a_resumed_run_replaced_does_not_count(db, run) -> None:
     db.execute("SELECT modelstore.delete_metrics(%s)", (run,))
     record(db, run, [(1, 1, 4.0), (2, 2, 3.0), (100, 3, 2.5), (101, 4, 2.0)])
     assert db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone() == (svg,)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_is_what_all_records_say(db, run, seed) -> None:
+    """Logged one by one, many at once and inserted by hand, with NaN, equal values and returns to lower steps."""
+    rng = np.random.default_rng(seed)
+    latest: dict[int, float] = {}
+    step = 0
+    for _ in range(25):
+        if rng.random() < 0.2:
+            step = int(rng.integers(0, step + 1))
+        count = int(rng.integers(1, 8))
+        steps = [step + i for i in range(count)]
+        values = [float(v) for v in rng.integers(0, 60, count)]
+        values = [float("nan") if rng.random() < 0.1 else v for v in values]
+        way = rng.integers(0, 3)
+        if way == 0:
+            db.execute(LOG_MANY, (run, "loss", steps, values))
+        for at, value in zip(steps, values, strict=True):
+            if way == 1:
+                db.execute("SELECT modelstore.log_metrics(%s, %s, %s)", (run, at, Jsonb({"loss": "NaN" if math.isnan(value) else value, "other": -1})))
+            elif way == 2:
+                db.execute("INSERT INTO store.training_metrics (session_id, step, metric_name, value) VALUES (%s, %s, 'loss', %s)", (run, at, value))
+            latest[at] = value
+        step += count
+        numbers = [(value, at) for at, value in latest.items() if not math.isnan(value)]
+        best = min(numbers) if numbers else (None, None)
+        assert db.execute("SELECT best_loss, best_step FROM store.v_training_progress").fetchone() == best
+
+
+def test_few_values_may_be_the_lowest(db, run) -> None:
+    """The lowest so far: about ln(n) of n random ones, in one array or in many calls."""
+    values = np.random.default_rng(5).random(3000)
+    db.execute(LOG_MANY, (run, "at once", list(range(3000)), values.tolist()))
+    for at in range(0, 3000, 100):
+        db.execute(LOG_MANY, (run, "in parts", list(range(at, at + 100)), values[at : at + 100].tolist()))
+    lows = int((values == np.minimum.accumulate(values)).sum())
+    marked = "SELECT metric_name, count(*) FROM store.training_metrics WHERE may_be_lowest GROUP BY 1 ORDER BY 1"
+    assert db.execute(marked).fetchall() == [("at once", lows), ("in parts", lows)]
 
 
 def test_records_of_one_microsecond(db, run) -> None:

@@ -267,20 +267,23 @@ SELECT m.model_id,
        w.parameters,
        w.trainable_parameters,
        w.raw_bytes,
+       -- One row by its key at a time: without statistics the planner would read whole tables for each model.
        (SELECT coalesce(sum(c.stored_bytes), 0)::bigint
-        FROM @store@.tensor_chunks c
-        WHERE c.chunk_hash IN (
-            WITH RECURSIVE used AS (
-                SELECT d.chunk_hash
-                FROM @store@.model_weights mw
-                JOIN @store@.tensor_data d USING (tensor_id)
-                WHERE mw.model_id = m.model_id
-                UNION
-                SELECT b.base_hash
-                FROM used u
-                JOIN @store@.tensor_chunks b USING (chunk_hash)
-                WHERE b.base_hash IS NOT NULL)
-            SELECT chunk_hash FROM used)) AS stored_bytes,
+        FROM (WITH RECURSIVE used AS (
+                  SELECT d.chunk_hash
+                  FROM @store@.model_weights mw
+                  CROSS JOIN LATERAL (
+                      SELECT d.chunk_hash FROM @store@.tensor_data d WHERE d.tensor_id = mw.tensor_id OFFSET 0) d
+                  WHERE mw.model_id = m.model_id
+                  UNION
+                  SELECT b.base_hash
+                  FROM used u
+                  CROSS JOIN LATERAL (
+                      SELECT b.base_hash FROM @store@.tensor_chunks b WHERE b.chunk_hash = u.chunk_hash OFFSET 0) b
+                  WHERE b.base_hash IS NOT NULL)
+              SELECT chunk_hash FROM used) u
+        CROSS JOIN LATERAL (
+            SELECT c.stored_bytes FROM @store@.tensor_chunks c WHERE c.chunk_hash = u.chunk_hash OFFSET 0) c) AS stored_bytes,
        f.files,
        f.file_bytes,
        m.status,

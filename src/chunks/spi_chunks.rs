@@ -120,6 +120,31 @@ impl ChunkStore for SpiChunks {
         Ok(locked.into_iter().collect())
     }
 
+    fn bytes_of_deltas(&mut self, hashes: &[ChunkHash]) -> Result<HashMap<ChunkHash, i64>> {
+        if hashes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        // A base of many models has more deltas than there is a reason to read.
+        let found = in_scratch_memory(|| {
+            self.store.write(
+                "SELECT b.hash, d.bytes
+                 FROM unnest($1) AS b (hash), LATERAL (
+                     SELECT sum(f.stored_bytes) AS bytes
+                     FROM (SELECT stored_bytes FROM @store@.tensor_chunks WHERE base_hash = b.hash LIMIT 256) f
+                 ) d
+                 WHERE d.bytes IS NOT NULL",
+                &[hash_array(hashes)],
+                |row| {
+                    Ok((
+                        ChunkHash::from_slice(&row.get::<Vec<u8>>(1)?)?,
+                        row.get::<i64>(2)?,
+                    ))
+                },
+            )
+        })?;
+        Ok(found.into_iter().collect())
+    }
+
     fn add(&mut self, chunks: &[NewChunk]) -> Result<Vec<bool>> {
         let mut new = vec![false; chunks.len()];
         let mut rest: Vec<usize> = (0..chunks.len()).collect();

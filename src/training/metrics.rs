@@ -28,8 +28,10 @@ fn log_metrics(
         insert(
             &store,
             session,
-            "INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value)
-             SELECT s.session_id, $2, $3, m.name, m.value
+            "INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value, may_be_lowest)
+             SELECT s.session_id, $2, $3, m.name, m.value, NOT EXISTS (
+                 SELECT FROM @store@.training_metrics l
+                 WHERE l.session_id = $1 AND l.metric_name = m.name AND l.may_be_lowest AND (l.value, l.step) <= (m.value, $2))
              FROM @store@.training_sessions s, unnest($4, $5) AS m(name, value)
              WHERE s.session_id = $1 AND s.status IN ('pending', 'running')",
             &[
@@ -75,10 +77,14 @@ fn log_metric(
             session,
             // Numbered in the order of the arrays, whatever the resolution of the clock: for a step given twice, the
             // later value counts.
-            "INSERT INTO @store@.training_metrics (session_id, step, metric_name, value, recorded_at)
-             SELECT s.session_id, m.step, $2, m.value, s.now + m.n * interval '1 microsecond'
+            "INSERT INTO @store@.training_metrics (session_id, step, metric_name, value, recorded_at, may_be_lowest)
+             SELECT s.session_id, m.step, $2, m.value, s.now + m.n * interval '1 microsecond',
+                    (m.before IS NULL OR m.value <= m.before) AND NOT EXISTS (
+                        SELECT FROM @store@.training_metrics l
+                        WHERE l.session_id = $1 AND l.metric_name = $2 AND l.may_be_lowest AND (l.value, l.step) <= (m.value, m.step))
              FROM (SELECT session_id, status, clock_timestamp() AS now FROM @store@.training_sessions WHERE session_id = $1) s,
-                  unnest($3, $4) WITH ORDINALITY AS m(step, value, n)
+                  (SELECT step, value, n, min(value) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                   FROM unnest($3, $4) WITH ORDINALITY AS u(step, value, n)) m
              WHERE s.status IN ('pending', 'running')",
             &[uuid(session), text(name), steps.into(), values.into()],
             count,

@@ -214,9 +214,13 @@ fn insert(store: &Store, run: Uuid, batch: &[Restored]) -> Result<(), Failure> {
     let names: Vec<&str> = batch.iter().map(|r| r.name.as_str()).collect();
     let times: Vec<&str> = batch.iter().map(|r| r.recorded_at.as_str()).collect();
     store.execute(
-        "INSERT INTO @store@.training_metrics (session_id, metric_name, step, epoch, value, recorded_at)
-         SELECT $1, m.name, m.step, m.epoch, m.value, m.recorded_at::timestamptz
-         FROM unnest($2, $3, $4, $5, $6) AS m(name, step, epoch, value, recorded_at)",
+        "INSERT INTO @store@.training_metrics (session_id, metric_name, step, epoch, value, recorded_at, may_be_lowest)
+         SELECT $1, m.name, m.step, m.epoch, m.value, m.recorded_at::timestamptz,
+                (m.before IS NULL OR m.value <= m.before) AND NOT EXISTS (
+                    SELECT FROM @store@.training_metrics l
+                    WHERE l.session_id = $1 AND l.metric_name = m.name AND l.may_be_lowest AND (l.value, l.step) <= (m.value, m.step))
+         FROM (SELECT *, min(value) OVER (PARTITION BY name ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+               FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS u(name, step, epoch, value, recorded_at, n)) m",
         &[
             uuid(run),
             names.into(),

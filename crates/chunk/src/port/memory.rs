@@ -84,6 +84,16 @@ impl ChunkStore for MemoryStore {
         Ok(found.collect())
     }
 
+    fn bytes_of_deltas(&mut self, hashes: &[ChunkHash]) -> Result<HashMap<ChunkHash, i64>, Error> {
+        let mut found = HashMap::new();
+        for (recorded, _) in self.chunks.values() {
+            if let Some(base) = recorded.base.filter(|base| hashes.contains(base)) {
+                *found.entry(base).or_default() += i64::from(recorded.stored_bytes);
+            }
+        }
+        Ok(found)
+    }
+
     fn add(&mut self, chunks: &[NewChunk]) -> Result<Vec<bool>, Error> {
         self.let_others_in(Call::Add);
         let mut new = Vec::with_capacity(chunks.len());

@@ -32,6 +32,13 @@ pub trait ChunkStore {
     /// is sorted, without duplicates.
     fn lock(&mut self, hashes: &[ChunkHash]) -> Result<BTreeMap<ChunkHash, Recorded>, Self::Error>;
 
+    /// Returns the encoded bytes of the deltas on each of these chunks: their sum, or that of many of them. Chunks without
+    /// deltas may be left out. `hashes` is sorted, without duplicates.
+    fn bytes_of_deltas(
+        &mut self,
+        hashes: &[ChunkHash],
+    ) -> Result<HashMap<ChunkHash, i64>, Self::Error>;
+
     /// Inserts chunks that do not exist, and protects all of them from gc until the transaction ends. Returns for each
     /// whether it was inserted. Chunks are passed in the order of hashes, also across calls.
     fn add(&mut self, chunks: &[NewChunk]) -> Result<Vec<bool>, Self::Error>;
@@ -67,6 +74,13 @@ impl<S: ChunkStore> ChunkStore for &mut S {
 
     fn lock(&mut self, hashes: &[ChunkHash]) -> Result<BTreeMap<ChunkHash, Recorded>, S::Error> {
         (**self).lock(hashes)
+    }
+
+    fn bytes_of_deltas(
+        &mut self,
+        hashes: &[ChunkHash],
+    ) -> Result<HashMap<ChunkHash, i64>, S::Error> {
+        (**self).bytes_of_deltas(hashes)
     }
 
     fn add(&mut self, chunks: &[NewChunk]) -> Result<Vec<bool>, S::Error> {

@@ -104,7 +104,10 @@ pub fn scan<C: Session>(
             found
         },
     )?;
-    let mut pieces: Vec<Vec<PieceInfo>> = tensors.iter().map(|_| Vec::new()).collect();
+    // Of their final size: most tensors have one piece, and a vector that grows begins with room for four.
+    let mut pieces: Vec<Vec<PieceInfo>> = (grids.iter())
+        .map(|grid| Vec::with_capacity(grid.len() as usize))
+        .collect();
     let (mut small, mut kept) = (HashMap::new(), 0);
     let mut take = |session: &C, found: Vec<Found>| {
         for (tensor, info, raw) in found {

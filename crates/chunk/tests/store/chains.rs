@@ -34,6 +34,55 @@ fn chains_are_no_deeper_than_they_may_be() {
     assert_eq!(whole.count(), 3, "the chain begins anew at its root");
 }
 
+/// Weights of which 1 % change at random with each version: what a version costs does not grow with their number, although
+/// only four deltas may follow each other. Measured against a delta on the version before.
+#[test]
+fn long_histories_find_nearer_bases() {
+    const VERSIONS: usize = 240;
+    let mut store = MemoryStore::new();
+    let mut tensor = given(DType::F32, &[65_536], Data::Gaussian);
+    let mut random = Random(11);
+    let (mut sizes, mut single) = (Vec::new(), 0);
+    for _ in 0..VERSIONS {
+        let before = store.chunks.len();
+        let id = write(&mut store, CHUNK, std::slice::from_ref(&tensor))
+            .expect("stores")
+            .tensors[0]
+            .id;
+        assert_eq!(store.chunks.len(), before + 1);
+        let hash = ChunkHash::of(&tensor.raw);
+        sizes.push(store.chunks[&hash].0.stored_bytes as usize);
+        let base = tensor.raw.clone();
+        for _ in 0..655 {
+            let byte = 4 * random.below(tensor.raw.len() / 4);
+            tensor.raw[byte] ^= random.below(255) as u8 + 1;
+            tensor.raw[byte + 1] ^= random.below(255) as u8;
+        }
+        tensor.base = Some(id);
+        let mut delta = Vec::new();
+        let encoded = Encoder::new().encode_delta(
+            DType::F32,
+            &tensor.raw,
+            &base,
+            &hash,
+            base.len(),
+            &mut delta,
+        );
+        assert_eq!(encoded, Ok(true));
+        single = single.max(delta.len());
+    }
+    let mean = |sizes: &[usize]| sizes.iter().sum::<usize>() / sizes.len();
+    let (early, late) = (mean(&sizes[..VERSIONS / 2]), mean(&sizes[VERSIONS / 2..]));
+    assert!(
+        late < 5 * single,
+        "a delta takes {single} bytes, a version {late}"
+    );
+    assert!(
+        late < early * 6 / 5,
+        "{early} bytes a version became {late}"
+    );
+}
+
 /// Chains altered to be too long, or a cycle, end with an error, whole and in part.
 #[test]
 fn endless_chains_are_errors() {
