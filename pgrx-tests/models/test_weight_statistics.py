@@ -155,8 +155,13 @@ def test_zone_functions(db) -> None:
 
 def test_statistics_of_all_weights_at_once(weighed) -> None:
     """One weight of extreme numbers must not cost the figures of all others."""
-    db, _ = weighed
-    assert len(db.execute("SELECT * FROM store.v_weight_statistics").fetchall()) == len(figures())
+    db, model = weighed
+    columns = "weight_name, dtype, shape, element_count, min, max, mean, std, l2, absmax, zeros, nans, infs"
+    rows = db.execute(f"SELECT {columns} FROM store.v_weight_statistics ORDER BY weight_name").fetchall()
+    assert len(rows) == len(figures())
+    of_the_model = db.execute(f"SELECT {columns} FROM modelstore.weight_statistics(%s)", (model,)).fetchall()
+    assert repr(of_the_model) == repr(rows)
+    assert refusal(db, "SELECT * FROM modelstore.weight_statistics(gen_random_uuid())").sqlstate == "42704"
 
 
 def test_reductions_are_numpys(weighed) -> None:

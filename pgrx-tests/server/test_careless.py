@@ -106,6 +106,7 @@ CASES = [
     (f"diff_models({NOBODY}, {M})", "42704"),
     (f"diff_models({M}, {NOBODY})", "42704"),
     (f"find_weights_with('nan', {NOBODY})", "42704"),
+    (f"weight_statistics({NOBODY})", "42704"),
     (f"verify_model({NOBODY})", "42704"),
     (f"lineage({NOBODY})", "42704"),
     (f"calculate_model_parameters({NOBODY})", "42704"),

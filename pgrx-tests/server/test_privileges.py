@@ -70,6 +70,7 @@ READS = """
     embedding($m, '{1}')
     diff_models($m, $m)
     find_weights_with('nan')
+    weight_statistics($m)
     find_weights_with('dead_rows')
     verify_model($m)
     verify_store()

@@ -7,6 +7,7 @@ pub mod get;
 pub mod locate;
 pub mod partial;
 pub mod raw_bytes;
+pub mod statistics;
 pub mod stream;
 pub mod weights;
 pub mod write;
