@@ -3,100 +3,42 @@ documented ways to select a store do not (README, docs/security.md)."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pg_modelstore
 import psycopg
 import pytest
-from harness import ROOT, script, wait_until
 from models import random_tensor, safetensors_bytes
+from pooler import ensure_pool_role, pgbouncer_command, pooler
 
 STORES = ("first_store", "second_store")
+ROLES = ("pool_one", "pool_two")
 
 
 @pytest.fixture(scope="module")
 def pgbouncer() -> str:
     """The command."""
-    try:
-        return script("pooler.sh").strip()
-    except RuntimeError as e:
-        pytest.skip(f"no PgBouncer: {str(e).splitlines()[-1]}")
+    return pgbouncer_command()
 
 
 @pytest.fixture
-def pooled(pgbouncer: str, server, new_database) -> Iterator[Callable[[str], psycopg.Connection]]:
+def pooled(pgbouncer: str, server, new_database) -> Iterator[Callable[..., psycopg.Connection]]:
     """pooled(user): a client of a pooler that has one server connection for each user; the database has two stores."""
     database = new_database()
-    with server.connect(autocommit=True) as c:
-        for role in ("pool_one", "pool_two"):
-            c.execute(f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-            c.execute(f"ALTER ROLE {role} RESET ALL; GRANT CREATE ON DATABASE {database} TO {role}")
+    for role in ROLES:
+        ensure_pool_role(server, role, database)
     with server.connect(database, autocommit=True) as c:
         c.execute("CREATE EXTENSION pg_modelstore")
     with server.connect(database, user="pool_one", autocommit=True) as c:
         for store in STORES:
             c.execute("SELECT modelstore.create_store(%s)", (store,))
             c.execute(f"GRANT USAGE ON SCHEMA {store} TO pool_two; GRANT SELECT ON ALL TABLES IN SCHEMA {store} TO pool_two")
-    directory = tempfile.mkdtemp(prefix="pooler")  # a socket's path may have 107 bytes at most
-    conf = f"""
-[databases]
-{database} = host={server.socket} port={server.port} dbname={database}
-[pgbouncer]
-listen_addr =
-listen_port = 6432
-unix_socket_dir = {directory}
-auth_type = trust
-auth_file = {directory}/users
-pool_mode = transaction
-default_pool_size = 1
-logfile = {directory}/log
-pidfile = {directory}/pid
-"""
-    with open(f"{directory}/conf", "w") as file:
-        file.write(conf)
-    with open(f"{directory}/users", "w") as file:
-        file.write('"pool_one" ""\n"pool_two" ""\n')
-    os.chmod(directory, 0o777)
-    process = subprocess.Popen(
-        ["bash", "-c", '. scripts/lib.sh; as_server "$0" "$1"', pgbouncer, f"{directory}/conf"],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    clients: list[psycopg.Connection] = []
-
-    def connect(user: str = "pool_one") -> psycopg.Connection:
-        # A transaction pooler cannot keep statements that a client prepares.
-        client = psycopg.connect(host=directory, port=6432, dbname=database, user=user, autocommit=True, prepare_threshold=None)
-        clients.append(client)
-        return client
-
-    def answers() -> bool:
-        assert process.poll() is None, open(f"{directory}/log").read()
-        try:
-            connect()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    try:
-        wait_until(answers, "the pooler answers", 30)
+    with pooler(pgbouncer, server, database, ROLES) as connect:
         yield connect
-    finally:
-        for client in clients:
-            client.close()
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int(open(f"{directory}/pid").read()), signal.SIGTERM)
-        process.wait(20)
-        with server.connect(autocommit=True) as c:
-            c.execute("ALTER ROLE pool_one RESET ALL; ALTER ROLE pool_two RESET ALL")
-        shutil.rmtree(directory, ignore_errors=True)
+    with server.connect(autocommit=True) as c:
+        c.execute("ALTER ROLE pool_one RESET ALL; ALTER ROLE pool_two RESET ALL")
 
 
 CURRENT = "SELECT store FROM modelstore.stores() WHERE is_current"
