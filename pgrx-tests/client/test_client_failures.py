@@ -20,6 +20,7 @@ import pytest
 from harness import ROOT, wait_until
 from models import MIB, random_tensor, safetensors_bytes
 from observe import dangling, problems
+from once import Once
 from pg_modelstore import client as client_module
 from pg_modelstore import push, uploads
 from pg_modelstore.files import STATE
@@ -42,19 +43,6 @@ def file(tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("file") / "model.safetensors"
     path.write_bytes(safetensors_bytes({f"layer.{i}.weight": random_tensor(i, 1100, 512) for i in range(10)}))
     return path
-
-
-class Once:
-    """A progress function that does something the first time a position is passed, and remembers all positions."""
-
-    def __init__(self, position: int, action) -> None:
-        self.position, self.action, self.seen = position, action, []
-
-    def __call__(self, name: str, at: int, total: int) -> None:
-        self.seen.append(at)
-        if at >= self.position and self.action is not None:
-            action, self.action = self.action, None
-            action()
 
 
 def check(client, db, file: pathlib.Path, model: str = "m:1") -> None:

@@ -270,13 +270,16 @@ fn create_checkpoint_upload(
 fn export_checkpoint(
     checkpoint: Option<Regcheckpoint>,
     file_name: default!(Option<&str>, "'model.safetensors'"),
+    from_byte: default!(Option<i64>, "0"),
 ) -> SetOfIterator<'static, ByteaOut> {
     stream(or_raise((|| {
         let checkpoint = required(checkpoint, "checkpoint")?.0;
-        Export::begin(
+        let name = required(file_name, "file_name")?;
+        Export::resume(
             &Store::for_reading()?,
             StateDict::Checkpoint(checkpoint),
-            Some(required(file_name, "file_name")?),
+            Some(name),
+            required(from_byte, "from_byte")?,
         )
     })()))
 }

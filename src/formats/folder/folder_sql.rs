@@ -81,11 +81,13 @@ fn add_from(
 fn export_file(
     model: Option<Regmodel>,
     file_name: Option<&str>,
+    from_byte: default!(Option<i64>, "0"),
 ) -> SetOfIterator<'static, ByteaOut> {
     stream(or_raise((|| {
         let model = StateDict::Model(required(model, "model")?.0);
         let name = required(file_name, "file_name")?;
-        Export::begin(&Store::for_reading()?, model, Some(name))
+        let from_byte = required(from_byte, "from_byte")?;
+        Export::resume(&Store::for_reading()?, model, Some(name), from_byte)
     })()))
 }
 

@@ -20,6 +20,11 @@ use uuid::Uuid;
 pub struct Export {
     header: Option<Vec<u8>>,
     stream: ChunkStream,
+    name: String,
+    /// Bytes of the first chunk that are not wanted.
+    cut: u64,
+    /// Bytes of the chunks that are still to come.
+    left: u64,
 }
 
 /// The record of a file.
@@ -34,6 +39,23 @@ struct File {
 impl Export {
     /// Starts to export a file; without a name, the only one.
     pub fn begin(store: &Store, from: StateDict, file_name: Option<&str>) -> Result<Export> {
+        Export::resume(store, from, file_name, 0)
+    }
+
+    /// Starts to export a file from one of its bytes on. Header and list of chunks are checked as for the whole file; of
+    /// the chunks before that byte, none is read.
+    pub fn resume(
+        store: &Store,
+        from: StateDict,
+        file_name: Option<&str>,
+        from_byte: i64,
+    ) -> Result<Export> {
+        let from_byte = u64::try_from(from_byte).map_err(|_| {
+            Failure::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("from_byte {from_byte} is negative"),
+            )
+        })?;
         let file = file(store, from, file_name)?;
         let is_whole = file.format == Format::File.name();
         let sql = match is_whole {
@@ -75,26 +97,99 @@ impl Export {
             ))
             .hint(from.verify_hint()));
         }
-        let wanted = chunks.into_iter().map(|(place, hash)| Wanted {
-            hash,
-            of: Rc::clone(&labels[place]),
-            figures_of: None,
+        let header_bytes = file.header.len() as u64;
+        let in_data = from_byte.saturating_sub(header_bytes);
+        let start = Start::find(store, &weights, in_data)?;
+        let mut of_first = 0;
+        let wanted = chunks.into_iter().filter_map(|(place, hash)| {
+            of_first += usize::from(place == start.tensor);
+            let is_before = place < start.tensor
+                || (place == start.tensor && of_first <= start.skipped_pieces);
+            (!is_before).then(|| Wanted {
+                hash,
+                of: Rc::clone(&labels[place]),
+                figures_of: None,
+            })
         });
+        let stream = ChunkStream::new(store, wanted)?;
         // An empty file has one part as well: clients join the parts.
-        let has_header = !is_whole || file.bytes == 0;
+        let has_header =
+            (!is_whole && from_byte < header_bytes) || (file.bytes == 0 && from_byte == 0);
+        let mut header = has_header.then_some(file.header);
+        if let Some(header) = &mut header {
+            header.drain(..from_byte as usize);
+        }
         Ok(Export {
-            header: has_header.then_some(file.header),
-            stream: ChunkStream::new(store, wanted)?,
+            header,
+            stream,
+            name: file.name,
+            cut: in_data.min(data_bytes) - start.at,
+            left: data_bytes - start.at,
         })
+    }
+}
+
+/// Where an export begins in the data of a file.
+struct Start {
+    /// Index of the tensor.
+    tensor: usize,
+    /// Its pieces that are not wanted.
+    skipped_pieces: usize,
+    /// Byte at which the first piece that is wanted begins.
+    at: u64,
+}
+
+impl Start {
+    /// Finds the piece with a byte. The recorded sizes of the pieces before it are not compared with their chunks, but the
+    /// export counts its bytes: a wrong one is an error at the end.
+    fn find(store: &Store, weights: &[(StoredTensor, u64)], byte: u64) -> Result<Start> {
+        let mut start = Start {
+            tensor: weights.partition_point(|(t, offset)| offset + t.raw_bytes <= byte),
+            skipped_pieces: 0,
+            at: 0,
+        };
+        let Some((tensor, offset)) = weights.get(start.tensor) else {
+            start.at = weights.last().map_or(0, |(t, offset)| offset + t.raw_bytes);
+            return Ok(start);
+        };
+        start.at = *offset;
+        if byte == *offset {
+            return Ok(start);
+        }
+        for piece in locate::all_pieces(store, tensor)? {
+            let end = offset + tensor.end_of(&piece)?;
+            if end > byte {
+                break;
+            }
+            start.skipped_pieces += 1;
+            start.at = end;
+        }
+        Ok(start)
     }
 }
 
 impl Parts for Export {
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        match self.header.take() {
-            Some(header) => Ok(Some(header)),
-            None => self.stream.next(),
+        if let Some(header) = self.header.take() {
+            return Ok(Some(header));
         }
+        let part = self.stream.next()?;
+        let bytes = part.as_ref().map_or(0, |part| part.len() as u64);
+        // At the end nothing is left, before it less than there was.
+        self.left = match self.left.checked_sub(bytes) {
+            Some(left) if part.is_some() || left == 0 => left,
+            _ => {
+                return Err(damaged(format!(
+                    "chunks of file \"{}\" do not have the recorded sizes",
+                    self.name
+                )));
+            }
+        };
+        let cut = std::mem::take(&mut self.cut);
+        Ok(part.map(|mut part| {
+            part.drain(..part.len().min(cut as usize));
+            part
+        }))
     }
 
     fn recycle(&mut self, part: Vec<u8>) {

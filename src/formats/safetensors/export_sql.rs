@@ -16,8 +16,14 @@ use std::path::Path;
 fn export_safetensors(
     model: Option<Regmodel>,
     file_name: default!(Option<&str>, "NULL"),
+    from_byte: default!(Option<i64>, "0"),
 ) -> SetOfIterator<'static, ByteaOut> {
-    stream(or_raise(begin(model, file_name)))
+    stream(or_raise((|| {
+        let model = required(model, "model")?.0;
+        let from_byte = required(from_byte, "from_byte")?;
+        let store = Store::for_reading()?;
+        Export::resume(&store, StateDict::Model(model), file_name, from_byte)
+    })()))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

@@ -28,11 +28,11 @@ def stored_files(client: Client, connection: psycopg.Connection[Any], model_id: 
         return cursor.execute(query.format(client.table("model_files")), (model_id,)).fetchall()
 
 
-def stream(client: Client, model: ModelName, file_name: str) -> Iterator[bytes]:
-    """The bytes of one file in parts of about 1 MiB, as they arrive."""
+def stream(client: Client, model: ModelName, file_name: str, from_byte: int = 0) -> Iterator[bytes]:
+    """The bytes of one file from `from_byte` on, in parts of about 1 MiB, as they arrive."""
     with client.transaction() as connection, connection.cursor() as cursor:
-        query = sql.SQL("COPY (SELECT modelstore.export_file({}, {})) TO STDOUT (FORMAT binary)")
-        with cursor.copy(query.format(sql.Literal(name_text(model)), sql.Literal(file_name))) as copy:
+        query = sql.SQL("COPY (SELECT modelstore.export_file({}, {}, {})) TO STDOUT (FORMAT binary)")
+        with cursor.copy(query.format(sql.Literal(name_text(model)), sql.Literal(file_name), sql.Literal(from_byte))) as copy:
             copy.set_types(["bytea"])
             for (part,) in copy.rows():
                 yield part
@@ -52,7 +52,7 @@ def pull(client: Client, model_id: UUID, found: Rows, folder: os.PathLike[str] |
         if not _has(path, file.file_bytes, file.sha256):
             bar = show(progress, file.file_name, file.file_bytes)
             try:
-                client.retry(lambda: _download(client, model_id, file, path, bar))  # noqa: B023
+                _download(client, model_id, file, path, bar)
             finally:
                 bar.close()
     return paths
@@ -70,16 +70,21 @@ def chosen(found: Rows, model: ModelName, names: str | Iterable[str] | None) -> 
 
 
 def _download(client: Client, model_id: UUID, file: Any, path: pathlib.Path, bar: Any) -> None:
-    sha256, at = hashlib.sha256(), 0
+    sha256 = hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as out:
-            for part in stream(client, model_id, file.file_name):
-                out.write(part)
-                sha256.update(part)
-                at += len(part)
-                bar.at(at)
+
+            def receive() -> None:
+                if out.tell() > 0:
+                    _require_unchanged(client, model_id, file)
+                for part in stream(client, model_id, file.file_name, out.tell()):
+                    out.write(part)
+                    sha256.update(part)
+                    bar.at(out.tell())
+
+            client.retry(receive, progressed=out.tell)
             out.flush()
             os.fsync(out.fileno())
         if sha256.digest() != file.sha256:
@@ -89,6 +94,13 @@ def _download(client: Client, model_id: UUID, file: Any, path: pathlib.Path, bar
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _require_unchanged(client: Client, model_id: UUID, file: Any) -> None:
+    """Before a download goes on: a file never changes, but one may have been deleted and another added under its name."""
+    with client.transaction() as connection:
+        if not any((now.file_name, now.sha256) == (file.file_name, file.sha256) for now in stored_files(client, connection, model_id)):
+            raise errors.UndefinedObject(f"{file.file_name} of model {model_id} was deleted or replaced while it was pulled")
 
 
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -27,6 +27,14 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
+    /// Returns where a piece ends in the raw bytes.
+    pub fn end_of(&self, piece: &StoredPiece) -> Result<u64> {
+        if piece.end() >= self.shape.elements() {
+            return Ok(self.raw_bytes);
+        }
+        Ok(self.dtype.group_bytes(piece.end())? as u64)
+    }
+
     /// Returns an error if shape, dtype and size contradict each other because the row was changed.
     pub fn check(self) -> Result<StoredTensor> {
         if self.shape.byte_len(self.dtype).ok() == Some(self.raw_bytes) {

@@ -25,14 +25,9 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> RawBytes<S, C> {
         tensor: StoredTensor,
         pieces: &[StoredPiece],
     ) -> Result<RawBytes<S, C>, S::Error> {
-        let ends = pieces.iter().map(|piece| {
-            let bytes = if piece.end() >= tensor.shape.elements() {
-                tensor.raw_bytes
-            } else {
-                tensor.dtype.group_bytes(piece.end()).map_err(Error::from)? as u64
-            };
-            Ok((bytes, piece.hash))
-        });
+        let ends = pieces
+            .iter()
+            .map(|piece| Ok((tensor.end_of(piece)?, piece.hash)));
         Ok(RawBytes {
             pieces: ends.collect::<Result<_, Error>>()?,
             store,
