@@ -5,6 +5,7 @@
 #   scripts/server.sh stop [MODE]      smart, fast (default) or immediate
 #   scripts/server.sh restart
 #   scripts/server.sh standby PRIMARY  creates and starts a hot standby of another of these servers
+#   scripts/server.sh restore BACKUP   creates and starts one from a base backup, which recovers; SERVER_CONF says where its WAL is
 #   scripts/server.sh url [DATABASE]   connection string, over TCP
 #   scripts/server.sh psql …           a shell
 #   scripts/server.sh show             name=value lines: pg_config, directory, socket directory, port, pid, log
@@ -143,6 +144,16 @@ standby() {
   launch || die "the standby $name does not start"
 }
 
+restore() {
+  [ -f "$1/PG_VERSION" ] || die "no base backup in $1"
+  stop
+  make_directory
+  as_server cp -a "$1/." "$data"
+  as_server touch "$data/recovery.signal"
+  configure
+  launch || die "the server $name does not recover"
+}
+
 url() {
   must_exist
   echo "postgresql://postgres:$(cat "$dir/password")@127.0.0.1:$(port)/${1:-$database}"
@@ -175,6 +186,7 @@ case $command in
   stop) stop "$@" ;;
   restart) stop "$@" && start ;;
   standby) standby "${1:?name of the primary}" ;;
+  restore) restore "${1:?folder of a base backup}" ;;
   url) url "$@" ;;
   show) show ;;
   remove) remove ;;

@@ -41,13 +41,14 @@ def script(name: str, *arguments: str, **environment: str) -> str:
 class Server:
     """One server. `bin`, `data`, `log`, `socket`, `port` and `scratch` (a directory the server may write) are facts."""
 
-    def __init__(self, name: str, conf: str = FAST) -> None:
+    def __init__(self, name: str, conf: str = FAST, major: int = MAJOR) -> None:
         self.name = name
         self.conf = conf
+        self.major = major
         self._forgiven: list[tuple[int, int]] = []
 
     def _script(self, *arguments: str) -> str:
-        return script("server.sh", *arguments, SERVER=self.name, SERVER_CONF=self.conf, SERVER_IN_MEMORY="yes")
+        return script("server.sh", *arguments, SERVER=self.name, SERVER_CONF=self.conf, SERVER_IN_MEMORY="yes", PG=str(self.major))
 
     def _learn(self) -> None:
         facts = dict(line.split("=", 1) for line in self._script("show").splitlines())
@@ -82,7 +83,7 @@ class Server:
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            wait_until(lambda: not any(_alive(process) for process in processes), "the killed server is gone")
+            wait_until(lambda: not any(alive(process) for process in processes), "the killed server is gone")
             self.start()
 
     def kill_backend(self, pid: int, number: int = signal.SIGKILL) -> None:
@@ -111,6 +112,19 @@ class Server:
             yield standby
         finally:
             standby.remove()
+
+    @contextlib.contextmanager
+    def recovered(self, backup: pathlib.Path, conf: str) -> Iterator[Server]:
+        """A server made from a base backup of this one, which has recovered as `conf` says and takes writes."""
+        other = Server(f"{self.name}-recovered", self.conf + conf, self.major)
+        try:
+            other._script("restore", str(backup))
+            other._learn()
+            with other.connect(autocommit=True) as c:
+                wait_until(lambda: c.execute("SELECT pg_is_in_recovery()").fetchone() == (False,), "the server has recovered")
+            yield other
+        finally:
+            other.remove()
 
     def catch_up(self, standby: Server) -> None:
         """Waits until the standby has replayed all that was committed here."""
@@ -141,6 +155,16 @@ class Server:
             options.setdefault("stdin", subprocess.DEVNULL)
         options = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 900} | options
         return subprocess.run([self.bin / tool, *arguments], env=environment, check=False, **options)
+
+    def run_as_owner(self, tool: str, *arguments: str) -> str:
+        """Runs a program of this PostgreSQL that works on files of servers, as the user who owns them, in `scratch`. What it prints."""
+        done = subprocess.run(
+            ["bash", "-c", '. scripts/lib.sh; as_server bash -c \'cd "$0" && "$@"\' "$0" "$@"', self.scratch, self.bin / tool, *arguments],
+            cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise RuntimeError(f"{tool} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
 
     def psql(self, sql: str, dbname: str = "postgres", *arguments: str) -> str:
         """What psql prints for a script; an error in it is an error here."""
@@ -190,7 +214,8 @@ def wait_until(condition, what: str, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has reaped does not."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

@@ -103,8 +103,8 @@ impl Export {
         let mut of_first = 0;
         let wanted = chunks.into_iter().filter_map(|(place, hash)| {
             of_first += usize::from(place == start.tensor);
-            let is_before = place < start.tensor
-                || (place == start.tensor && of_first <= start.skipped_pieces);
+            let is_before =
+                place < start.tensor || (place == start.tensor && of_first <= start.skipped_pieces);
             (!is_before).then(|| Wanted {
                 hash,
                 of: Rc::clone(&labels[place]),
