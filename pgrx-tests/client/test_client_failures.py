@@ -459,20 +459,6 @@ def test_a_connection_lost_before_the_commit(client, db) -> None:
     assert [row.version for row in client.models.list()] == ["1"]
 
 
-def test_pull_starts_a_file_again(client, db, file, tmp_path) -> None:
-    client.models.push(file, "m:1")
-
-    def end() -> None:
-        db.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY (SELECT modelstore.export_file%'"
-        )
-
-    progress = Once(5 * MIB, end)
-    (path,) = client.models.pull("m", tmp_path / "out", progress=progress)
-    assert path.read_bytes() == file.read_bytes() and os.listdir(tmp_path / "out") == [file.name]
-    assert any(b < a for a, b in zip(progress.seen, progress.seen[1:]))
-
-
 @pytest.mark.crash
 def test_the_pool_recovers_from_a_restart(server, url: str) -> None:
     with pg_modelstore.connect(url, min_size=4, max_size=4) as client:

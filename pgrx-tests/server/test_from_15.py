@@ -57,7 +57,9 @@ def test_dump_and_restore(old, new: Server, tmp_path) -> None:
     with server.connect(DATABASE) as db:
         before = row_counts(db)
     # By the pg_dump of the new version, as PostgreSQL recommends.
-    dumped = new.run("pg_dump", "--format=custom", "--compress=0", "-h", server.socket, "-p", str(server.port), "--file", str(tmp_path / "dump"), dbname=DATABASE)
+    dumped = new.run(
+        "pg_dump", "--format=custom", "--compress=0", "-h", server.socket, "-p", str(server.port), "-f", str(tmp_path / "dump"), dbname=DATABASE
+    )
     assert (dumped.returncode, dumped.stderr) == (0, "")
     restored = new.run("pg_restore", "--create", "--exit-on-error", "-d", "postgres", str(tmp_path / "dump"))
     assert (restored.returncode, restored.stderr) == (0, "")

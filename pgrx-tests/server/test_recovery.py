@@ -37,7 +37,10 @@ class Site:
             c.execute(f"CREATE DATABASE {DATABASE}".encode())
         with self.connect() as db:
             db.execute("CREATE EXTENSION pg_modelstore; SELECT modelstore.create_store(modules => '{atoms}')")
-        server.run_as_owner("pg_basebackup", "-D", str(self.backup), "-X", "none", "--checkpoint=fast", "--no-sync", "-U", "postgres", "-h", server.socket, "-p", str(server.port))
+        server.run_as_owner(
+            "pg_basebackup", "-D", str(self.backup), "-X", "none", "--checkpoint=fast", "--no-sync",
+            "-U", "postgres", "-h", server.socket, "-p", str(server.port),
+        )  # fmt: skip
         self.numbers = iter(range(1, 100))
 
     def connect(self) -> psycopg.Connection:

@@ -84,15 +84,16 @@ class ModelRepository:
     ) -> Paths:
         """Writes the files of a model to a folder, byte for byte as they were pushed, and returns their paths.
 
-        A file appears under its name once it is complete and its SHA-256 matches. A file that is there and matches is kept.
+        A file appears under its name once it is complete and its SHA-256 matches. A file that is there and matches is kept. After a
+        lost connection, or when a standby has cancelled the export, it goes on at the byte where it stopped.
         files: the names of those to write; all by default.
         """
         model_id = self.find(model)
         return pull(self.client, model_id, chosen(self.files(model_id), model, files), folder, progress)
 
-    def stream(self, model: ModelName, file_name: str) -> Iterator[bytes]:
-        """The bytes of one file in parts of about 1 MiB, as they arrive."""
-        return stream(self.client, model, file_name)
+    def stream(self, model: ModelName, file_name: str, from_byte: int = 0) -> Iterator[bytes]:
+        """The bytes of one file from `from_byte` on, in parts of about 1 MiB, as they arrive."""
+        return stream(self.client, model, file_name, from_byte)
 
     def read_file(self, model: ModelName, file_name: str) -> bytes:
         """One file, in memory: for small ones such as config.json."""
