@@ -385,3 +385,13 @@ def test_no_text_has_a_zero_character(key, db) -> None:
     # The letters after a backslash are none.
     text = "a\\u0000b"
     import_archive(db, with_manifest(data, change))
+
+
+@pytest.mark.parametrize("time", ["infinity", "9999-12-31 00:00:00+00"])
+def test_a_model_of_the_future_is_not_the_newest_for_ever(time, db) -> None:
+    import_model(db, safetensors_bytes(WEIGHTS), "m")
+    data = with_manifest(export_archive(db, "m"), lambda m: m["model"].update(created_at=time))
+    use(db)
+    import_archive(db, data)
+    later = import_model(db, safetensors_bytes({"w": random_tensor(3, 8)}), "m", version="later").model_id
+    assert db.execute("SELECT modelstore.find_model('m')").fetchone() == (later,)

@@ -7,7 +7,7 @@ use crate::io::Source;
 use crate::model::models::NewModel;
 use crate::model::state_dict::StateDict;
 use crate::names;
-use crate::pg::arguments::{maybe_text, text, uuid};
+use crate::pg::arguments::{maybe_text, now, text, uuid};
 use crate::store::Store;
 use crate::transfer::archive::import_training::restore_training;
 use crate::transfer::archive::loose;
@@ -107,10 +107,10 @@ fn restore_model(
     check_content_hash(store, StateDict::Model(id), model.content_hash.as_deref())?;
     let status = Some("archived").filter(|archived| *archived == model.status);
     store.execute(
-        // Among the versions of its name it is as old as it was.
+        // Among the versions of its name it is as old as it was, but not of the future: it would be the newest for ever.
         "UPDATE @store@.models
-         SET metadata = $2::jsonb, evaluations = $3::jsonb, status = coalesce($4, status), created_at = $5::timestamptz,
-             license = $6, tags = $7
+         SET metadata = $2::jsonb, evaluations = $3::jsonb, status = coalesce($4, status),
+             created_at = least($5::timestamptz, $8), license = $6, tags = $7
          WHERE model_id = $1",
         &[
             uuid(id),
@@ -120,6 +120,7 @@ fn restore_model(
             text(&model.created_at),
             maybe_text(model.license.as_deref()),
             model.tags.clone().into(),
+            now(),
         ],
     )?;
     store.execute(

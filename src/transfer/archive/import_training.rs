@@ -5,7 +5,7 @@ use crate::formats::safetensors::import::{FileIn, Imported};
 use crate::io::Source;
 use crate::model::state_dict::StateDict;
 use crate::names;
-use crate::pg::arguments::{maybe_bytes, maybe_text, maybe_uuid, text, uuid};
+use crate::pg::arguments::{maybe_bytes, maybe_text, maybe_uuid, now, text, uuid};
 use crate::store::Store;
 use crate::training::checkpoint::{NewCheckpoint, OPTIMIZER_FILE, WEIGHTS_FILE, create_silently};
 use crate::transfer::archive::import::{add, at, check_content_hash, check_files, json};
@@ -60,7 +60,7 @@ fn begin_run(store: &Store, model: Uuid, run: &Run) -> Result<Uuid> {
     store.execute(
         "INSERT INTO @store@.training_sessions (session_id, model_id, session_name, config, total_steps, loss_metric, host, error,
                                                 created_at, started_at, ended_at)
-         VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9::timestamptz, $10::timestamptz, $11::timestamptz)",
+         VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, least($9::timestamptz, $12), $10::timestamptz, $11::timestamptz)",
         &[
             uuid(id),
             uuid(model),
@@ -73,6 +73,7 @@ fn begin_run(store: &Store, model: Uuid, run: &Run) -> Result<Uuid> {
             text(&run.created_at),
             maybe_text(run.started_at.as_deref()),
             maybe_text(run.ended_at.as_deref()),
+            now(),
         ],
     )?;
     if let Some(plan) = json(run.gradient_checkpoints.as_ref()) {
@@ -144,7 +145,7 @@ fn restore_checkpoint(
     store.execute(
         "UPDATE @store@.model_checkpoints
          SET parent_checkpoint_id = $2, metrics = $3::jsonb, rng_state = $4, param_groups = $5::jsonb, metadata = $6::jsonb,
-             pinned = $7, created_at = $8::timestamptz
+             pinned = $7, created_at = least($8::timestamptz, $9)
          WHERE checkpoint_id = $1",
         &[
             uuid(created.model),
@@ -155,6 +156,7 @@ fn restore_checkpoint(
             maybe_text(json(checkpoint.metadata.as_ref())),
             checkpoint.pinned.into(),
             text(&checkpoint.created_at),
+            now(),
         ],
     )?;
     if checkpoint.added_optimizer_bytes.is_some() {
