@@ -4,7 +4,7 @@
 #   PG_CONFIG=path  an installed PostgreSQL instead of a private one; with FEATURES=neon that of Neon
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql url start stop status build install test test-all pytest regress lint bench fuzz soak docs clean
+.PHONY: help demo psql url start stop status build install test test-all pytest regress lint bench curves fuzz soak docs clean
 SHELL := bash
 export PG PG_CONFIG FEATURES MODEL DB
 
@@ -52,6 +52,9 @@ lint: ## checks formatting, dependencies between folders, and clippy
 
 bench: build ## runs the benchmarks of the crates and of the server
 	@scripts/bench.sh
+
+curves: build ## prints how time, memory and WAL grow with sizes; small ones, FULL=1 for large ones; ARGS="tensors slice" selects
+	@scripts/bench.sh curves $(if $(FULL),--full) $(ARGS)
 
 fuzz: ## runs every fuzz target, SECONDS=600 each
 	@SECONDS_PER_TARGET=$(or $(SECONDS),600) scripts/fuzz.sh
