@@ -4,6 +4,7 @@
 #   scripts/bench.sh [crates|server] [ARGUMENT…]
 #   scripts/bench.sh large --gb 3 --dtype f32 --shards 4     a large model from a client and back, with the memory it takes
 #   scripts/bench.sh operations                              the figures of docs/operations.md: dumps, locks
+#   scripts/bench.sh backup --gb 6                           how long backups and restores of a large store take
 #   scripts/bench.sh curves [--full] [NAME…]                 how costs grow with sizes; --list names the curves
 . "$(dirname "$0")/lib.sh"
 
@@ -11,16 +12,18 @@ cd "$ROOT"
 what=${1:-all}
 shift || true
 case $what in
-  curves | large | operations)
+  backup | curves | large | operations)
     # With the settings of scripts/server.sh, not tuned ones; its data is deleted.
     export SERVER=bench-$what
     # Without statistics of tables, whose moment would be a matter of chance.
     [ "$what" != curves ] || export SERVER_CONF='autovacuum = off'
+    # What is archived is chosen later, without a restart.
+    [ "$what" != backup ] || export SERVER_CONF=$'archive_mode = on\narchive_command = \'/bin/true\''
     scripts/server.sh start
     trap 'scripts/server.sh remove' EXIT
     bindir=$(dirname "$(scripts/server.sh show | sed -n 's/^pg_config=//p')")
     scratch=()
-    [ "$what" = large ] || scratch=(--scratch "$(scripts/server.sh show | sed -n 's/^scratch=//p')")
+    [ "$what" = large ] || [ "$what" = operations ] || scratch=(--scratch "$(scripts/server.sh show | sed -n 's/^scratch=//p')")
     PYTHONPATH=clients/python/src "$VENV/bin/python" "bench/$what.py" --url "$(scripts/server.sh url postgres)" --bindir "$bindir" "${scratch[@]}" "$@"
     exit
     ;;
