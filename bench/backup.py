@@ -192,6 +192,7 @@ def base_backup(b: Backup, more: int) -> None:
     settings = (f"restore_command='cp {archive}/%f %p'", "recovery_target_name=before", "recovery_target_action=promote")
     with started(b, base, *settings) as (url, replayed):
         assert verify(url)[1] == models + -(-more // 1_000_000_000)
+    b.as_server("rm", "-r", base, archive)
     b.report(f"the same with {wal / 1e9:.2f} GB of archived WAL, up to a restore point", size + wal, wrote, copy + replayed)
 
 

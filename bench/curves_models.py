@@ -55,6 +55,7 @@ def tensors(b, sizes: tuple[int, ...]) -> Iterator[tuple[int, Figures]]:
         figures |= b.once("verify_model", "SELECT count(*) FROM modelstore.verify_model(%s)", f"a{size}")
         figures |= b.once("diff_models", "SELECT count(*) FROM modelstore.diff_models(%s, %s)", f"a{size}", f"b{size}")
         figures |= b.once("publish_delta", f"COPY (SELECT modelstore.publish_delta('a{size}', 'b{size}')) TO STDOUT (FORMAT binary)")
+        figures["gc of nothing [s]"] = b.median("SELECT chunks FROM modelstore.gc()", [()] * 3, warm=1)
         figures |= b.once("delete_model", "SELECT weights FROM modelstore.delete_model(%s)", f"b{size}")
         figures |= b.once("gc", "SELECT chunks FROM modelstore.gc()")
         yield size, figures
