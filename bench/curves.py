@@ -1,7 +1,7 @@
 """Cost curves: how time, memory and WAL grow with the size of what is stored, each with its exponent.
 
     make curves                            small sizes: a few minutes
-    make curves FULL=1                     large sizes: an hour, 15 GB of disk
+    make curves FULL=1                     large sizes: an hour, 10 GB of disk
     scripts/bench.sh curves NAME…          chosen curves; --list names them; --full takes large sizes
 
 Each curve starts with a new database without statistics (autovacuum is off), so that no plan depends on an ANALYZE. Memory
