@@ -237,7 +237,8 @@ LEFT JOIN LATERAL (
 ) b ON true
 -- A report is what was recorded with gaps of at most ten milliseconds: many steps may be logged at once. The median over
 -- reports leaves out pauses; one that goes back to a lower step says nothing of speed. Without two reports the mean of
--- what there is, unless it is too short to tell.
+-- what there is, unless it is too short to tell. A limit that the planner does not know makes it read the index from its end,
+-- also while it believes that a run has few records.
 LEFT JOIN LATERAL (
     SELECT 1 / coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY p.seconds / p.steps) FILTER (WHERE p.steps > 0 AND p.seconds > 0),
                         CASE WHEN max(p.total_seconds) > 1 AND max(p.total_steps) > 0 THEN max(p.total_seconds / p.total_steps) END) AS steps_per_second
@@ -253,7 +254,7 @@ LEFT JOIN LATERAL (
                 FROM (SELECT t.step, t.recorded_at
                       FROM @store@.training_metrics t
                       WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric
-                      ORDER BY t.recorded_at DESC, t.step DESC LIMIT 1000) t
+                      ORDER BY t.recorded_at DESC, t.step DESC LIMIT (SELECT 1000)) t
                 WINDOW records AS (ORDER BY t.recorded_at, t.step), whole AS ()) g
           WHERE g.is_end
           WINDOW reports AS (ORDER BY g.recorded_at, g.step)) p
