@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from atoms import MODALITIES, Connection, ingest
+from atoms import MODALITIES, Connection, ingest, ingest_many
 from clouds import LAST, Cloud, make, put
 from neighbours import CORNERS, by_array, by_atom, by_point, questions
 from transfer import refusal
@@ -17,14 +17,15 @@ KINDS = ["uniform", "clustered", "one place", "one column", "line", "grid"]
 
 @pytest.fixture(scope="module")
 def real(server, template):
-    """A database with files of text and code in it."""
+    """A database with the lines of files of text and code in it."""
     with server.connect(dbname="postgres", autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE atoms_real TEMPLATE {template} STRATEGY file_copy")
     with server.connect(dbname="atoms_real", autocommit=True) as db:
         for name in ("docs/api.md", "CHANGELOG.md", "README.md"):
-            assert ingest(db, (ROOT / name).read_text(), "text").status == "completed"
+            ingest_many(db, (ROOT / name).read_bytes().splitlines(keepends=True), "text")
         for path in sorted((ROOT / "src" / "atom").glob("*.rs")):
             assert ingest(db, path.read_bytes(), "code").status == "completed"
+            ingest_many(db, path.read_bytes().splitlines(keepends=True), "code")
         yield db
     with server.connect(dbname="postgres", autocommit=True) as admin:
         admin.execute("DROP DATABASE atoms_real WITH (FORCE)")
@@ -64,6 +65,34 @@ def test_the_nearest_of_real_data(real) -> None:
     cloud = Cloud(real)
     assert len(cloud.of_modality("text")) > 1000 and len(cloud.of_modality("code")) > 1000
     check_against_brute_force(real, cloud, rng, [None, "text", "code", "image"], 15)
+
+
+def rows_read(db: Connection, points: np.ndarray) -> int:
+    """Entries of the index of places that a call reads; checks what it finds in some of them."""
+    cloud = Cloud(db)
+    indexes = "SELECT inhrelid FROM pg_inherits WHERE inhparent = 'store.atoms_place_idx'::regclass"
+    with db.transaction():
+        found = by_array(db, points, 10, "text")
+        (read,) = db.execute(f"SELECT sum(pg_stat_get_xact_tuples_returned(inhrelid))::bigint FROM ({indexes}) i").fetchone()
+    assert [found[n] for n in range(0, len(points), 50)] == [cloud.nearest(points[n], 10, "text") for n in range(0, len(points), 50)]
+    return read
+
+
+@pytest.mark.any_server
+def test_far_from_the_data_few_rows_are_read(db) -> None:
+    """One point reads a part of the table, however many of them are asked for at once; a row that is not vacuumed costs more, so
+    rows count."""
+    rng, count = np.random.default_rng(9), 30_000
+    # As lines of text: their lengths are alike, the first letters and the hash are anything.
+    low, width = np.array([1 << 26, 1 << 27, 1 << 26, 0]), np.array([1 << 26, 1 << 24, 1 << 23, 1 << 28])
+    put(db, low + (rng.random((count, 4)) * width).astype(np.int64), "text")
+    far = np.concatenate([CORNERS, rng.integers(0, 1 << 25, (1000, 4))])
+    for vacuumed in (False, True):
+        if vacuumed:
+            db.execute("VACUUM ANALYZE store.atoms")
+        one = [rows_read(db, far[n : n + 1]) for n in range(40)]
+        assert 0 < max(one) < count / 3 and sum(one) / len(one) < count / 5, one
+        assert rows_read(db, far) < 3 * count
 
 
 def test_more_than_there_are(db) -> None:

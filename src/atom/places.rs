@@ -11,6 +11,8 @@ use crate::pg::scratch::in_scratch_memory;
 use crate::store::Store;
 use modelstore_atom::spatial::{PlaceRange, Places};
 use modelstore_atom::{Key, Modality, Partitions};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// The atoms of a store as visible to the current statement.
 pub struct StoredPlaces {
@@ -18,6 +20,8 @@ pub struct StoredPlaces {
     partitions: Partitions,
     /// h_xy, h_yz and h_zm by place.
     index: Option<PartitionedIndex<3>>,
+    /// Rows that searches have read.
+    read: Rc<Cell<u64>>,
 }
 
 impl StoredPlaces {
@@ -37,7 +41,13 @@ impl StoredPlaces {
             store: store.clone(),
             partitions: known.unwrap_or(Partitions::FINEST),
             index,
+            read: Rc::default(),
         })
+    }
+
+    /// Returns the number of rows that searches have read.
+    pub fn rows_read(&self) -> u64 {
+        self.read.get()
     }
 
     /// Calls `each` with all atoms, or those of a modality.
@@ -83,6 +93,11 @@ impl Places for StoredPlaces {
         count: usize,
         each: &mut dyn FnMut(Key) -> Result<()>,
     ) -> Result<()> {
+        let read = Rc::clone(&self.read);
+        let each = &mut |key| {
+            read.set(read.get() + 1);
+            each(key)
+        };
         if let Some(index) = self.index_of(partition) {
             let sides = [
                 ((place, i64::MAX), Direction::Forward),
@@ -119,37 +134,56 @@ impl Places for StoredPlaces {
         &mut self,
         partition: u32,
         ranges: &[PlaceRange],
+        limit: usize,
         each: &mut dyn FnMut(Key) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if ranges.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
+        let read = Rc::clone(&self.read);
+        let mut left = limit;
+        let each = &mut |key| {
+            read.set(read.get() + 1);
+            left = left.saturating_sub(1);
+            each(key).map(|()| left > 0)
+        };
         if let Some(index) = self.index_of(partition) {
+            let mut goes_on = true;
             for range in ranges {
                 let range = (range.first, range.last);
                 index.read(range, Direction::Forward, |codes| {
-                    each(Key::from_codes(codes)).map(|()| true)
+                    goes_on = each(Key::from_codes(codes))?;
+                    Ok(goes_on)
                 })?;
                 pgrx::check_for_interrupts!();
+                if !goes_on {
+                    return Ok(false);
+                }
             }
-            return Ok(());
+            return Ok(true);
         }
         let sql = in_codes(
             "SELECT a.h_xy, a.h_yz, a.h_zm FROM unnest($1, $2) AS r(first, last)
              CROSS JOIN LATERAL (
                  SELECT a.h_xy, a.h_yz, a.h_zm FROM @store@.atoms a
                  WHERE a.h_xy >= @first@ AND a.h_xy < @end@
-                   AND modelstore.atom_place(a.h_xy, a.h_yz, a.h_zm) BETWEEN r.first AND r.last OFFSET 0) a",
+                   AND modelstore.atom_place(a.h_xy, a.h_yz, a.h_zm) BETWEEN r.first AND r.last OFFSET 0) a
+             LIMIT $3",
             self.partitions.bounds(partition),
         );
+        let mut goes_on = true;
         // Free the parameters after each search: a call may make a million.
         in_scratch_memory(|| {
             let first: Vec<i64> = ranges.iter().map(|range| range.first).collect();
             let last: Vec<i64> = ranges.iter().map(|range| range.last).collect();
-            self.store.query(&sql, &[first.into(), last.into()], |row| {
-                each(key_in(row, 1)?)
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let arguments = [first.into(), last.into(), limit.into()];
+            self.store.query(&sql, &arguments, |row| {
+                goes_on = each(key_in(row, 1)?)?;
+                Ok(())
             })
-        })
+        })?;
+        Ok(goes_on)
     }
 
     fn check(&self) -> Result<()> {

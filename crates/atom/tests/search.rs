@@ -13,6 +13,8 @@ struct Memory {
     atoms: BTreeMap<u32, Vec<(i64, Key)>>,
     /// Atoms handed over.
     read: usize,
+    /// Ranges looked at.
+    looks: usize,
 }
 
 impl Memory {
@@ -32,6 +34,7 @@ impl Memory {
             partitions,
             atoms,
             read: 0,
+            looks: 0,
         }
     }
 }
@@ -68,15 +71,22 @@ impl Places for Memory {
         &mut self,
         partition: u32,
         ranges: &[PlaceRange],
+        limit: usize,
         each: &mut dyn FnMut(Key) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let mut left = limit;
         for (place, key) in self.atoms.get(&partition).into_iter().flatten() {
             if ranges.iter().any(|r| r.first <= *place && *place <= r.last) {
                 self.read += 1;
                 each(*key)?;
+                left -= 1;
+                if left == 0 {
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        self.looks += ranges.len();
+        Ok(true)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -175,4 +185,41 @@ fn a_search_reads_a_part() {
         "{} of 50 000 atoms a search",
         memory.read / 20
     );
+}
+
+/// Far from the data too: most rows of a ball around such a point are at its edge.
+#[test]
+fn a_search_far_from_the_data_reads_a_part() {
+    let mut seed = 1u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 36) as i64
+    };
+    // As text is: lengths are alike, the first letters and the hash are anything.
+    let keys: Vec<Key> = (0..50_000)
+        .map(|_| {
+            let (x, y, z, m) = (next(), next(), next(), next());
+            Point::new([(1 << 26) + x / 4, (1 << 27) + y / 16, (1 << 26) + z / 32, m])
+                .expect("in range")
+        })
+        .map(|point| Key::new(Modality::Text, point).expect("in range"))
+        .collect();
+    for far in [
+        [0, 0, 0, 0],
+        [(1 << 28) - 1; 4],
+        [0, 1 << 27, 1 << 26, 1 << 27],
+        [(1 << 28) - 1, 0, 0, 0],
+        [1 << 27, 1 << 27, 0, 1 << 27],
+    ] {
+        let mut memory = Memory::new(Partitions::FINEST, &keys);
+        let center = Point::new(far).expect("in range");
+        let found = nearest(&mut memory, &center, 10, None).expect("in memory");
+        assert_eq!(found.len(), 10);
+        println!("{far:?}: {} rows, {} looks", memory.read, memory.looks);
+        assert!(
+            memory.read < 5_000,
+            "{far:?}: {} of 50 000 atoms",
+            memory.read
+        );
+    }
 }

@@ -4,6 +4,7 @@
 //! rows found are compared with the region exactly. A [`PackedTree`] answers many queries on points in memory.
 
 mod cover;
+mod nearest_first;
 mod place;
 mod search;
 mod shape;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::spatial::{PlaceRange, Region, cover_within, place};
+use crate::spatial::{PlaceRange, Region, cover_within, nearest_first, place};
 use crate::{Error, Key, Modality, Partitions, Point};
 
 /// Ranges of places that cover a ball: with fewer, more rows outside are read; with more, more ranges are empty.
@@ -14,6 +14,8 @@ const BALL_RANGES: usize = 12;
 /// How many times as many atoms as requested are read on each side of a place for an initial distance: more make it
 /// shorter, and so the ball that is searched then smaller.
 const BESIDE: usize = 2;
+/// Atoms in these ranges from which on the point is far from the data: around others there are some hundred.
+const MANY: usize = 1024;
 /// Ranges for a region of any size.
 const REGION_RANGES: usize = 512;
 
@@ -34,13 +36,15 @@ pub trait Places {
         each: &mut dyn FnMut(Key) -> Result<(), Self::Error>,
     ) -> Result<(), Self::Error>;
 
-    /// Calls `each` with the atoms of a partition whose places are in some ranges.
+    /// Calls `each` with the atoms of a partition whose places are in some ranges, or with `limit` of them if there are
+    /// that many. Returns whether there were fewer.
     fn in_ranges(
         &mut self,
         partition: u32,
         ranges: &[PlaceRange],
+        limit: usize,
         each: &mut dyn FnMut(Key) -> Result<(), Self::Error>,
-    ) -> Result<(), Self::Error>;
+    ) -> Result<bool, Self::Error>;
 
     /// Returns an error if the search should stop. Called after each partition.
     fn check(&self) -> Result<(), Self::Error>;
@@ -75,6 +79,7 @@ pub fn nearest<P: Places>(
         .collect();
     near.sort_unstable();
     let mut best = Best::new(*point, k);
+    let mut is_far = false;
     for (distance, partition) in near {
         if distance > best.reach {
             break;
@@ -93,13 +98,21 @@ pub fn nearest<P: Places>(
                 continue;
             }
         }
+        let area = partitions.rectangle(partition);
+        if is_far {
+            nearest_first::search(places, partition, &area, &mut best)?;
+            continue;
+        }
         let ball = Region::Ball {
             center: *point,
             radius_squared: best.reach,
         };
-        let area = partitions.rectangle(partition);
-        let ranges = cover_within(&ball, area.x, area.y, BALL_RANGES);
-        places.in_ranges(partition, &ranges, &mut |key| Ok(best.add(key)?))?;
+        let ranges = cover_within(&ball, area.x.clone(), area.y.clone(), BALL_RANGES);
+        let limit = MANY.max(k.saturating_mul(8));
+        is_far = !places.in_ranges(partition, &ranges, limit, &mut |key| Ok(best.add(key)?))?;
+        if is_far {
+            nearest_first::search(places, partition, &area, &mut best)?;
+        }
         places.check()?;
     }
     Ok(best.found.into_iter().collect())
@@ -116,7 +129,7 @@ pub fn within<P: Places>(
     for partition in partitions.of(modality) {
         let area = partitions.rectangle(partition);
         let ranges = cover_within(region, area.x, area.y, REGION_RANGES);
-        places.in_ranges(partition, &ranges, &mut |key| {
+        places.in_ranges(partition, &ranges, usize::MAX, &mut |key| {
             if contains(region, &key.parts()?.1) {
                 found.push(key);
             }
@@ -145,12 +158,12 @@ fn contains(region: &Region, point: &Point) -> bool {
 }
 
 /// The nearest so far, each key once.
-struct Best {
-    point: Point,
-    k: usize,
+pub(super) struct Best {
+    pub(super) point: Point,
+    pub(super) k: usize,
     found: BTreeSet<NearAtom>,
     /// Beyond this distance, nothing can be one of them.
-    reach: u64,
+    pub(super) reach: u64,
 }
 
 impl Best {
@@ -163,7 +176,7 @@ impl Best {
         }
     }
 
-    fn add(&mut self, key: Key) -> Result<(), Error> {
+    pub(super) fn add(&mut self, key: Key) -> Result<(), Error> {
         let (_, point) = key.parts()?;
         let distance_squared = self.point.distance_squared(&point);
         if distance_squared > self.reach {
