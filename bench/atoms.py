@@ -157,8 +157,8 @@ def bench_whole(b, db: psycopg.Connection) -> None:
         (atoms,) = db.execute("SELECT count(*) FROM store.atoms").fetchone()
         b.report(f"ingest of 1 MB, {name}", f"{len(data) / statistics.median(taken) / 1e6:.1f} MB/s, {atoms:,} atoms", "", "")
         b.report(f"reconstruct of 1 MB, {name}", f"{statistics.median(put_together) / 1000:.1f} ms", "", target)
-    # Words of one sentence to words of another, in the text that is now in the store.
-    ends = db.execute("SELECT h_xy, h_yz, h_zm FROM store.atoms WHERE value IS NOT NULL ORDER BY content_hash LIMIT 40").fetchall()
+    # From leaf to leaf of the text that is now in the store.
+    ends = db.execute("SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY h_zm LIMIT 40").fetchall()
     pairs = [(*x, *y) for x, y in zip(ends[::2], ends[1::2])]
     for strategy in ("astar", "hops"):
         sql = f"SELECT * FROM modelstore.find_path((%s, %s, %s), (%s, %s, %s), 10, '{strategy}', '{{composition}}')"
@@ -169,15 +169,35 @@ def bench_whole(b, db: psycopg.Connection) -> None:
 
 
 def bench_large_text(b, db: psycopg.Connection) -> None:
-    """25 MB of source code, once: whether time grows with the size alone."""
+    """25 MB of source code: what it takes in tables, WAL and time, and what an edit of one line adds."""
+    size = """SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c
+              WHERE c.relnamespace = 'store'::regnamespace AND relname ~ '^atom' AND relkind = 'r'"""
+    wal = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"
     b.fresh_store()
     data = real_text(25_000_000)
+    (number,) = db.execute("SELECT lo_from_bytea(0, %b)", (data,)).fetchone()
+    db.execute("CHECKPOINT")
+    (empty,), (wal_before,) = db.execute(size).fetchone(), db.execute(wal).fetchone()
     begun = time.perf_counter()
-    *key, atoms = db.execute("SELECT i.h_xy, i.h_yz, i.h_zm, i.created FROM modelstore.ingest_text(%b::text, 'code') i", (data.decode(),)).fetchone()
+    *key, atoms = db.execute("SELECT i.h_xy, i.h_yz, i.h_zm, i.created FROM modelstore.ingest_large_object(%s, 'code') i", (number,)).fetchone()
     taken = time.perf_counter() - begun
+    (stored,), (wal_after,) = db.execute(size).fetchone(), db.execute(wal).fetchone()
     again = seconds(lambda: db.execute("SELECT octet_length(modelstore.reconstruct((%s, %s, %s)))", key).fetchone())
-    (stored,) = db.execute("SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c WHERE c.relnamespace = 'store'::regnamespace AND relname ~ '^atom' AND relkind = 'r'").fetchone()
-    b.report(f"{len(data) / 1e6:.0f} MB of code", f"in {taken:.1f} s, out {again:.1f} s, {atoms:,} atoms in {stored / 1e6:.0f} MB", "", "")
+    figure = f"in {len(data) / taken / 1e6:.0f} MB/s, out {len(data) / again / 1e6:.0f} MB/s, {atoms:,} atoms"
+    b.report(f"{len(data) / 1e6:.0f} MB of code", figure, f"{(stored - empty) / len(data):.2f} times its bytes in tables, {(wal_after - wal_before) / len(data):.2f} in WAL", "20, 100 MB/s, 3 times")
+    lines = [(*key, line, line + 10) for line in range(1, data.count(b"\n"), 9973)]
+    b.report("10 lines of it", f"{each(db, 'SELECT modelstore.reconstruct_lines((%s, %s, %s), %s, %s)', lines) / 1000:.2f} ms", "", "")
+    edited = data[: len(data) // 2] + b"changed" + data[len(data) // 2 :]
+    counted = "SELECT count(*), sum(pg_column_size(t.*)) FROM store.{} t"
+    tables = ("atoms", "atom_parts", "atom_chunks")
+    before = [db.execute(counted.format(table)).fetchone() for table in tables]
+    root = db.execute("SELECT i.h_xy, i.h_yz, i.h_zm FROM modelstore.ingest(%b::bytea, 'code') i", (edited,)).fetchone()
+    after = [db.execute(counted.format(table)).fetchone() for table in tables]
+    rows, size_added = (sum(y[i] - x[i] for x, y in zip(before, after)) for i in (0, 1))
+    b.report("one line of it changed", f"{rows} rows, {size_added / 1000:.1f} kB", "", "")
+    db.execute("SELECT modelstore.release((%s, %s, %s)), modelstore.release((%s, %s, %s))", (*key, *root))
+    b.report("atoms_gc of it", f"{seconds(lambda: db.execute('SELECT * FROM modelstore.atoms_gc()')):.1f} s", "", "")
+    db.execute("SELECT lo_unlink(%s)", (number,))
 
 
 def bench_atoms(b) -> None:

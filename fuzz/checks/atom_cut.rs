@@ -2,7 +2,7 @@
 //! The first byte of the input is the modality.
 
 use modelstore_atom::coordinates::{Coordinates, coordinates};
-use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD, Leaf, MAX_INLINE_BYTES};
+use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD, Leaf};
 use modelstore_atom::key::m_of;
 use modelstore_atom::tree::{Content, ContentHash, MAX_CHILDREN, TreeBuilder};
 use modelstore_atom::{AXIS_BITS, Key, Modality, Point};
@@ -17,11 +17,8 @@ pub fn check(input: &[u8]) {
     let modality = Modality::ALL[usize::from(*first) % Modality::ALL.len()];
     let leaves = leaves(modality, source, LOOKAHEAD);
     assert_eq!(leaves, self::leaves(modality, source, usize::MAX));
-    if matches!(
-        modality,
-        Modality::Text | Modality::Code | Modality::Structured
-    ) {
-        assert!(leaves.iter().all(|leaf| leaf.len <= MAX_INLINE_BYTES));
+    if modality.has_lines() {
+        assert!(leaves.iter().all(|leaf| leaf.len <= 16 << 10));
     }
     tree(modality, source, &leaves);
 }

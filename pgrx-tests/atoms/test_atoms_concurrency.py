@@ -26,9 +26,9 @@ SEGMENTS = [random.Random(number).randbytes(30_000) for number in range(12)]
 
 
 def document(generator: random.Random) -> str:
-    """Paragraphs of lines, both of which other documents have as well."""
+    """Paragraphs of some kilobytes, which other documents have as well."""
     lines = [" ".join(random.Random(n).choices(WORDS, k=9)) + ".\n" for n in range(40)]
-    paragraphs = ["".join(random.Random(n).choices(lines, k=5)) for n in range(15)]
+    paragraphs = ["".join(random.Random(n).choices(lines, k=80)) for n in range(15)]
     paragraphs += ["".join(generator.choices(lines, k=4))]
     return "\n".join(generator.choices(paragraphs, k=generator.randint(1, 6)))
 

@@ -12,7 +12,9 @@ from atoms_held import Key, ingest, release, rows
 
 pytestmark = pytest.mark.versioned
 
-COMMON = "the same line in both\nand another one that both have\n\n"
+# A long line begins a leaf and ends one: the lines between them are leaves of their own.
+LONG = "x" * 9000 + "\n"
+COMMON = f"the same line in both\n{LONG}and another one that both have\n{LONG}"
 HERS, HIS = COMMON + "only she has this line, in her document\n", COMMON + "only he has this other line, in his\n"
 BLOB = random.Random(4).randbytes(200_000)
 EVERYWHERE = "'{0,0,0,0}'", "'{268435455,268435455,268435455,268435455}'"
@@ -119,11 +121,11 @@ def test_no_path_leads_through_atoms_of_others(secured, alice, bob) -> None:
     one, other = "first line of one\n", "second line of another\n"
     start, end = ingest(bob, one), ingest(bob, other)
     sql = "SELECT h_xy, h_yz, h_zm FROM modelstore.find_path((%s, %s, %s), (%s, %s, %s), 20, 'hops', '{composition}')"
-    document = ingest(alice, one + other + "\nmore of hers\n")
+    document = ingest(alice, one + LONG + other + LONG + "more of hers\n")
     assert bob.execute(sql, (*start, *end)).fetchall() == []
     publish(alice, document)
     assert bob.execute(sql, (*start, *end)).fetchall() == []
-    ingest(bob, one + other)
+    ingest(bob, one + LONG + other)
     assert len(bob.execute(sql, (*start, *end)).fetchall()) == 3
     path = bob.execute(sql.replace("'{composition}'", "'{composition,neighbour}'"), (*start, *end)).fetchall()
     assert set(path) <= owned(secured, bob) | owned(secured, alice)
@@ -131,7 +133,7 @@ def test_no_path_leads_through_atoms_of_others(secured, alice, bob) -> None:
 
 def test_roles_that_were_not_kept_apart_cannot_be_secured(db, alice, bob) -> None:
     ingest(bob, "a line\n")
-    ingest(alice, "a line\nand one more\n")
+    ingest(alice, "a line\n" + LONG + "and one more\n")
     assert state_of(db, "SELECT modelstore.secure_atoms()") == "55000"
     assert owned(bob) == owned(db)
 
@@ -285,11 +287,12 @@ def test_a_reader_with_all_tables_sees_nothing_of_others(granted: str, db, alice
     ingest(alice, HERS + "more of hers\n")
     ingest(alice, BLOB[::-1])
     public = ingest(alice, b"for everybody")
+    alice.execute("""SELECT modelstore.set_atom_meta((%s, %s, %s), '{"note": "only she has this line"}')""", public)
     publish(alice, public)
     db.execute("SELECT modelstore.refresh_spatial_summary()")
     if granted == "after":
         db.execute(grant.format(reader.info.user))
-    for table in ("atoms", "atom_parts", "atom_chunks", "ingestion_log", "atom_salts", *partitions_with_rows(db)):
+    for table in ("atoms", "atom_parts", "atom_chunks", "atom_meta_versions", "ingestion_log", "atom_salts", *partitions_with_rows(db)):
         name = table if table.startswith("store.") else f"store.{table}"
         (there,) = db.execute(f"SELECT count(*) FROM {name}").fetchone()
         assert there > 0, table
@@ -320,7 +323,7 @@ def test_no_policy_before_and_none_after(db) -> None:
     assert db.execute(policies).fetchall() == []
     db.execute("SELECT modelstore.secure_atoms()")
     on = db.execute(policies).fetchall()
-    assert len(on) == 10 and not any("SELECT" in qualifier.upper() for *_, qualifier in on)
+    assert len(on) == 12 and not any("SELECT" in qualifier.upper() for *_, qualifier in on)
     db.execute("SELECT modelstore.secure_atoms()")
     assert db.execute(policies).fetchall() == on
     without = "SELECT count(*) FROM pg_class WHERE relname ~ '^atoms(_|$)' AND relkind IN ('r', 'p') AND relrowsecurity = %s"
@@ -417,7 +420,8 @@ def test_rows_under_keys_of_others_change_nothing(secured, alice, bob) -> None:
 
 FUNCTIONS = {
     "ingest_text('x'::text)": "w", "ingest('x'::bytea)": "w", "ingest_many('{{x}}'::bytea[])": "w",
-    "reconstruct({k})": "r", "reconstruct_parts({k})": "r", "nearest({k})": "r", "nearest_points('{{1,2,3,4}}'::int[])": "r",
+    "queue_ingest(1)": "w", "run_queued_ingests()": "w", "find_atom(sha256('x'))": "r", "find_content('x', 'text')": "r",
+    "reconstruct_lines({k})": "r", "reconstruct_bytes({k}, 2, 3)": "r", "reconstruct({k})": "r", "reconstruct_parts({k})": "r", "nearest({k})": "r", "nearest_points('{{1,2,3,4}}'::int[])": "r",
     "nearest_points(array_fill(1, '{{1000,4}}'))": "r", "within_box('{{0,0,0,0}}', '{{9,9,9,9}}')": "r",
     "within_radius('{{0,0,0,0}}', 5)": "r", "find_path({k}, {k})": "r", "release({k})": "w",
     "verify_atoms()": "r", "set_atom_meta({k}, '{{}}')": "w", "atoms_gc()": "w", "secure_atoms()": "o", "secure_atoms(false)": "o",
@@ -439,7 +443,7 @@ def test_privileges_on_tables_decide(function: str, db, connect, role) -> None:
 
 GRANT_LINES = [(p, t) for t, all_ in {
     "atoms": "SELECT INSERT UPDATE DELETE", "atom_parts": "SELECT INSERT DELETE", "atom_chunks": "SELECT INSERT DELETE",
-    "ingestion_log": "SELECT INSERT UPDATE",
+    "ingestion_log": "SELECT INSERT UPDATE", "atom_meta_versions": "SELECT DELETE",
 }.items() for p in all_.split()]  # fmt: skip
 
 
@@ -483,3 +487,49 @@ def test_the_log_of_a_run_without_privileges(db, connect, role) -> None:
     assert row == ("failed", "permission denied for table atoms")
     assert db.execute("SELECT status, error FROM store.ingestion_log").fetchall() == [row]
     assert rows(db) == {}
+
+
+def test_earlier_meta_is_for_its_owner(secured, alice, bob) -> None:
+    """Not what was said of an atom before it became public, nor who said it; and nothing can be added to it for others."""
+    key = ingest(alice, HERS)
+    say = "SELECT modelstore.set_atom_meta((%s, %s, %s), %s)"
+    versions = [alice.execute(say, (*key, meta)).fetchone()[0] for meta in ('{"a": 1}', '{"a": 2}', None, '{"visibility": "public"}', '{"b": 1}')]
+    assert versions == [2, 3, 4, 5, 6]
+    earlier = "SELECT version, meta, updated_by, created_by FROM store.atom_meta_versions ORDER BY version"
+    name = alice.info.user
+    kept = [(2, {"a": 1}, name, name), (3, {"a": 2}, name, name), (5, {"visibility": "public"}, name, name)]
+    assert alice.execute(earlier).fetchall() == secured.execute(earlier).fetchall() == kept
+    publish(alice, key)
+    assert bob.execute(earlier).fetchall() == []
+    assert state_of(bob, say, (*key, '{"mine": 1}')) == "42704"
+    plant = "INSERT INTO store.atom_meta_versions (h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by) VALUES (%s, %s, %s, 9, '1', now(), 'x', %s)"
+    assert state_of(bob, plant, (*key, name)) == "42501"
+    assert secured.execute("SELECT * FROM modelstore.verify_atoms()").fetchall() == []
+    # It goes with the atom.
+    release(alice, key)
+    secured.execute("SELECT modelstore.atoms_gc()")
+    assert secured.execute(earlier).fetchall() == []
+
+
+def test_a_content_is_found_by_who_sees_it(secured, alice, bob) -> None:
+    by_hash = "SELECT * FROM modelstore.find_atom(%b)"
+    by_content = "SELECT * FROM modelstore.find_content(%b, 'text')"
+    key = ingest(alice, HERS)
+    content = HERS.encode()
+    assert alice.execute(by_hash, (blake3(content),)).fetchall() == alice.execute(by_content, (content,)).fetchall() == [key]
+    for db in (bob, alice):
+        assert db.execute(by_content, (b"something else",)).fetchall() == db.execute(by_hash, (blake3(b"x"),)).fetchall() == []
+    assert bob.execute(by_hash, (blake3(content),)).fetchall() == bob.execute(by_content, (content,)).fetchall() == []
+    publish(alice, key)
+    assert bob.execute(by_hash, (blake3(content),)).fetchall() == bob.execute(by_content, (content,)).fetchall() == [key]
+    # Of his own and a public one, his own.
+    his = ingest(bob, HERS)
+    assert his != key
+    assert bob.execute(by_hash, (blake3(content),)).fetchall() == bob.execute(by_content, (content,)).fetchall() == [his]
+
+
+def test_a_queue_is_of_its_role(secured, alice, bob) -> None:
+    (data,) = alice.execute("SELECT lo_from_bytea(0, 'hers')").fetchone()
+    alice.execute("SELECT modelstore.queue_ingest(%s::oid)", (data,))
+    assert bob.execute("SELECT * FROM modelstore.run_queued_ingests()").fetchall() == []
+    assert alice.execute("SELECT status FROM modelstore.run_queued_ingests()").fetchall() == [("completed",)]

@@ -11,7 +11,9 @@ from atoms import Connection, ingest, ingest_many, key_of
 from atom_grants import APART, GRANTS
 from transfer import refusal
 
-TEXT = "".join(f"line number {n}, which is longer than a word\n" for n in range(400)) + "a line\n" * 20
+# A long line begins a leaf and ends one: the lines between them are leaves in their rows.
+TEXT = "".join(f"line number {n}, which is longer than a word\n" for n in range(400))
+TEXT += "".join(f"{'ab'[n % 2]} line\n{'x' * (9000 + n)}\n" for n in range(16))
 BLOB = random.Random(5).randbytes(300_000)
 
 
@@ -50,6 +52,7 @@ def test_an_empty_store(db) -> None:
 LEAF = "(SELECT h_xy, h_yz, h_zm FROM store.atoms WHERE value = E'a line\\n')"
 COMPOSITE = "(SELECT h_xy, h_yz, h_zm FROM store.atoms WHERE byte_length = 300000)"
 OTHER_CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY modelstore.raw_size(chunk) DESC LIMIT 1)"
+LINES = "(SELECT c.h_xy, c.h_yz, c.h_zm FROM store.atom_chunks c JOIN store.atoms a USING (h_xy, h_yz, h_zm) WHERE a.line_ends > 9 LIMIT 1)"
 CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY 1, 2, 3 LIMIT 1)"
 
 
@@ -85,12 +88,27 @@ CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY 1, 2, 3 LIMIT 
         (f"UPDATE store.atoms SET probe = 1 WHERE (h_xy, h_yz, h_zm) = {LEAF}", "place is not that of the hash"),
         (f"INSERT INTO store.atom_chunks (h_xy, h_yz, h_zm, chunk) SELECT l.*, (SELECT chunk FROM store.atom_chunks LIMIT 1) FROM {LEAF} l", "atom has a value and a chunk"),
         (f"INSERT INTO store.atom_chunks (h_xy, h_yz, h_zm, chunk) SELECT l.*, (SELECT chunk FROM store.atom_chunks LIMIT 1) FROM {COMPOSITE} l", "atom has a chunk and parts"),
+        (f"UPDATE store.atoms SET line_ends = 2 WHERE (h_xy, h_yz, h_zm) = {LEAF}", " line ends, its parts "),
+        (f"UPDATE store.atoms SET line_ends = 2 WHERE (h_xy, h_yz, h_zm) = {LEAF}", "does not match its hash or its line ends"),
+        (f"UPDATE store.atoms SET line_ends = line_ends + 1 WHERE (h_xy, h_yz, h_zm) = {LINES}", "is corrupted: it does not have "),
+        (f"UPDATE store.atoms SET line_ends = NULL WHERE (h_xy, h_yz, h_zm) = {LEAF}", "atom of modality 0 has no number of line ends"),
+        (f"UPDATE store.atoms SET line_ends = 0 WHERE (h_xy, h_yz, h_zm) = {COMPOSITE}", "atom of modality 7 has a number of line ends"),
+        (
+            f"INSERT INTO store.atom_meta_versions (h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by) SELECT l.*, 1, '1', now(), 'x', 'other' FROM {LEAF} l",
+            "meta is shown to another role than the atom",
+        ),
+        (
+            "INSERT INTO store.atom_meta_versions (h_xy, h_yz, h_zm, version, meta, updated_at, updated_by) VALUES (0, 0, 0, 1, '1', now(), 'x')",
+            "meta of an atom that does not exist",
+        ),
         # Two lines of the same length change places: only the whole tells.
         (
-            """UPDATE store.atom_parts p SET part_index = CASE part_index WHEN 0 THEN 1000001 ELSE 1000000 END
-               FROM (SELECT p.parent_h_xy a, p.parent_h_yz b, p.parent_h_zm c FROM store.atom_parts p JOIN store.atoms x USING (h_xy, h_yz, h_zm)
-                     WHERE encode(x.value, 'escape') ~ '^line number 3[0-9][0-9],' GROUP BY 1, 2, 3 HAVING min(p.part_index) = 0 LIMIT 1) w
-               WHERE (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm) = (a, b, c) AND p.part_index < 2;
+            """CREATE TEMP TABLE swapped AS
+                   SELECT p.parent_h_xy a, p.parent_h_yz b, p.parent_h_zm c, min(part_index) FILTER (WHERE x.value = E'a line\\n') i,
+                          min(part_index) FILTER (WHERE x.value = E'b line\\n') j
+                   FROM store.atom_parts p JOIN store.atoms x USING (h_xy, h_yz, h_zm) GROUP BY 1, 2, 3 HAVING count(DISTINCT x.value) = 2 LIMIT 1;
+               UPDATE store.atom_parts p SET part_index = 1000000 + CASE part_index WHEN i THEN j ELSE i END
+               FROM swapped WHERE (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm) = (a, b, c) AND p.part_index IN (i, j);
                UPDATE store.atom_parts SET part_index = part_index - 1000000 WHERE part_index >= 1000000""",
             "are not its content",
         ),

@@ -158,6 +158,7 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "atoms.content_hash": (FLIP, ATOMS, "hash"),
     "atoms.ref_count": ("0", ATOMS, "references"),
     "atoms.byte_length": ("{0} + 1", ATOMS, "bytes"),
+    "atoms.line_ends": ("{0} + 1", ATOMS, "line ends"),
     "atoms.meta": USERS,
     "atoms.created_at": TIME,
     "atoms.created_by": ("'other'", ATOMS, "other roles"),
@@ -179,6 +180,14 @@ COLUMNS: dict[str, tuple[str, str, str] | str] = {
     "atom_chunks.is_public": ("NOT {0}", ATOMS, "other roles"),
     "atom_chunks.created_by": ("'other'", ATOMS, "other roles"),
     "atom_chunks.chunk": ("(SELECT chunk FROM store.atom_chunks ORDER BY modelstore.raw_size(chunk) LIMIT 1)", ATOMS, "chunk"),
+    "atom_meta_versions.h_xy": ("{0} + 1", ATOMS, "meta of an atom that does not exist"),
+    "atom_meta_versions.h_yz": ("{0} + 1", ATOMS, "meta of an atom that does not exist"),
+    "atom_meta_versions.h_zm": ("{0} + 1", ATOMS, "meta of an atom that does not exist"),
+    "atom_meta_versions.created_by": ("'other'", ATOMS, "another role"),
+    "atom_meta_versions.version": TIME,
+    "atom_meta_versions.meta": USERS,
+    "atom_meta_versions.updated_at": TIME,
+    "atom_meta_versions.updated_by": TIME,
     "atom_salts.created_by": "test_atoms_verify.py: a role without its salt",
     "atom_salts.salt": "test_atoms_verify.py",
 }
@@ -189,7 +198,7 @@ for table, why, columns in (
     ("training_metrics", RUN, "step epoch metric_name value recorded_at"),
     ("model_checkpoints", RUN, "step epoch sequence metrics rng_state param_groups metadata pinned created_at created_by"),
     ("gradient_checkpoints", "a plan, made again by set_gradient_checkpoints()", "layer_index policy segment kept_bytes recompute_flops"),
-    ("ingestion_log", RUN, "ingestion_id modality source_uri source_hash h_xy h_yz h_zm byte_length atoms_created atoms_updated atoms_skipped status error started_at ended_at created_by"),
+    ("ingestion_log", RUN, "ingestion_id modality source_uri batch_id meta large_object source_hash h_xy h_yz h_zm byte_length atoms_created atoms_updated atoms_skipped status error started_at ended_at created_by"),
 ):
     COLUMNS |= {f"{table}.{column}": why for column in columns.split()}
 
@@ -200,6 +209,7 @@ WHICH = {
     "atoms.value": "octet_length(value) > 5",
     "atoms.created_by": "value IS NULL",
     "atoms.byte_length": "value IS NULL",
+    "atoms.line_ends": "line_ends IS NOT NULL",
     "atoms.ref_count": "ref_count > 0 AND value IS NOT NULL",
     "atom_parts.part_index": "part_index = 0",
     "atom_chunks.chunk": "modelstore.raw_size(chunk) > 10000",
@@ -241,7 +251,11 @@ def fill(db: psycopg.Connection) -> None:
         db.execute("SELECT modelstore.create_checkpoint(%s, session_id => %s, step => %s, epoch => 0.5, weights => %b::bytea, optimizer => %b::bytea)", (model, run, step, data, state))
     db.execute("INSERT INTO store.gradient_checkpoints VALUES (%s, 0, 'store', 0, 1, 1)", (run,))
     db.execute("SELECT modelstore.add_module('atoms', partitions => 8)")
-    assert ingest(db, "one line of text\nand one more\n\nanother paragraph\n" * 3, "text").status == "completed"
+    # A long line begins a leaf and ends one: the line before it is a leaf in its row.
+    text = ingest(db, f"one line of text\n{'x' * 9000}\nand one more\n", "text")
+    assert text.status == "completed"
+    for meta in ("[1]", "[2]"):
+        db.execute("SELECT modelstore.set_atom_meta((%s, %s, %s), %s)", (text.h_xy, text.h_yz, text.h_zm, meta))
     assert ingest(db, random.Random(1).randbytes(100_000)).status == "completed"
 
 

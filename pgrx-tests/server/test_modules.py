@@ -68,6 +68,7 @@ def test_atoms_in_any_number_of_partitions(partitions: int, db) -> None:
     (count,) = db.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'store.atoms'::regclass").fetchone()
     assert count == partitions
     db.execute("SELECT modelstore.ingest_text(string_agg('line ' || i, chr(10)), 'text', 'lines') FROM generate_series(1, 300) i")
+    db.execute("SELECT modelstore.ingest_many(array_agg(convert_to('line ' || i, 'UTF8')), 'text') FROM generate_series(1, 300) i")
     (same,) = db.execute("""
         SELECT modelstore.reconstruct((h_xy, h_yz, h_zm)) = convert_to((SELECT string_agg('line ' || i, chr(10)) FROM generate_series(1, 300) i), 'UTF8')
         FROM store.ingestion_log WHERE source_uri = 'lines'

@@ -14,6 +14,7 @@ CREATE TABLE @store@.atoms (
     content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
     ref_count bigint NOT NULL DEFAULT 0 CHECK (ref_count >= 0),
     byte_length bigint NOT NULL CHECK (byte_length >= 0),
+    line_ends bigint CHECK (line_ends >= 0),
     meta jsonb,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL DEFAULT current_user,
@@ -47,6 +48,7 @@ COMMENT ON COLUMN @store@.atoms.is_public IS 'Whether every role sees it while r
 COMMENT ON COLUMN @store@.atoms.content_hash IS 'BLAKE3-256 of the content.';
 COMMENT ON COLUMN @store@.atoms.ref_count IS 'Number of its occurrences in atom_parts, plus the number of times it was ingested as a whole and not released.';
 COMMENT ON COLUMN @store@.atoms.byte_length IS 'Length of the content in bytes.';
+COMMENT ON COLUMN @store@.atoms.line_ends IS 'Number of line ends in the content of text, code and structured data; NULL for other modalities.';
 COMMENT ON COLUMN @store@.atoms.meta IS 'User data; {"visibility": "public"}, set by set_atom_meta(), shows the atom to every role while row-level security is on.';
 COMMENT ON COLUMN @store@.atoms.created_at IS 'Time it was first ingested.';
 COMMENT ON COLUMN @store@.atoms.created_by IS 'Role that first ingested it.';
@@ -99,6 +101,28 @@ COMMENT ON COLUMN @store@.atom_chunks.is_public IS 'Same as in the leaf''s row i
 COMMENT ON COLUMN @store@.atom_chunks.created_by IS 'Same as in the leaf''s row in atoms.';
 COMMENT ON COLUMN @store@.atom_chunks.chunk IS 'The encoded bytes; their hash is the leaf''s content_hash.';
 
+CREATE TABLE @store@.atom_meta_versions (
+    h_xy bigint NOT NULL,
+    h_yz bigint NOT NULL,
+    h_zm bigint NOT NULL,
+    version integer NOT NULL,
+    meta jsonb NOT NULL,
+    updated_at timestamptz NOT NULL,
+    updated_by text NOT NULL,
+    created_by text NOT NULL DEFAULT current_user,
+    CONSTRAINT modelstore_atoms CHECK (version > 0),
+    PRIMARY KEY (h_xy, h_yz, h_zm, version)
+);
+COMMENT ON TABLE @store@.atom_meta_versions IS 'Earlier versions of the meta of atoms, written by set_atom_meta(); none for a version without meta. The parts that it shows or hides with an atom get a new version, and none here. While row-level security is on, a role sees those of its own atoms, also of public ones.';
+COMMENT ON COLUMN @store@.atom_meta_versions.h_xy IS 'Key of the atom.';
+COMMENT ON COLUMN @store@.atom_meta_versions.h_yz IS 'Key of the atom.';
+COMMENT ON COLUMN @store@.atom_meta_versions.h_zm IS 'Key of the atom.';
+COMMENT ON COLUMN @store@.atom_meta_versions.version IS 'Number of the version.';
+COMMENT ON COLUMN @store@.atom_meta_versions.meta IS 'The meta of that version.';
+COMMENT ON COLUMN @store@.atom_meta_versions.updated_at IS 'Time it was set.';
+COMMENT ON COLUMN @store@.atom_meta_versions.updated_by IS 'Role that set it.';
+COMMENT ON COLUMN @store@.atom_meta_versions.created_by IS 'Same as in the atom''s row in atoms.';
+
 CREATE TABLE @store@.atom_salts (
     created_by text PRIMARY KEY DEFAULT current_user,
     salt uuid NOT NULL,
@@ -112,6 +136,9 @@ CREATE TABLE @store@.ingestion_log (
     ingestion_id uuid PRIMARY KEY,
     modality smallint NOT NULL CHECK (modality BETWEEN 0 AND 7),
     source_uri text,
+    batch_id uuid,
+    meta jsonb,
+    large_object oid,
     source_hash bytea CHECK (octet_length(source_hash) = 32),
     h_xy bigint,
     h_yz bigint,
@@ -125,13 +152,19 @@ CREATE TABLE @store@.ingestion_log (
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz,
     created_by text NOT NULL DEFAULT current_user,
-    CONSTRAINT modelstore_atoms CHECK (status IN ('running', 'completed', 'failed'))
+    CONSTRAINT modelstore_atoms CHECK (status IN ('pending', 'running', 'completed', 'failed'))
 );
+-- The queue, and what ran or failed lately.
+CREATE INDEX ingestion_log_status_started_at_idx ON @store@.ingestion_log (status, started_at);
+CREATE INDEX ingestion_log_batch_id_idx ON @store@.ingestion_log (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX ingestion_log_source_uri_idx ON @store@.ingestion_log (source_uri) WHERE source_uri IS NOT NULL;
-COMMENT ON TABLE @store@.ingestion_log IS 'Runs of ingest, including failed ones.';
+COMMENT ON TABLE @store@.ingestion_log IS 'Runs of ingest, including failed and queued ones.';
 COMMENT ON COLUMN @store@.ingestion_log.ingestion_id IS 'Key, a UUID of version 7.';
 COMMENT ON COLUMN @store@.ingestion_log.modality IS 'Modality of the data, numbered as in atoms.';
 COMMENT ON COLUMN @store@.ingestion_log.source_uri IS 'Source of the data, as given by the user.';
+COMMENT ON COLUMN @store@.ingestion_log.batch_id IS 'The job that the run is part of, as given by the user.';
+COMMENT ON COLUMN @store@.ingestion_log.meta IS 'User data.';
+COMMENT ON COLUMN @store@.ingestion_log.large_object IS 'Large object of a queued ingest; NULL for one that was not queued.';
 COMMENT ON COLUMN @store@.ingestion_log.source_hash IS 'BLAKE3-256 of the data; NULL for a run with several contents.';
 COMMENT ON COLUMN @store@.ingestion_log.h_xy IS 'Key of the atom for the whole data; NULL for a run with several contents.';
 COMMENT ON COLUMN @store@.ingestion_log.h_yz IS 'Key of the atom for the whole data.';
@@ -140,9 +173,9 @@ COMMENT ON COLUMN @store@.ingestion_log.byte_length IS 'Length of the data in by
 COMMENT ON COLUMN @store@.ingestion_log.atoms_created IS 'Number of distinct atoms that are new.';
 COMMENT ON COLUMN @store@.ingestion_log.atoms_updated IS 'Number of distinct existing atoms that gained a reference.';
 COMMENT ON COLUMN @store@.ingestion_log.atoms_skipped IS 'Number of distinct existing atoms that gained no reference, because they are parts of other existing atoms.';
-COMMENT ON COLUMN @store@.ingestion_log.status IS 'running, completed or failed.';
+COMMENT ON COLUMN @store@.ingestion_log.status IS 'pending (queued by queue_ingest()), running, completed or failed. Only the session that runs an ingest sees it running.';
 COMMENT ON COLUMN @store@.ingestion_log.error IS 'Reason for a failure.';
-COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'Time it started.';
+COMMENT ON COLUMN @store@.ingestion_log.started_at IS 'Time it started; of a pending one, the time it was queued.';
 COMMENT ON COLUMN @store@.ingestion_log.ended_at IS 'Time it ended.';
 COMMENT ON COLUMN @store@.ingestion_log.created_by IS 'Role that ran it.';
 
@@ -152,8 +185,21 @@ CREATE MATERIALIZED VIEW @store@.atom_spatial_summary AS
            sum(a.ref_count) AS ref_count,
            min(p.x) AS x_min, max(p.x) AS x_max, avg(p.x)::double precision AS x_mean,
            min(p.y) AS y_min, max(p.y) AS y_max, avg(p.y)::double precision AS y_mean,
-           min(p.z) AS z_min, max(p.z) AS z_max, avg(p.z)::double precision AS z_mean
-    FROM @store@.atoms a JOIN pg_catalog.pg_class c ON c.oid = a.tableoid, modelstore.atom_point(a.h_xy, a.h_yz, a.h_zm) p
+           min(p.z) AS z_min, max(p.z) AS z_max, avg(p.z)::double precision AS z_mean,
+           box(point(min(p.x), min(p.y)), point(max(p.x), max(p.y))) AS bounds,
+           count(*) - count(s.parts) AS leaves,
+           sum(a.byte_length) FILTER (WHERE s.parts IS NULL) AS leaf_bytes,
+           avg(s.parts)::double precision AS parts_mean,
+           -- A composite is as long as its parts, so what its references to them add is its own length.
+           sum(a.ref_count * a.byte_length) - coalesce(sum(a.byte_length) FILTER (WHERE s.parts IS NOT NULL), 0) AS held_bytes,
+           (sum(a.byte_length) FILTER (WHERE s.parts IS NULL)
+            / nullif(sum(a.ref_count * a.byte_length) - coalesce(sum(a.byte_length) FILTER (WHERE s.parts IS NOT NULL), 0), 0))::double precision
+               AS complexity
+    FROM @store@.atoms a JOIN pg_catalog.pg_class c ON c.oid = a.tableoid
+         LEFT JOIN (SELECT w.parent_h_xy, w.parent_h_yz, w.parent_h_zm, w.created_by, count(*) AS parts
+                    FROM @store@.atom_parts w GROUP BY w.parent_h_xy, w.parent_h_yz, w.parent_h_zm, w.created_by) s
+         ON s.parent_h_xy = a.h_xy AND s.parent_h_yz = a.h_yz AND s.parent_h_zm = a.h_zm AND s.created_by = a.created_by,
+         modelstore.atom_point(a.h_xy, a.h_yz, a.h_zm) p
     WHERE a.is_public OR NOT c.relrowsecurity
     GROUP BY a.modality, p.modality;
 CREATE UNIQUE INDEX atom_spatial_summary_modality_idx ON @store@.atom_spatial_summary (modality);
@@ -172,3 +218,9 @@ COMMENT ON COLUMN @store@.atom_spatial_summary.y_mean IS 'Mean y.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.z_min IS 'Smallest z.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.z_max IS 'Largest z.';
 COMMENT ON COLUMN @store@.atom_spatial_summary.z_mean IS 'Mean z.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.bounds IS 'The smallest box in the plane of x and y that contains all of them.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.leaves IS 'Number of leaves; the other atoms are composites.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.leaf_bytes IS 'Sum of the lengths of the leaves: the distinct bytes, before compression.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.parts_mean IS 'Mean number of parts of a composite; NULL without composites.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.held_bytes IS 'Sum of the lengths of the contents that were ingested and not released, each as often as it was.';
+COMMENT ON COLUMN @store@.atom_spatial_summary.complexity IS 'leaf_bytes divided by held_bytes: 1 if no leaf occurs twice, less the more of the data is repeated, more while released atoms await atoms_gc().';

@@ -7,13 +7,55 @@ use crate::pg::progress::Progress;
 use crate::store::Store;
 use modelstore_atom::Modality;
 use modelstore_atom::coordinates::Coordinates;
-use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD};
-use modelstore_atom::tree::TreeBuilder;
+use modelstore_atom::cut::{Cutter, HEAD_BYTES, LOOKAHEAD, count_line_ends};
+use modelstore_atom::tree::{Features, TreeBuilder};
 
 /// Bytes read at a time.
 const WINDOW_BYTES: usize = 4 << 20;
 /// Maximum number of distinct atoms per run: each takes about 200 bytes of memory.
 pub const MAX_PENDING: u32 = 1 << 24;
+
+/// What is computed of the bytes of an atom.
+pub struct Seen {
+    /// Its coordinates except the fourth.
+    pub xyz: [u32; 3],
+    /// The number of its line ends, if it is text.
+    pub line_ends: Option<u64>,
+}
+
+/// Computes it while the bytes pass.
+#[derive(Clone)]
+struct Measure {
+    coordinates: Coordinates,
+    line_ends: Option<u64>,
+}
+
+impl Measure {
+    fn new(modality: Modality) -> Measure {
+        Measure {
+            coordinates: Coordinates::new(modality),
+            line_ends: modality.has_lines().then_some(0),
+        }
+    }
+}
+
+impl Features for Measure {
+    type Output = Seen;
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.coordinates.update(bytes);
+        if let Some(line_ends) = &mut self.line_ends {
+            *line_ends += count_line_ends(bytes);
+        }
+    }
+
+    fn finish(self) -> Seen {
+        Seen {
+            xyz: self.coordinates.finish(),
+            line_ends: self.line_ends,
+        }
+    }
+}
 
 /// Splits the next source; `pg_stat_progress_copy` shows the progress. `base` is its offset in the concatenation of the
 /// run's sources.
@@ -28,7 +70,7 @@ pub fn collect(
     let mut window = Vec::new();
     source.read_at(0, total.min(HEAD_BYTES as u64) as usize, &mut window)?;
     let mut cutter = Cutter::new(modality, &window, total);
-    let mut tree = TreeBuilder::new(Coordinates::new(modality));
+    let mut tree = TreeBuilder::new(Measure::new(modality));
     let (mut start, mut at) = (0, 0);
     // Only for sources that take long enough to be observed.
     let mut progress =

@@ -1,21 +1,33 @@
 //! Content of atoms: a value, a chunk, or parts.
 
-use crate::atom::key::content_hash_of;
+use crate::atom::chunk_leaves::Wanted;
+use crate::atom::key::{content_hash_of, name};
 use crate::atom::statement::{in_codes, keys};
-use crate::error::Result;
+use crate::error::{Code, Failure, Result};
 use crate::store::Store;
 use modelstore_atom::Key;
+use modelstore_atom::cut::count_line_ends;
 use modelstore_atom::key::{range, range_bounds};
 use modelstore_chunk::ChunkHash;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The content of an atom.
-pub enum Content {
-    /// A leaf of at most 64 bytes.
+/// The content of an atom, and how much it is.
+pub struct Content {
+    /// Its bytes.
+    pub byte_length: u64,
+    /// Its line ends, if it is text.
+    pub line_ends: Option<u64>,
+    /// Where the bytes are.
+    pub place: Place,
+}
+
+/// Where the bytes of an atom are.
+pub enum Place {
+    /// Here: a leaf of at most 64 bytes.
     Value(Rc<[u8]>),
-    /// A larger leaf, and its hash.
-    Chunk(ChunkHash),
+    /// A larger leaf.
+    Chunk(Wanted),
     /// The parts of a composite.
     Parts(Rc<[Key]>),
 }
@@ -25,6 +37,8 @@ struct Larger {
     key: Key,
     hash: [u8; 32],
     created_by: String,
+    byte_length: u64,
+    line_ends: Option<u64>,
 }
 
 /// Returns the content of each atom that exists. `wanted` is sorted by key, without duplicates.
@@ -51,29 +65,45 @@ fn values(
     let Some(range) = wanted.first().and_then(|key| range(key.h_xy)) else {
         return Ok(());
     };
-    let mut value = Vec::new();
+    let mut bytes = Vec::new();
     store.query(
         &in_codes(
-            "SELECT k.number, a.value, a.content_hash, a.created_by
+            "SELECT k.number, a.value, a.content_hash, a.created_by, a.byte_length, a.line_ends
              FROM unnest($1, $2, $3) WITH ORDINALITY k(h_xy, h_yz, h_zm, number)
-             CROSS JOIN LATERAL (SELECT a.value, a.content_hash, a.created_by FROM @store@.atoms a
+             CROSS JOIN LATERAL (SELECT a.value, a.content_hash, a.created_by, a.byte_length, a.line_ends FROM @store@.atoms a
                                  WHERE a.h_xy = k.h_xy AND a.h_yz = k.h_yz AND a.h_zm = k.h_zm
                                    AND a.h_xy >= @first@ AND a.h_xy < @end@ OFFSET 0) a",
             range_bounds(range),
         ),
         &keys(wanted.iter().copied()),
         |row| {
-            value.clear();
             let key = wanted[row.get::<i64>(1)? as usize - 1];
-            if row.append_bytes(2, &mut value)? {
-                found.insert(key, Content::Value(value.as_slice().into()));
+            let byte_length = u64::try_from(row.get::<i64>(5)?).unwrap_or_default();
+            let line_ends = row.opt::<i64>(6)?;
+            let line_ends = line_ends.map(|count| u64::try_from(count).unwrap_or_default());
+            bytes.clear();
+            row.append_bytes(3, &mut bytes)?;
+            let hash = content_hash_of(&bytes)?;
+            bytes.clear();
+            if row.append_bytes(2, &mut bytes)? {
+                let counted = line_ends.map(|_| count_line_ends(&bytes));
+                if blake3::hash(&bytes).as_bytes() != &hash || counted != line_ends {
+                    return Err(Failure::new(
+                        Code::ERRCODE_DATA_CORRUPTED,
+                        format!("value of atom {} does not match its hash or its line ends", name(key)),
+                    )
+                    .hint("SELECT * FROM modelstore.verify_atoms();"));
+                }
+                let place = Place::Value(bytes.as_slice().into());
+                found.insert(key, Content { byte_length, line_ends, place });
                 return Ok(());
             }
-            row.append_bytes(3, &mut value)?;
             rest.push(Larger {
                 key,
-                hash: content_hash_of(&value)?,
+                hash,
                 created_by: row.get(4)?,
+                byte_length,
+                line_ends,
             });
             Ok(())
         },
@@ -100,15 +130,25 @@ fn larger(store: &Store, wanted: &[Larger], found: &mut HashMap<Key, Content>) -
         &[h_xy, h_yz, h_zm, owners.into()],
         |row| {
             let atom = &wanted[row.get::<i64>(1)? as usize - 1];
-            let what = if row.opt::<bool>(2)? == Some(true) {
-                Content::Chunk(ChunkHash(atom.hash))
+            let place = if row.opt::<bool>(2)? == Some(true) {
+                Place::Chunk(Wanted {
+                    key: atom.key,
+                    hash: ChunkHash(atom.hash),
+                    byte_length: atom.byte_length,
+                    line_ends: atom.line_ends,
+                })
             } else {
                 let codes = |n| row.bigints(n).map(Option::unwrap_or_default);
                 let parts = codes(3)?.into_iter().zip(codes(4)?).zip(codes(5)?);
                 let key = |((h_xy, h_yz), h_zm)| Key::from_codes([h_xy, h_yz, h_zm]);
-                Content::Parts(parts.map(key).collect())
+                Place::Parts(parts.map(key).collect())
             };
-            found.insert(atom.key, what);
+            let content = Content {
+                byte_length: atom.byte_length,
+                line_ends: atom.line_ends,
+                place,
+            };
+            found.insert(atom.key, content);
             Ok(())
         },
     )

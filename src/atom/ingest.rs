@@ -5,11 +5,17 @@ use crate::atom::pending::Pending;
 use crate::atom::write::{Counts, Writer};
 use crate::error::{Result, warning};
 use crate::io::Source;
-use crate::pg::arguments::{maybe_bytes, maybe_text, now, text, uuid};
+use crate::names;
+use crate::pg::arguments::{
+    from_sql_uuid, maybe_bytes, maybe_jsonb, maybe_text, maybe_uuid, now, text, uuid,
+};
+use crate::pg::jsonb::Jsonb;
 use crate::pg::query::refuse_during_recovery;
 use crate::pg::subtransaction::subtransaction;
 use crate::store::Store;
 use modelstore_atom::{Key, Modality};
+use pgrx::datum::Uuid as SqlUuid;
+use pgrx::pg_sys::Oid;
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -19,8 +25,61 @@ pub struct Run<'a> {
     pub store: Store,
     /// The modality of the data.
     pub modality: Modality,
-    /// The URI of the data, as given by the user.
+    /// What the user says about the data.
+    pub about: About<'a>,
+}
+
+/// What the user says about the data, recorded in the log.
+pub struct About<'a> {
+    /// The URI of the data.
     pub source_uri: Option<&'a str>,
+    /// The job that the run is part of.
+    pub batch_id: Option<Uuid>,
+    /// Anything else.
+    pub meta: Option<Jsonb<'a>>,
+}
+
+impl<'a> About<'a> {
+    /// Checks the arguments of a function.
+    pub fn new(
+        source_uri: Option<&'a str>,
+        batch_id: Option<SqlUuid>,
+        meta: Option<Jsonb<'a>>,
+    ) -> Result<About<'a>> {
+        source_uri
+            .map(|uri| names::check_length("source URI", uri))
+            .transpose()?;
+        Ok(About {
+            source_uri,
+            batch_id: batch_id.map(from_sql_uuid),
+            meta,
+        })
+    }
+
+    /// Adds a row to the log.
+    pub fn log(
+        &self,
+        store: &Store,
+        modality: Modality,
+        status: &str,
+        large_object: Option<Oid>,
+    ) -> Result<Uuid> {
+        let id = Uuid::now_v7();
+        store.execute(
+            "INSERT INTO @store@.ingestion_log (ingestion_id, modality, source_uri, batch_id, meta, large_object, status)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                uuid(id),
+                (modality as i16).into(),
+                maybe_text(self.source_uri),
+                maybe_uuid(self.batch_id),
+                maybe_jsonb(self.meta.as_ref()),
+                large_object.into(),
+                text(status),
+            ],
+        )?;
+        Ok(id)
+    }
 }
 
 /// The result of a run: its row of the log.
@@ -57,11 +116,14 @@ impl Run<'_> {
     /// would also roll back the row of the log.
     pub fn ingest(&self, sources: &mut dyn Sources) -> Result<Ingested> {
         refuse_during_recovery()?;
-        let id = Uuid::now_v7();
-        self.store.execute(
-            "INSERT INTO @store@.ingestion_log (ingestion_id, modality, source_uri, status) VALUES ($1, $2, $3, 'running')",
-            &[uuid(id), (self.modality as i16).into(), maybe_text(self.source_uri)],
-        )?;
+        let id = self
+            .about
+            .log(&self.store, self.modality, "running", None)?;
+        self.ingest_as(id, sources)
+    }
+
+    /// Runs the ingest whose row is in the log.
+    pub fn ingest_as(&self, id: Uuid, sources: &mut dyn Sources) -> Result<Ingested> {
         let outcome = subtransaction(|| self.run(sources));
         self.log(id, &outcome)?;
         if let Err(failure) = &outcome {

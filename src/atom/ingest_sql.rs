@@ -1,22 +1,22 @@
 //! The SQL functions that ingest data.
 
 use crate::atom::current_store;
-use crate::atom::ingest::{Ingested, Run, Sources};
+use crate::atom::ingest::{About, Ingested, Run, Sources};
 use crate::atom::key::modality_argument;
 use crate::error::{Code, Failure, Result, or_raise, required};
 use crate::io::Source;
 use crate::io::bytes::{Bytea, ByteaSource};
 use crate::io::joined::Joined;
 use crate::io::large_object::LargeObject;
-use crate::names;
 use crate::pg::arguments::to_sql_uuid;
 use crate::pg::array::ByteaArray;
+use crate::pg::jsonb::Jsonb;
 use modelstore_chunk::Memory;
 use pgrx::datum::Uuid as SqlUuid;
 use pgrx::prelude::*;
 
 /// The result of an ingest: its row of the log.
-type Report = (
+pub type Report = (
     SqlUuid,
     String,
     Option<i64>,
@@ -35,6 +35,8 @@ fn ingest_bytea(
     data: Option<Bytea<'_>>,
     modality: default!(Option<&str>, "'other'"),
     source_uri: default!(Option<&str>, "NULL"),
+    batch_id: default!(Option<SqlUuid>, "NULL"),
+    meta: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -52,7 +54,11 @@ fn ingest_bytea(
 > {
     TableIterator::once(or_raise((|| {
         let source = ByteaSource::new(required(data, "data")?);
-        one(&mut One(source), modality, source_uri)
+        one(
+            &mut One(source),
+            modality,
+            About::new(source_uri, batch_id, meta)?,
+        )
     })()))
 }
 
@@ -62,6 +68,8 @@ fn ingest_text(
     data: Option<&str>,
     modality: default!(Option<&str>, "'text'"),
     source_uri: default!(Option<&str>, "NULL"),
+    batch_id: default!(Option<SqlUuid>, "NULL"),
+    meta: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -79,7 +87,11 @@ fn ingest_text(
 > {
     TableIterator::once(or_raise((|| {
         let source = Memory(required(data, "data")?.as_bytes());
-        one(&mut One(source), modality, source_uri)
+        one(
+            &mut One(source),
+            modality,
+            About::new(source_uri, batch_id, meta)?,
+        )
     })()))
 }
 
@@ -89,6 +101,8 @@ fn ingest_large_object(
     data: Option<pg_sys::Oid>,
     modality: default!(Option<&str>, "'other'"),
     source_uri: default!(Option<&str>, "NULL"),
+    batch_id: default!(Option<SqlUuid>, "NULL"),
+    meta: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -104,9 +118,10 @@ fn ingest_large_object(
         name!(error, Option<String>),
     ),
 > {
-    TableIterator::once(or_raise(
-        required(data, "data").and_then(|oid| one(&mut Object(oid), modality, source_uri)),
-    ))
+    TableIterator::once(or_raise((|| {
+        let about = About::new(source_uri, batch_id, meta)?;
+        one(&mut Object(required(data, "data")?), modality, about)
+    })()))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -115,6 +130,8 @@ fn ingest_many(
     contents: Option<ByteaArray<'_>>,
     modality: default!(Option<&str>, "'other'"),
     source_uri: default!(Option<&str>, "NULL"),
+    batch_id: default!(Option<SqlUuid>, "NULL"),
+    meta: default!(Option<Jsonb<'_>>, "NULL"),
 ) -> TableIterator<
     'static,
     (
@@ -128,7 +145,8 @@ fn ingest_many(
 > {
     let ingested = or_raise((|| {
         let contents = required(contents, "contents")?;
-        run(modality, source_uri)?.ingest(&mut Many(contents.views()?))
+        let about = About::new(source_uri, batch_id, meta)?;
+        run(modality, about)?.ingest(&mut Many(contents.views()?))
     })());
     let roots = ingested
         .outcome
@@ -144,23 +162,20 @@ fn ingest_many(
     )
 }
 
-fn run<'a>(modality: Option<&str>, source_uri: Option<&'a str>) -> Result<Run<'a>> {
-    source_uri
-        .map(|uri| names::check_length("source URI", uri))
-        .transpose()?;
+fn run<'a>(modality: Option<&str>, about: About<'a>) -> Result<Run<'a>> {
     Ok(Run {
         modality: required(modality_argument(modality)?, "modality")?,
         store: current_store()?,
-        source_uri,
+        about,
     })
 }
 
-fn one(
-    sources: &mut dyn Sources,
-    modality: Option<&str>,
-    source_uri: Option<&str>,
-) -> Result<Report> {
-    let Ingested { id, outcome } = run(modality, source_uri)?.ingest(sources)?;
+fn one(sources: &mut dyn Sources, modality: Option<&str>, about: About<'_>) -> Result<Report> {
+    report(run(modality, about)?.ingest(sources)?)
+}
+
+/// Converts the result of a run of one content.
+pub fn report(Ingested { id, outcome }: Ingested) -> Result<Report> {
     let id = to_sql_uuid(id);
     Ok(match outcome {
         Ok(done) => {
@@ -216,7 +231,7 @@ impl<S: Source> Sources for One<S> {
 }
 
 /// A large object, opened inside the run, so that a missing one is a failure in the log.
-struct Object(pg_sys::Oid);
+pub struct Object(pub pg_sys::Oid);
 
 impl Sources for Object {
     fn each(&mut self, take: &mut dyn FnMut(&mut dyn Source, u64) -> Result<()>) -> Result<()> {

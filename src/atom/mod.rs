@@ -7,6 +7,7 @@ mod argument;
 mod chunk_leaves;
 mod collect;
 mod contents;
+mod find;
 mod hilbert;
 mod ingest;
 mod ingest_sql;
@@ -18,10 +19,12 @@ mod path;
 mod pending;
 mod places;
 mod postgis;
+mod queue;
 mod reconstruct;
 mod reference_counts;
 mod references;
 pub mod security;
+mod span;
 mod statement;
 mod summary;
 mod verify;
@@ -36,8 +39,13 @@ pgrx::extension_sql_file!(
         ingest_sql::ingest_text,
         ingest_sql::ingest_large_object,
         ingest_sql::ingest_many,
+        queue::run_queued_ingests,
         reconstruct::reconstruct,
         reconstruct::reconstruct_parts,
+        reconstruct::reconstruct_bytes,
+        reconstruct::reconstruct_lines,
+        find::find_atom,
+        find::find_content,
         references::release,
         references::atoms_gc,
         nearest::nearest,

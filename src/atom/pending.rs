@@ -1,6 +1,6 @@
 //! The atoms of a source before anything is written, each distinct content once.
 
-use crate::atom::collect::MAX_PENDING;
+use crate::atom::collect::{MAX_PENDING, Seen};
 use crate::error::{Code, Failure, Result};
 use modelstore_atom::cut::MAX_INLINE_BYTES;
 use modelstore_atom::tree::{Content, ContentHash, Node};
@@ -16,6 +16,8 @@ pub struct PendingAtom {
     pub xyz: [u32; 3],
     /// The number of its bytes.
     pub byte_length: u64,
+    /// The number of its line ends, if it is text.
+    pub line_ends: Option<u64>,
     /// The bytes, or where they are.
     pub content: PendingContent,
 }
@@ -43,7 +45,7 @@ pub struct Pending {
 
 impl Pending {
     /// Adds a node that ends before `end` of the source, unless its content has been added.
-    pub fn add(&mut self, node: Node<'_, [u32; 3]>, end: u64) -> Result<()> {
+    pub fn add(&mut self, node: Node<'_, Seen>, end: u64) -> Result<()> {
         let number = u32::try_from(self.atoms.len())
             .ok()
             .filter(|&n| n < MAX_PENDING)
@@ -67,8 +69,9 @@ impl Pending {
         };
         self.atoms.push(PendingAtom {
             hash: node.hash,
-            xyz: node.features,
+            xyz: node.features.xyz,
             byte_length: node.byte_length,
+            line_ends: node.features.line_ends,
             content,
         });
         Ok(())

@@ -5,9 +5,10 @@
 //! hashed, and the end is an error unless the hash is that of the atom.
 
 use crate::atom::argument::{AtomArgument, key_argument};
-use crate::atom::chunk_leaves;
-use crate::atom::contents::{Content, contents};
+use crate::atom::chunk_leaves::{self, Wanted};
+use crate::atom::contents::{Place, contents};
 use crate::atom::key::{content_hash_of, missing, name};
+use crate::atom::span::{Span, Unit};
 use crate::atom::statement::{codes, in_modality};
 use crate::atom::store_for_reading;
 use crate::error::{Code, Failure, Result, or_raise};
@@ -25,6 +26,8 @@ use std::rc::Rc;
 const BATCH: usize = 2048;
 /// Maximum depth of composites. Each has at least two parts, so 2^64 bytes need no more.
 const MAX_DEPTH: u8 = 64;
+/// Maximum number of bytes of leaves that are decoded at once.
+const DECODED_BYTES: u64 = 1 << 20;
 /// Minimum number of bytes of a returned part, except the last.
 const PART_BYTES: usize = 256 << 10;
 
@@ -62,6 +65,54 @@ fn reconstruct_parts(atom: Option<AtomArgument>) -> SetOfIterator<'static, Bytea
     }))
 }
 
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn reconstruct_bytes(
+    atom: Option<AtomArgument>,
+    first_byte: default!(Option<i64>, 1),
+    last_byte: default!(Option<i64>, "NULL"),
+) -> ByteaOut {
+    or_raise(
+        key_argument(atom, "atom")
+            .and_then(|key| partly(key, Span::new(Unit::Bytes, first_byte, last_byte))),
+    )
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+fn reconstruct_lines(
+    atom: Option<AtomArgument>,
+    first_line: default!(Option<i64>, 1),
+    last_line: default!(Option<i64>, "NULL"),
+) -> ByteaOut {
+    or_raise((|| {
+        let key = key_argument(atom, "atom")?;
+        let (modality, _) = key.parts()?;
+        if !modality.has_lines() {
+            return Err(Failure::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("atom {} has no lines", name(key)),
+            )
+            .detail(format!(
+                "Its modality is {}; text, code and structured data have lines.",
+                modality.name()
+            )));
+        }
+        partly(key, Span::new(Unit::Lines, first_line, last_line))
+    })())
+}
+
+/// Reads a part of an atom. Only leaves are compared with their hashes.
+fn partly(key: Key, span: Span) -> Result<ByteaOut> {
+    let mut parts = Reconstruction::begin(&store_for_reading()?, key)?;
+    parts.span = Some(span);
+    let mut value = Vec::new();
+    while let Some(part) = parts.next()? {
+        value.extend_from_slice(&part);
+    }
+    ByteaOut::copy(&value)
+}
+
 /// An atom being reassembled.
 pub struct Reconstruction {
     store: Store,
@@ -72,6 +123,8 @@ pub struct Reconstruction {
     seen: u64,
     /// What remains, in order.
     rest: VecDeque<Item>,
+    /// What is wanted of it; `None` is all.
+    span: Option<Span>,
     done: bool,
 }
 
@@ -80,7 +133,7 @@ enum Item {
     /// Not read yet; the number is its depth.
     Atom(Key, u8),
     Bytes(Rc<[u8]>),
-    Chunk(Key, ChunkHash),
+    Chunk(Wanted),
     /// Not read yet; the number is the depth of each part.
     Parts(Rc<[Key]>, u8),
 }
@@ -109,6 +162,7 @@ impl Reconstruction {
             hasher: blake3::Hasher::new(),
             seen: 0,
             rest: VecDeque::from([Item::Atom(root, 0)]),
+            span: None,
             done: false,
         })
     }
@@ -121,10 +175,11 @@ impl Reconstruction {
         let mut part = Vec::new();
         while part.len() < PART_BYTES && !self.rest.is_empty() {
             pgrx::check_for_interrupts!();
+            let from = part.len();
             match self.rest.pop_front() {
                 Some(Item::Bytes(bytes)) => part.extend_from_slice(&bytes),
-                Some(Item::Chunk(key, hash)) => {
-                    in_scratch_memory(|| self.chunks(key, hash, &mut part))?;
+                Some(Item::Chunk(leaf)) => {
+                    in_scratch_memory(|| self.chunks(leaf, &mut part))?;
                 }
                 Some(atom @ Item::Atom(..)) => {
                     self.rest.push_front(atom);
@@ -133,6 +188,16 @@ impl Reconstruction {
                 Some(Item::Parts(parts, depth)) => self.open(&parts, depth),
                 None => {}
             }
+            if let Some(span) = &mut self.span {
+                span.cut(&mut part, from);
+                if span.is_done() {
+                    self.rest.clear();
+                }
+            }
+        }
+        if self.span.is_some() {
+            self.done = self.rest.is_empty();
+            return Ok(Some(part));
         }
         self.hasher.update(&part);
         self.seen += part.len() as u64;
@@ -160,16 +225,15 @@ impl Reconstruction {
     }
 
     /// Decodes a run of chunks on threads.
-    fn chunks(&mut self, key: Key, hash: ChunkHash, part: &mut Vec<u8>) -> Result<()> {
-        let mut wanted = vec![(key, hash)];
-        let mut expected = part.len();
-        while let Some(Item::Chunk(key, hash)) = self.rest.front() {
-            // At most 64 KiB each.
-            expected += 64 << 10;
-            if expected >= 4 * PART_BYTES {
+    fn chunks(&mut self, leaf: Wanted, part: &mut Vec<u8>) -> Result<()> {
+        let mut expected = part.len() as u64 + leaf.byte_length;
+        let mut wanted = vec![leaf];
+        while let Some(Item::Chunk(leaf)) = self.rest.front() {
+            expected = expected.saturating_add(leaf.byte_length);
+            if expected > DECODED_BYTES || wanted.len() == BATCH {
                 break;
             }
-            wanted.push((*key, *hash));
+            wanted.push(*leaf);
             self.rest.pop_front();
         }
         chunk_leaves::read(&self.store, &wanted, part)
@@ -193,21 +257,40 @@ impl Reconstruction {
         distinct.sort_unstable();
         distinct.dedup();
         let found = contents(&self.store, &distinct)?;
-        for &(key, depth) in front.iter().rev() {
-            self.rest.push_front(match found.get(&key) {
-                Some(Content::Value(bytes)) => Item::Bytes(Rc::clone(bytes)),
-                Some(Content::Chunk(hash)) => Item::Chunk(key, *hash),
-                Some(Content::Parts(parts)) if depth < MAX_DEPTH => {
+        let mut kept: Vec<Item> = Vec::with_capacity(front.len());
+        let mut units = 0u64;
+        for (key, depth) in front {
+            let content = found.get(&key).ok_or_else(|| missing(key))?;
+            if let Some(span) = &mut self.span {
+                if kept.is_empty() && span.passes(content) {
+                    continue;
+                }
+                units = units.saturating_add(span.units(content));
+            }
+            kept.push(match &content.place {
+                Place::Value(bytes) => Item::Bytes(Rc::clone(bytes)),
+                Place::Chunk(leaf) => Item::Chunk(*leaf),
+                Place::Parts(parts) if depth < MAX_DEPTH => {
                     Item::Parts(Rc::clone(parts), depth + 1)
                 }
-                Some(Content::Parts(_)) => {
+                Place::Parts(_) => {
                     return Err(Failure::new(
                         Code::ERRCODE_DATA_CORRUPTED,
                         format!("atom {} is part of itself", name(key)),
                     ));
                 }
-                None => return Err(missing(key)),
             });
+            if self
+                .span
+                .as_ref()
+                .is_some_and(|span| span.ends_within(units))
+            {
+                self.rest.clear();
+                break;
+            }
+        }
+        for item in kept.into_iter().rev() {
+            self.rest.push_front(item);
         }
         Ok(())
     }

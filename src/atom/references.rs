@@ -227,6 +227,11 @@ fn remove(store: &Store, gone: &[Key], of_its_own: &str) -> Result<()> {
          WHERE c.h_xy = k.h_xy AND c.h_yz = k.h_yz AND c.h_zm = k.h_zm",
         &gone_keys(),
     )?;
+    store.execute(
+        "DELETE FROM @store@.atom_meta_versions v USING unnest($1, $2, $3) k(h_xy, h_yz, h_zm)
+         WHERE v.h_xy = k.h_xy AND v.h_yz = k.h_yz AND v.h_zm = k.h_zm",
+        &gone_keys(),
+    )?;
     let parts = store.write(
         &format!(
             "WITH gone AS (

@@ -24,11 +24,13 @@ use uuid::Uuid;
 pub type Salt = [u8; 16];
 
 /// Tables with policies, each with the condition under which a role sees rows of others.
-const SECURED: [(&str, &str); 4] = [
+const SECURED: [(&str, &str); 5] = [
     ("atoms", "is_public"),
     ("atom_parts", "is_public"),
     ("atom_chunks", "is_public"),
     ("ingestion_log", "false"),
+    // Not even those of public atoms: what was said of an atom earlier may not have been public.
+    ("atom_meta_versions", "false"),
 ];
 
 /// The keys of an atom and of its parts, at any depth. UNION keeps each key once, so the recursion ends. With row-level
@@ -63,7 +65,7 @@ fn secure_atoms(enable: default!(Option<bool>, true)) -> bool {
         }
         // Lock all tables first, in the order in which an ingest locks them.
         store.execute(
-            "LOCK TABLE @store@.ingestion_log, @store@.atoms, @store@.atom_parts, @store@.atom_chunks IN ACCESS EXCLUSIVE MODE",
+            "LOCK TABLE @store@.ingestion_log, @store@.atoms, @store@.atom_parts, @store@.atom_chunks, @store@.atom_meta_versions IN ACCESS EXCLUSIVE MODE",
             &[],
         )?;
         if enable {
@@ -289,6 +291,21 @@ fn set_atom_meta(atom: Option<AtomArgument>, meta: Option<Jsonb<'_>>) -> i32 {
 }
 
 fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
+    // First the lock: nobody then changes the meta in between, and what the role may not change is not copied.
+    let own = store.write(
+        "SELECT FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 FOR UPDATE",
+        &codes(key),
+        |_| Ok(()),
+    )?;
+    if own.is_empty() {
+        return Err(missing(key));
+    }
+    store.execute(
+        "INSERT INTO @store@.atom_meta_versions (h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by)
+         SELECT h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by
+         FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 AND meta IS NOT NULL",
+        &codes(key),
+    )?;
     let [h_xy, h_yz, h_zm] = codes(key);
     let set = store.write(
         &format!(

@@ -28,13 +28,14 @@ const DISAGREEMENTS: &str = "
                 WHEN bool_or(a.h_xy IS NULL) THEN count(*) FILTER (WHERE a.h_xy IS NULL) || ' parts of the atom do not exist'
                 WHEN bool_or((p.created_by, p.is_public) <> (w.created_by, w.is_public)) THEN 'parts are shown to other roles than the atom'
                 WHEN max(p.part_index) + 1 <> count(*) THEN 'atom has ' || count(*) || ' parts, the last is number ' || max(p.part_index)
-                ELSE 'atom has ' || max(w.byte_length) || ' bytes, its parts ' || sum(a.byte_length) END
+                WHEN max(w.byte_length) <> sum(a.byte_length) THEN 'atom has ' || max(w.byte_length) || ' bytes, its parts ' || sum(a.byte_length)
+                ELSE 'atom has ' || max(w.line_ends) || ' line ends, its parts ' || sum(a.line_ends) END
     FROM @store@.atom_parts p
     LEFT JOIN @store@.atoms w ON (w.h_xy, w.h_yz, w.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
     LEFT JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (p.h_xy, p.h_yz, p.h_zm)
     GROUP BY 1, 2, 3
     HAVING bool_or(w.h_xy IS NULL OR w.value IS NOT NULL OR a.h_xy IS NULL OR (p.created_by, p.is_public) <> (w.created_by, w.is_public)) OR max(p.part_index) + 1 <> count(*)
-        OR max(w.byte_length) <> sum(a.byte_length)
+        OR max(w.byte_length) <> sum(a.byte_length) OR max(w.line_ends) <> sum(a.line_ends)
     UNION ALL
     SELECT c.h_xy, c.h_yz, c.h_zm,
            CASE WHEN a.h_xy IS NULL THEN 'chunk of an atom that does not exist'
@@ -49,6 +50,15 @@ const DISAGREEMENTS: &str = "
     SELECT p.parent_h_xy, p.parent_h_yz, p.parent_h_zm, 'atom has a chunk and parts'
     FROM @store@.atom_parts p JOIN @store@.atom_chunks c ON (c.h_xy, c.h_yz, c.h_zm) = (p.parent_h_xy, p.parent_h_yz, p.parent_h_zm)
     WHERE p.part_index = 0
+    UNION ALL
+    SELECT h_xy, h_yz, h_zm, 'atom of modality ' || modality || ' has ' || CASE WHEN line_ends IS NULL THEN 'no number of' ELSE 'a number of' END || ' line ends'
+    FROM @store@.atoms WHERE (line_ends IS NULL) = (modality IN (0, 5, 6))
+    UNION ALL
+    SELECT v.h_xy, v.h_yz, v.h_zm,
+           CASE WHEN a.h_xy IS NULL THEN 'meta of an atom that does not exist' ELSE 'meta is shown to another role than the atom' END
+    FROM @store@.atom_meta_versions v
+    LEFT JOIN @store@.atoms a ON (a.h_xy, a.h_yz, a.h_zm) = (v.h_xy, v.h_yz, v.h_zm)
+    WHERE a.h_xy IS NULL OR v.created_by <> a.created_by
     UNION ALL
     SELECT h_xy, h_yz, h_zm, 'atom is ' || CASE WHEN is_public THEN '' ELSE 'not ' END || 'public, and its meta says otherwise'
     FROM @store@.atoms WHERE is_public <> (meta ->> 'visibility' IS NOT DISTINCT FROM 'public')

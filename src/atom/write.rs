@@ -278,11 +278,15 @@ impl<'a> Writer<'a> {
         let counts: Vec<i64> = batch.iter().map(|&number| references[number]).collect();
         let probes: Vec<i16> = batch.iter().map(|&n| self.rows[n].probe as i16).collect();
         let lengths: Vec<i64> = atoms.iter().map(|atom| atom.byte_length as i64).collect();
+        let line_ends: Vec<Option<i64>> = atoms
+            .iter()
+            .map(|atom| atom.line_ends.map(|count| count as i64))
+            .collect();
         let written = self.store.insert(
-            "INSERT INTO @store@.atoms (h_xy, h_yz, h_zm, value, modality, probe, content_hash, ref_count, byte_length)
-             SELECT k.h_xy, k.h_yz, k.h_zm, k.value, (k.h_xy >> 56)::smallint, k.probe, k.content_hash, k.ref_count, k.byte_length
-             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
-                  AS k(h_xy, h_yz, h_zm, value, probe, content_hash, ref_count, byte_length)
+            "INSERT INTO @store@.atoms (h_xy, h_yz, h_zm, value, modality, probe, content_hash, ref_count, byte_length, line_ends)
+             SELECT k.h_xy, k.h_yz, k.h_zm, k.value, (k.h_xy >> 56)::smallint, k.probe, k.content_hash, k.ref_count, k.byte_length, k.line_ends
+             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                  AS k(h_xy, h_yz, h_zm, value, probe, content_hash, ref_count, byte_length, line_ends)
              ON CONFLICT (h_xy, h_yz, h_zm) DO NOTHING
              RETURNING h_xy, h_yz, h_zm",
             &[
@@ -294,6 +298,7 @@ impl<'a> Writer<'a> {
                 bytes_array(atoms.iter().map(|atom| atom.hash.to_vec()).collect()),
                 counts.into(),
                 lengths.into(),
+                line_ends.into(),
             ],
             |row| key_in(row, 1),
         )?;

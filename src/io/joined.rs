@@ -1,9 +1,8 @@
 //! Several values in memory, read as one source.
 
 use crate::error::{Code, Failure, Result};
-use modelstore_chunk::Memory;
 
-/// Several values that are read as one. A read must not cross from one value to the next.
+/// Several values that are read as one.
 pub struct Joined<'a> {
     /// Each value with its offset.
     parts: Vec<(u64, &'a [u8])>,
@@ -28,14 +27,26 @@ impl modelstore_chunk::Source<Failure> for Joined<'_> {
     }
 
     fn read_at(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
         let after = self.parts.partition_point(|(begin, _)| *begin <= offset);
-        let Some(&(begin, value)) = after.checked_sub(1).and_then(|part| self.parts.get(part))
-        else {
-            return Err(Failure::new(
+        let parts = self
+            .parts
+            .get(after.saturating_sub(1)..)
+            .unwrap_or_default();
+        for (begin, value) in parts {
+            let from = (offset + out.len() as u64 - begin) as usize;
+            let value = value.get(from..).unwrap_or_default();
+            out.extend_from_slice(&value[..value.len().min(len - out.len())]);
+            if out.len() == len {
+                return Ok(());
+            }
+        }
+        match out.len() == len {
+            true => Ok(()),
+            false => Err(Failure::new(
                 Code::ERRCODE_INTERNAL_ERROR,
-                "read from no value",
-            ));
-        };
-        Memory(value).read_at(offset - begin, len, out)
+                "read beyond the last value",
+            )),
+        }
     }
 }

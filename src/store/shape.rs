@@ -244,6 +244,7 @@ fn type_oid(name: &str) -> Result<pg_sys::Oid> {
         "modelstore.tensor" => extension::types().tensor,
         "modelstore.tensor_chunk" => extension::types().tensor_chunk,
         "name" => pg_sys::NAMEOID,
+        "oid" => pg_sys::OIDOID,
         "smallint" => pg_sys::INT2OID,
         "text" => pg_sys::TEXTOID,
         "text[]" => pg_sys::TEXTARRAYOID,

@@ -51,6 +51,11 @@ impl Modality {
         }
     }
 
+    /// Returns whether its data is text, which is split after lines.
+    pub fn has_lines(self) -> bool {
+        matches!(self, Modality::Text | Modality::Code | Modality::Structured)
+    }
+
     /// Returns the modality of that name, in lower case.
     pub fn from_name(name: &str) -> Result<Modality> {
         Modality::ALL

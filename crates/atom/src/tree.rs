@@ -13,8 +13,8 @@ pub const MAX_CHILDREN: usize = 128;
 /// BLAKE3-256 of the bytes of an atom.
 pub type ContentHash = [u8; 32];
 
-/// Bits of a child's hash that decide whether its group ends: one in 32 does.
-const BOUNDARY_BITS: u32 = 5;
+/// Bits of a child's hash that decide whether its group ends: one in 16 does.
+const BOUNDARY_BITS: u32 = 4;
 /// Levels until the same bits of a hash decide again.
 const BOUNDARY_WORDS: usize = (u64::BITS / BOUNDARY_BITS) as usize;
 /// Bytes of leaves buffered before they are hashed for the groups above: many short leaves at once are hashed faster.

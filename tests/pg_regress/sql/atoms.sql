@@ -42,6 +42,28 @@ SELECT content_index, byte_length, is_new FROM modelstore.ingest_many(ARRAY['a',
 SELECT count(*) FROM modelstore.ingest_many('{}');
 SELECT count(*) FROM modelstore.ingest_many(ARRAY[NULL]::bytea[]);
 SELECT count(*) FROM modelstore.ingest_many(NULL);
+SELECT modelstore.queue_ingest(NULL);
+SELECT modelstore.queue_ingest(1, 'novel');
+SELECT * FROM modelstore.run_queued_ingests(-1);
+SELECT modelstore.queue_ingest(1, batch_id => 'f47ac10b-58cc-4372-a567-0e02b2c3d479', meta => '{"why": "golden"}') IS NOT NULL AS queued;
+SELECT status, batch_id, meta, large_object FROM store.ingestion_log WHERE status = 'pending';
+SELECT status, byte_length, error FROM modelstore.run_queued_ingests();
+
+-- parts of a content
+SELECT h_xy, h_yz, h_zm FROM modelstore.ingest_text(E'one\ntwo\nthree') \gset
+SELECT convert_from(modelstore.reconstruct_lines((:h_xy, :h_yz, :h_zm), 2), 'UTF8') AS lines;
+SELECT convert_from(modelstore.reconstruct_lines((:h_xy, :h_yz, :h_zm), 0, 1), 'UTF8') AS lines;
+SELECT modelstore.reconstruct_lines((:h_xy, :h_yz, :h_zm), 4);
+SELECT modelstore.reconstruct_bytes((:h_xy, :h_yz, :h_zm), 5, 7);
+SELECT modelstore.reconstruct_bytes((:h_xy, :h_yz, :h_zm), 7, 5);
+SELECT modelstore.reconstruct_lines('(0,0,0)');
+SELECT modelstore.reconstruct_lines(k) FROM modelstore.atom_key('image', 0, 0, 0, 0) i, LATERAL (SELECT ROW(i.h_xy, i.h_yz, i.h_zm)::modelstore.atom) r(k);
+SELECT (f.h_xy, f.h_yz, f.h_zm) = (:h_xy, :h_yz, :h_zm) AS found FROM modelstore.find_content(E'one\\012two\\012three', 'text') f;
+SELECT (f.h_xy, f.h_yz, f.h_zm) = (a.h_xy, a.h_yz, a.h_zm) AS found FROM store.atoms a, modelstore.find_atom(a.content_hash) f WHERE value = 'a';
+SELECT * FROM modelstore.find_atom('\x00');
+SELECT * FROM modelstore.find_atom(sha256(''));
+SELECT * FROM modelstore.find_content('a', NULL);
+SELECT modelstore.release((:h_xy, :h_yz, :h_zm));
 
 -- neighbours
 SELECT round(distance) AS distance, convert_from(value, 'UTF8') AS value

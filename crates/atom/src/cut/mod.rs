@@ -1,7 +1,7 @@
 //! Splits a source into leaves, the smallest atoms.
 //!
 //! The position of a cut depends only on the bytes around it, so an edit changes the leaves near it and no others. The
-//! [`Modality`] determines how the bytes are read: text is split into lines, recordings and pictures at whole frames
+//! [`Modality`] determines how the bytes are read: text is split after lines, recordings and pictures at whole frames
 //! and pixels, tensors one by one. Unknown formats are split as opaque bytes.
 //!
 //! ```
@@ -14,7 +14,7 @@
 //!     leaves.push(leaf);
 //!     rest = after;
 //! }
-//! assert_eq!(leaves, [&b"first line\n"[..], b"second line\n"]);
+//! assert_eq!(leaves, [b"first line\nsecond line\n"]);
 //! ```
 
 mod frames;
@@ -27,11 +27,13 @@ use crate::Modality;
 use regions::Regions;
 use text::Lines;
 
+pub use text::count_line_ends;
+
 /// The most bytes a cutter reads to find the end of a leaf.
 pub const LOOKAHEAD: usize = 64 << 10;
 /// The most bytes of a leaf.
 pub const MAX_LEAF_BYTES: usize = LOOKAHEAD;
-/// The most bytes of a leaf that is stored in its row. Leaves of text are not longer.
+/// The most bytes of a leaf that is stored in its row.
 pub const MAX_INLINE_BYTES: usize = 64;
 /// Number of first bytes of a source that identify its format.
 pub const HEAD_BYTES: usize = 1 << 20;
@@ -41,7 +43,7 @@ pub const HEAD_BYTES: usize = 1 << 20;
 pub struct Leaf {
     /// Its bytes, 1 to [`MAX_LEAF_BYTES`].
     pub len: usize,
-    /// Whether a larger unit ends with it: a paragraph, a header, a tensor.
+    /// Whether a larger unit ends with it: a header, a tensor.
     pub ends_group: bool,
 }
 

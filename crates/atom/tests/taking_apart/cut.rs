@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 
 use modelstore_atom::Modality;
-use modelstore_atom::cut::{Cutter, MAX_INLINE_BYTES};
+use modelstore_atom::cut::Cutter;
 use proptest::prelude::*;
 
 use crate::{leaves, sources};
+
+/// The least, and the most bytes of a leaf of text.
+const TEXT_BYTES: std::ops::RangeInclusive<usize> = 1 << 10..=16 << 10;
 
 fn is_text(modality: Modality) -> bool {
     matches!(
@@ -46,10 +49,8 @@ fn leaves_are_the_source_in_every_modality() {
             let parts = parts(modality, &source);
             assert!(parts.concat() == source, "{name} as {}", modality.name());
             if is_text(modality) {
-                assert!(
-                    parts.iter().all(|part| part.len() <= MAX_INLINE_BYTES),
-                    "{name}"
-                );
+                let most = *TEXT_BYTES.end();
+                assert!(parts.iter().all(|part| part.len() <= most), "{name}");
             }
         }
     }
@@ -72,36 +73,51 @@ fn what_is_shown_beyond_the_window_does_not_count() {
 }
 
 #[test]
-fn lines_are_leaves_and_blank_lines_end_paragraphs() {
+fn leaves_of_text_are_whole_lines() {
+    let text = sources::prose(1_000_000, 1);
+    let parts = parts(Modality::Text, &text);
+    let (_, but_last) = parts.split_last().unwrap();
+    for part in but_last {
+        assert_eq!(part.last(), Some(&b'\n'));
+        assert!(TEXT_BYTES.contains(&part.len()), "{}", part.len());
+    }
+    let mean = text.len() / parts.len();
+    assert!((3_000..5_500).contains(&mean), "{mean}");
+}
+
+/// The same average, whether lines are short or long.
+#[test]
+fn the_length_of_lines_does_not_matter() {
+    for words in [1, 10, 100] {
+        let mut text = sources::one_line(1_000_000, 7);
+        let spaces: Vec<usize> = (0..text.len()).filter(|at| text[*at] == b' ').collect();
+        spaces
+            .iter()
+            .step_by(words)
+            .for_each(|at| text[*at] = b'\n');
+        let mean = text.len() / parts(Modality::Code, &text).len();
+        assert!((2_500..6_000).contains(&mean), "{words}: {mean}");
+    }
+}
+
+#[test]
+fn a_short_text_is_one_leaf() {
     let text = b"one\r\ntwo\rstill two\n\n \t\n\nthree\n\nlast";
-    assert_eq!(
-        parts(Modality::Text, text),
-        [
-            &b"one\r\n"[..],
-            b"two\rstill two\n",
-            b"\n",
-            b" \t\n",
-            b"\n",
-            b"three\n",
-            b"\n",
-            b"last"
-        ]
-    );
-    assert_eq!(ends(Modality::Text, text).1, [24, 31]);
+    assert_eq!(parts(Modality::Text, text), [&text[..]]);
+    let text = sources::prose(1_023, 1);
+    assert_eq!(parts(Modality::Text, &text), [&text[..]]);
 }
 
 #[test]
-fn a_line_of_64_bytes_is_one_leaf() {
-    let line = |len: usize| [vec![b'a'; len - 1], b"\n".to_vec()].concat();
-    assert_eq!(parts(Modality::Text, &line(64)), [&line(64)[..]]);
-    assert!(parts(Modality::Text, &line(65)).len() > 1);
-}
-
-/// The last part of a long line may be white space: that is no blank line.
-#[test]
-fn the_end_of_a_long_line_ends_no_paragraph() {
-    let text = [vec![0; 64], b"\nnext\n".to_vec()].concat();
-    assert_eq!(ends(Modality::Text, &text), (vec![64, 65, 70], vec![]));
+fn a_long_line_begins_a_leaf_and_ends_one() {
+    let line = |len: usize| [sources::one_line(len - 1, 3), b"\n".to_vec()].concat();
+    let (long, short) = (line(50_000), line(70));
+    let text = [&short[..], &long, &short, &short].concat();
+    let parts = parts(Modality::Text, &text);
+    assert_eq!(parts[0], short);
+    assert_eq!(parts[1..parts.len() - 1].concat(), long);
+    assert_eq!(parts[parts.len() - 1], [&short[..], &short].concat());
+    assert!(parts.len() > 8);
 }
 
 #[test]
@@ -124,14 +140,15 @@ fn long_lines_are_cut_after_words() {
 #[test]
 fn characters_and_line_ends_are_not_torn() {
     let text = sources::ideographs(100_000, 1);
-    assert!(
-        parts(Modality::Text, &text)
-            .iter()
-            .all(|part| std::str::from_utf8(part).is_ok())
+    let leaves = parts(Modality::Text, &text);
+    assert!(leaves.len() > 10);
+    assert!(leaves.iter().all(|part| std::str::from_utf8(part).is_ok()));
+    // No place in the line but its end selects itself: zeros never do.
+    let line = [vec![0; (16 << 10) - 1], b"\r\n".to_vec()].concat();
+    assert_eq!(
+        parts(Modality::Text, &line),
+        [&line[..line.len() - 2], b"\r\n"]
     );
-    // No place in the line but its end chooses itself: zeros never do.
-    let line = [vec![0; 63], b"\r\n".to_vec()].concat();
-    assert_eq!(parts(Modality::Text, &line), [&line[..62 + 1], b"\r\n"]);
 }
 
 #[test]
@@ -230,7 +247,7 @@ proptest! {
         prop_assert_eq!(parts.concat(), &source[..]);
         prop_assert_eq!(leaves(modality, &source, 0), leaves(modality, &source, 100));
         if is_text(modality) {
-            prop_assert!(parts.iter().all(|part| part.len() <= MAX_INLINE_BYTES));
+            prop_assert!(parts.iter().all(|part| part.len() <= *TEXT_BYTES.end()));
         }
     }
 }
