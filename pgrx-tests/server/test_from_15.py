@@ -70,15 +70,20 @@ def test_dump_and_restore(old, new: Server, tmp_path) -> None:
 
 
 def test_pg_upgrade(old, new: Server) -> None:
-    """PostgreSQL 18 makes clusters with data checksums, 15 without: they are enabled in the old one first."""
+    """PostgreSQL 18 makes clusters with data checksums, 15 without: they are enabled in the old one first. Both have the same version of
+    the library: pg_upgrade looks up the symbol of each function of the old one in the new one."""
     server, filled = old
     server.stop()
     new.stop()
     server.run_as_owner("pg_checksums", "--enable", "--no-sync", "-D", str(server.data))
-    new.run_as_owner(
-        "pg_upgrade", "--old-bindir", str(server.bin), "--new-bindir", str(new.bin), "--old-datadir", str(server.data.resolve()),
-        "--new-datadir", str(new.data.resolve()), "--username", "postgres", "--socketdir", new.socket, "--no-sync",
-    )  # fmt: skip
+    try:
+        new.run_as_owner(
+            "pg_upgrade", "--old-bindir", str(server.bin), "--new-bindir", str(new.bin), "--old-datadir", str(server.data.resolve()),
+            "--new-datadir", str(new.data.resolve()), "--username", "postgres", "--socketdir", new.socket, "--no-sync",
+        )  # fmt: skip
+    except RuntimeError as e:
+        logs = (f"{path.name}:\n{path.read_text()[-1000:]}" for path in new.data.resolve().rglob("pg_upgrade_output.d/*/log/*"))
+        raise AssertionError("\n\n".join(logs)) from e
     new.start()
     with new.connect(DATABASE, autocommit=True) as db:
         assert db.execute("SHOW data_checksums").fetchone() == ("on",)
