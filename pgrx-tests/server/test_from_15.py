@@ -1,5 +1,5 @@
-"""From PostgreSQL 15, the oldest version, to 18: by dump and restore, and by pg_upgrade. Both need the extension in both, which the
-test does not see to: `scripts/build.sh` and `PG=15 scripts/build.sh` install it."""
+"""From PostgreSQL 15, the oldest version, to 18: by dump and restore, and by pg_upgrade. Both need the extension in both, from the same
+sources, which the test does not see to: `scripts/build.sh` and `PG=15 scripts/build.sh` install it, with `pg_test` that of PG_VARIANT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filled import Filled, check, fill, go_on
 from harness import FAST, MAJOR, ROOT, Server
 from observe import row_counts
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = [pytest.mark.versioned, pytest.mark.alone, pytest.mark.slow]
 
 OLD, NEW = 15, 18
 DATABASE = "moved"
@@ -19,11 +19,18 @@ DATABASE = "moved"
 
 @pytest.fixture(scope="module", autouse=True)
 def both_are_installed() -> None:
-    if MAJOR != NEW or os.environ.get("PG_CONFIG"):
+    if MAJOR not in (OLD, NEW) or os.environ.get("PG_CONFIG"):
         pytest.skip(f"is about PostgreSQL {OLD} and {NEW} of scripts/postgres.sh")
+    variant = os.environ.get("PG_VARIANT", "")
+    scripts = []
     for major in (OLD, NEW):
-        if not any((ROOT / ".local" / "state" / f"pg{major}").rglob("pg_modelstore.so")):
-            pytest.skip(f"the extension is not installed in PostgreSQL {major}: PG={major} scripts/build.sh")
+        installation = ROOT / ".local" / "state" / (f"pg{major}-{variant}" if variant else f"pg{major}")
+        installed = list(installation.rglob("pg_modelstore--*.sql"))
+        if not installed:
+            pytest.skip(f"the extension is not installed in PostgreSQL {major}: PG={major} scripts/build.sh {variant}")
+        scripts.append(sorted(line for path in installed for line in path.read_text().splitlines()))
+    if scripts[0] != scripts[1]:
+        pytest.skip(f"the extensions in PostgreSQL {OLD} and {NEW} are not of the same sources: scripts/build.sh {variant} for both")
 
 
 @pytest.fixture
