@@ -53,7 +53,7 @@ LEAF = "(SELECT h_xy, h_yz, h_zm FROM store.atoms WHERE value = E'a line\\n')"
 COMPOSITE = "(SELECT h_xy, h_yz, h_zm FROM store.atoms WHERE byte_length = 300000)"
 OTHER_CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY modelstore.raw_size(chunk) DESC LIMIT 1)"
 LINES = "(SELECT c.h_xy, c.h_yz, c.h_zm FROM store.atom_chunks c JOIN store.atoms a USING (h_xy, h_yz, h_zm) WHERE a.line_ends > 9 LIMIT 1)"
-CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks ORDER BY 1, 2, 3 LIMIT 1)"
+CHUNK = "(SELECT h_xy, h_yz, h_zm FROM store.atom_chunks WHERE h_xy >> 56 = 7 ORDER BY 1, 2, 3 LIMIT 1)"
 
 
 @pytest.mark.parametrize(

@@ -301,9 +301,11 @@ fn set_meta(store: &Store, key: Key, meta: Option<&Jsonb<'_>>) -> Result<i32> {
         return Err(missing(key));
     }
     store.execute(
-        "INSERT INTO @store@.atom_meta_versions (h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by)
-         SELECT h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by
-         FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 AND meta IS NOT NULL",
+        "WITH earlier AS MATERIALIZED (
+             SELECT h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by
+             FROM @store@.atoms WHERE h_xy = $1 AND h_yz = $2 AND h_zm = $3 AND meta IS NOT NULL)
+         INSERT INTO @store@.atom_meta_versions (h_xy, h_yz, h_zm, version, meta, updated_at, updated_by, created_by)
+         SELECT * FROM earlier",
         &codes(key),
     )?;
     let [h_xy, h_yz, h_zm] = codes(key);
