@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Bytes of a row with its entries in the indexes, measured in a store with 1 M atoms; a value or a chunk comes on top.
+# Bytes of a row with its entries in the indexes, estimated from the layout of rows; a value or a chunk comes on top.
 ATOM, PART, CHUNK = 330, 215, 125
 INLINE = 64
 Cut = Callable[[bytes], Iterator[bytes]]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from atom_places import LAST
-from atoms import real_text
 from growth import Curve, Figures
+from real_text import real_text
 
 
 def contents(b, size: int, modality: str, data: bytes) -> Figures:

@@ -533,3 +533,13 @@ def test_a_queue_is_of_its_role(secured, alice, bob) -> None:
     alice.execute("SELECT modelstore.queue_ingest(%s::oid)", (data,))
     assert bob.execute("SELECT * FROM modelstore.run_queued_ingests()").fetchall() == []
     assert alice.execute("SELECT status FROM modelstore.run_queued_ingests()").fetchall() == [("completed",)]
+
+
+def test_a_role_runs_what_it_has_queued_itself(db, connect, role) -> None:
+    """Without policies, too: another role could have queued an object that it may not read, for a superuser to read it."""
+    (data,) = db.execute("SELECT lo_from_bytea(0, 'a secret of the superuser')").fetchone()
+    user = connect(user=role())
+    user.execute("SELECT modelstore.queue_ingest(%s::oid)", (data,))
+    assert db.execute("SELECT * FROM modelstore.run_queued_ingests()").fetchall() == []
+    status, error = user.execute("SELECT status, error FROM modelstore.run_queued_ingests()").fetchone()
+    assert status == "failed" and "permission denied" in error

@@ -138,3 +138,9 @@ def test_altered_pieces_do_not_move_the_tail(altered: str, small_chunks) -> None
         e = refusal(db, query, model, len(data) - (1 << 18) - 1)
         assert e.sqlstate == "XX001" and "do not have the recorded sizes" in e.message_primary
         assert b"".join(parts(db, "export_safetensors", model, None, len(data) - 5)) == data[-5:]
+    # The byte is behind the end of the chunk that should have it.
+    with db.transaction(force_rollback=True):
+        db.execute("UPDATE store.tensor_data SET element_count = element_count + 30000 WHERE chunk_index = 1")
+        db.execute("UPDATE store.tensor_data SET element_count = element_count - 30000, first_element = first_element + 30000 WHERE chunk_index = 2")
+        header = 8 + int.from_bytes(data[:8], "little")
+        assert refusal(db, query, model, header + (2 << 18) + 60_000).sqlstate == "XX001"

@@ -3,6 +3,7 @@ documented ways to select a store do not (README, docs/security.md)."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ import numpy as np
 import pg_modelstore
 import psycopg
 import pytest
+from harness import wait_until
 from models import random_tensor, safetensors_bytes
 from pooler import ensure_pool_role, pgbouncer_command, pooler
 
@@ -75,6 +77,21 @@ def test_set_local_stays_within_its_transaction(pooled) -> None:
         assert hashlib.sha256(b"".join(p for (p,) in parts)).digest() == hashlib.sha256(data).digest()
 
 
+def reconnected(pooled, user: str) -> psycopg.Connection:
+    """A client after server connections have been ended, which the pooler may not have noticed yet."""
+    clients = []
+
+    def works() -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            client = pooled(user)
+            client.execute("SELECT 1")
+            clients.append(client)
+        return bool(clients)
+
+    wait_until(works, "the pooler has a new server connection")
+    return clients[0]
+
+
 @pytest.mark.parametrize("whose", ["ALTER ROLE {role} SET", "ALTER ROLE {role} IN DATABASE {database} SET", "ALTER DATABASE {database} SET"])
 def test_a_role_or_a_database_has_its_store(whose: str, server, pooled) -> None:
     database = pooled().info.dbname
@@ -83,8 +100,8 @@ def test_a_role_or_a_database_has_its_store(whose: str, server, pooled) -> None:
         if not whose.startswith("ALTER DATABASE"):
             c.execute(whose.format(role="pool_two", database=database) + f" modelstore.store = '{STORES[1]}'")
         # Server connections that the pooler has already are of before.
-        c.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'pool\\_%'")
-    one, two = pooled("pool_one"), pooled("pool_two")
+        c.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename LIKE 'pool\\_%'")
+    one, two = reconnected(pooled, "pool_one"), reconnected(pooled, "pool_two")
     for _ in range(10):
         assert one.execute(CURRENT).fetchone() == (STORES[0],)
         assert two.execute(CURRENT).fetchone() == (STORES[0 if whose.startswith("ALTER DATABASE") else 1],)
@@ -98,8 +115,8 @@ def test_a_role_gives_itself_a_store(pooled, server) -> None:
         one.execute("SELECT * FROM modelstore.stores()")
         one.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET modelstore.store = '{STORES[1]}'")
     with server.connect(database, autocommit=True) as c:
-        c.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pool_one'")
-    assert pooled().execute(CURRENT).fetchone() == (STORES[1],)
+        c.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'pool_one'")
+    assert reconnected(pooled, "pool_one").execute(CURRENT).fetchone() == (STORES[1],)
 
 
 def test_an_upload_is_spread_over_transactions(pooled) -> None:

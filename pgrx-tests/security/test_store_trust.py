@@ -256,7 +256,7 @@ def test_partitions_that_a_store_is_not_made_with_are_refused(owner, superuser) 
     owner.execute("""
         DROP VIEW hers.v_training_progress; DROP TABLE hers.training_metrics;
         CREATE TABLE hers.training_metrics (session_id uuid, step bigint, epoch double precision, metric_name text, value double precision,
-            recorded_at timestamptz DEFAULT clock_timestamp()) PARTITION BY RANGE (recorded_at);
+            recorded_at timestamptz DEFAULT clock_timestamp(), may_be_lowest boolean) PARTITION BY RANGE (recorded_at);
         CREATE TABLE hers.rest PARTITION OF hers.training_metrics DEFAULT
     """)
     call = "SELECT modelstore.log_metrics(session_id, 1, '{\"loss\": 1}') FROM hers.training_sessions"

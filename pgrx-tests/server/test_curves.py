@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
+import subprocess
 import sys
 
 import pytest
@@ -53,12 +55,14 @@ def test_a_row_has_costs_with_units_and_the_exponent_of_the_last_two(bench: None
     ]
 
 
-def test_every_curve_has_four_sizes_that_grow_steadily(bench: None) -> None:
-    from curves import CURVES
-
-    names = [curve.name for curve in CURVES]
+def test_every_curve_has_four_sizes_that_grow_steadily() -> None:
+    """As the command lists them."""
+    command = [sys.executable, str(BENCH / "curves.py"), "--url", "", "--scratch", "", "--list"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = [line.partition(":")[0] for line in lines]
     assert len(set(names)) == len(names) > 10
-    for curve in CURVES:
-        for sizes in (curve.quick, curve.full):
-            assert len(sizes) >= 4, curve.name
-            assert all(1.9 < larger / smaller < 10.1 for smaller, larger in zip(sizes, sizes[1:])), curve.name
+    for line in lines:
+        for part in line.partition(":")[2].split("; --full"):
+            sizes = [int(number.replace(",", "")) for number in re.findall(r"[0-9]+(?:,[0-9]{3})*", part)]
+            assert len(sizes) >= 4, line
+            assert all(1.9 < larger / smaller < 10.1 for smaller, larger in zip(sizes, sizes[1:])), line

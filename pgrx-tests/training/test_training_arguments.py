@@ -81,7 +81,7 @@ def test_null_for_an_argument_with_a_default(db, known) -> None:
     assert tried >= 60
     # Whose default is no NULL, and for which NULL would mean nothing.
     assert refused == {
-        "delete_checkpoint": ["cascade"], "delete_training": ["cascade"], "export_checkpoint": ["file_name"],
+        "delete_checkpoint": ["cascade"], "delete_training": ["cascade"], "export_checkpoint": ["file_name", "from_byte"],
         "find_or_start_training": ["loss_metric"], "finish_training": ["status"], "get_best_checkpoint": ["metric", "mode"],
         "metric_plot": ["log_scale", "width", "height", "x_axis", "smoothing"],
         "metric_plots": ["log_scale", "width", "height", "x_axis", "smoothing"],

@@ -194,6 +194,13 @@ def test_what_a_resumed_run_replaced_does_not_count(db, run) -> None:
     assert db.execute("SELECT modelstore.metric_plot(%s, 'loss')", (run,)).fetchone() == (svg,)
 
 
+def rows_of_metrics(db) -> int:
+    """Rows of the table and of its indexes that the session has read, as far as it has not reported them."""
+    db.execute("SELECT pg_stat_force_next_flush()")
+    relations = "SELECT 'store.training_metrics'::regclass::oid AS id UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'store.training_metrics'::regclass"
+    return db.execute(f"SELECT sum(pg_stat_get_tuples_returned(id))::bigint FROM ({relations}) r").fetchone()[0]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_is_what_all_records_say(db, run, seed) -> None:
     """Logged one by one, many at once and inserted by hand, with NaN, equal values and returns to lower steps."""
@@ -220,6 +227,32 @@ def test_the_best_is_what_all_records_say(db, run, seed) -> None:
         numbers = [(value, at) for at, value in latest.items() if not math.isnan(value)]
         best = min(numbers) if numbers else (None, None)
         assert db.execute("SELECT best_loss, best_step FROM store.v_training_progress").fetchone() == best
+
+
+@pytest.mark.parametrize("times", [[0], [0, 0], [0, 3600], [0, 5e11], [-5e10, 2e11]])
+def test_one_step_and_any_time(db, run, times) -> None:
+    """Records of one step say nothing of speed; whatever their times, the view shows every run."""
+    record(db, run, [(seconds, 7, 1.5) for seconds in times])
+    assert db.execute(PROGRESS).fetchone()[:4] == (7, 1.5, 1.5, 7)
+    db.execute("INSERT INTO store.training_metrics (session_id, step, metric_name, value, recorded_at) SELECT session_id, 8, 'loss', 0.5, 'infinity' FROM store.training_sessions")
+    assert db.execute(PROGRESS).fetchone()[:4] == (8, 0.5, 0.5, 8)
+
+
+def test_the_best_without_a_marked_record(db, run) -> None:
+    """What another session has logged while the metrics were deleted: higher than a value that is gone."""
+    db.execute(LOG_MANY, (run, "loss", [1, 2], [0.1, 0.5]))
+    db.execute("DELETE FROM store.training_metrics WHERE step = 1")
+    assert db.execute(PROGRESS).fetchone()[:4] == (2, 0.5, 0.5, 2)
+
+
+def test_a_metric_that_falls_is_compared_once(db, run) -> None:
+    """All of its records are marked. A call looks at the lowest one, and not at each for each value."""
+    db.execute(LOG_MANY, (run, "lr", list(range(3000)), [1 / (1 + i) for i in range(3000)]))
+    db.execute("ANALYZE store.training_metrics")
+    before = rows_of_metrics(db)
+    db.execute(LOG_MANY, (run, "lr", list(range(3000, 3200)), [1 / (1 + i) for i in range(3000, 3200)]))
+    assert rows_of_metrics(db) - before < 10_000
+    assert db.execute("SELECT bool_and(may_be_lowest) FROM store.training_metrics").fetchone() == (True,)
 
 
 def test_few_values_may_be_the_lowest(db, run) -> None:

@@ -56,7 +56,7 @@ COMMENT ON COLUMN @store@.training_metrics.epoch IS 'Epoch, if given; 0.5 is hal
 COMMENT ON COLUMN @store@.training_metrics.metric_name IS 'Name of the metric, for example loss or lr.';
 COMMENT ON COLUMN @store@.training_metrics.value IS 'Value of the metric; NaN and infinities are kept.';
 COMMENT ON COLUMN @store@.training_metrics.recorded_at IS 'Time of recording; if a step is recorded more than once, the latest record counts.';
-COMMENT ON COLUMN @store@.training_metrics.may_be_lowest IS 'False if the metric had a value as low before; log_metric and log_metrics set it.';
+COMMENT ON COLUMN @store@.training_metrics.may_be_lowest IS 'False if the metric had a value as low before; log_metric and log_metrics set it. Who deletes records by hand sets it true for the others.';
 
 CREATE TABLE @store@.model_checkpoints (
     checkpoint_id uuid PRIMARY KEY,
@@ -210,7 +210,7 @@ LEFT JOIN LATERAL (
     ORDER BY t.recorded_at DESC, t.step DESC, t.value DESC LIMIT 1
 ) n ON true
 -- Of a step recorded more than once the later record counts; of records of one microsecond the larger value. All
--- records are looked at only if the step of the smallest was recorded again.
+-- records are looked at only if the step of the smallest was recorded again, or none is marked.
 LEFT JOIN LATERAL (
     SELECT t.step, t.value, t.recorded_at
     FROM @store@.training_metrics t
@@ -218,7 +218,7 @@ LEFT JOIN LATERAL (
     ORDER BY t.value, t.step LIMIT 1
 ) lowest ON true
 LEFT JOIN LATERAL (
-    SELECT EXISTS (
+    SELECT lowest.step IS NULL OR EXISTS (
         SELECT FROM @store@.training_metrics t
         WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric AND t.recorded_at >= lowest.recorded_at
               AND t.step = lowest.step AND (t.recorded_at > lowest.recorded_at OR t.value > lowest.value)) AS yes
@@ -241,16 +241,16 @@ LEFT JOIN LATERAL (
 -- also while it believes that a run has few records.
 LEFT JOIN LATERAL (
     SELECT 1 / coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY p.seconds / p.steps) FILTER (WHERE p.steps > 0 AND p.seconds > 0),
-                        CASE WHEN max(p.total_seconds) > 1 AND max(p.total_steps) > 0 THEN max(p.total_seconds / p.total_steps) END) AS steps_per_second
+                        CASE WHEN max(p.total_seconds) > 1 AND max(p.total_steps) > 0 THEN max(p.total_seconds / nullif(p.total_steps, 0)) END) AS steps_per_second
     FROM (SELECT (g.step::numeric - lag(g.step) OVER reports)::double precision AS steps,
-                 extract(epoch FROM g.recorded_at - lag(g.recorded_at) OVER reports)::double precision AS seconds,
+                 (extract(epoch FROM g.recorded_at) - extract(epoch FROM lag(g.recorded_at) OVER reports))::double precision AS seconds,
                  g.total_steps,
                  g.total_seconds
           FROM (SELECT t.step,
                        t.recorded_at,
-                       coalesce(lead(t.recorded_at) OVER records - t.recorded_at > interval '10 milliseconds', true) AS is_end,
+                       coalesce(extract(epoch FROM lead(t.recorded_at) OVER records) - extract(epoch FROM t.recorded_at) > 0.01, true) AS is_end,
                        ((max(t.step) OVER whole)::numeric - min(t.step) OVER whole)::double precision AS total_steps,
-                       extract(epoch FROM max(t.recorded_at) OVER whole - min(t.recorded_at) OVER whole)::double precision AS total_seconds
+                       (extract(epoch FROM max(t.recorded_at) OVER whole) - extract(epoch FROM min(t.recorded_at) OVER whole))::double precision AS total_seconds
                 FROM (SELECT t.step, t.recorded_at
                       FROM @store@.training_metrics t
                       WHERE t.session_id = s.session_id AND t.metric_name = s.loss_metric

@@ -82,14 +82,15 @@ fn run(max_runs: Option<i32>, batch_id: Option<SqlUuid>) -> Result<std::vec::Int
     Ok(reports.into_iter())
 }
 
-/// Marks the oldest queued ingest that no other session runs as running.
+/// Marks the oldest queued ingest that no other session runs as running. Only of this role: another one could have queued a
+/// large object that it may not read itself.
 fn next(
     store: &Store,
     batch_id: Option<uuid::Uuid>,
 ) -> Result<Option<(uuid::Uuid, Modality, pg_sys::Oid)>> {
     let queued = store.write(
         "SELECT ingestion_id, modality, large_object FROM @store@.ingestion_log
-         WHERE status = 'pending' AND ($1 IS NULL OR batch_id = $1)
+         WHERE status = 'pending' AND created_by = current_user AND ($1 IS NULL OR batch_id = $1)
          ORDER BY started_at, ingestion_id LIMIT 1 FOR UPDATE SKIP LOCKED",
         &[maybe_uuid(batch_id)],
         |row| {

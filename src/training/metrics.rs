@@ -29,10 +29,12 @@ fn log_metrics(
             &store,
             session,
             "INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value, may_be_lowest)
-             SELECT s.session_id, $2, $3, m.name, m.value, NOT EXISTS (
-                 SELECT FROM @store@.training_metrics l
-                 WHERE l.session_id = $1 AND l.metric_name = m.name AND l.may_be_lowest AND (l.value, l.step) <= (m.value, $2))
-             FROM @store@.training_sessions s, unnest($4, $5) AS m(name, value)
+             SELECT s.session_id, $2, $3, m.name, m.value, l.value IS NULL OR (l.value, l.step) > (m.value, $2)
+             FROM @store@.training_sessions s
+             CROSS JOIN unnest($4, $5) AS m(name, value)
+             LEFT JOIN LATERAL (
+                 SELECT l.value, l.step FROM @store@.training_metrics l
+                 WHERE l.session_id = $1 AND l.metric_name = m.name AND l.may_be_lowest ORDER BY l.value, l.step LIMIT 1) l ON true
              WHERE s.session_id = $1 AND s.status IN ('pending', 'running')",
             &[
                 uuid(session),
@@ -79,12 +81,14 @@ fn log_metric(
             // later value counts.
             "INSERT INTO @store@.training_metrics (session_id, step, metric_name, value, recorded_at, may_be_lowest)
              SELECT s.session_id, m.step, $2, m.value, s.now + m.n * interval '1 microsecond',
-                    (m.before IS NULL OR m.value <= m.before) AND NOT EXISTS (
-                        SELECT FROM @store@.training_metrics l
-                        WHERE l.session_id = $1 AND l.metric_name = $2 AND l.may_be_lowest AND (l.value, l.step) <= (m.value, m.step))
-             FROM (SELECT session_id, status, clock_timestamp() AS now FROM @store@.training_sessions WHERE session_id = $1) s,
-                  (SELECT step, value, n, min(value) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                   FROM unnest($3, $4) WITH ORDINALITY AS u(step, value, n)) m
+                    (m.before IS NULL OR m.value <= m.before) AND (l.value IS NULL OR (l.value, l.step) > (m.value, m.step))
+             FROM (SELECT session_id, status, clock_timestamp() AS now FROM @store@.training_sessions WHERE session_id = $1) s
+             CROSS JOIN (
+                 SELECT step, value, n, min(value) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                 FROM unnest($3, $4) WITH ORDINALITY AS u(step, value, n)) m
+             LEFT JOIN (
+                 SELECT l.value, l.step FROM @store@.training_metrics l
+                 WHERE l.session_id = $1 AND l.metric_name = $2 AND l.may_be_lowest ORDER BY l.value, l.step LIMIT 1) l ON true
              WHERE s.status IN ('pending', 'running')",
             &[uuid(session), text(name), steps.into(), values.into()],
             count,

@@ -133,7 +133,9 @@ fn copy_metrics(from: &Store, to: &Store, old: Uuid, new: Uuid, expected: i64) -
     let copied = to.execute_from(
         from,
         "WITH m AS MATERIALIZED (
-             SELECT step, epoch, metric_name, value, recorded_at, may_be_lowest
+             SELECT step, epoch, metric_name, value, recorded_at,
+                    coalesce(value <= min(value) OVER (PARTITION BY metric_name ORDER BY recorded_at, step
+                                                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true)
              FROM @from@.training_metrics WHERE session_id = $1)
          INSERT INTO @store@.training_metrics (session_id, step, epoch, metric_name, value, recorded_at, may_be_lowest)
          SELECT $2, m.* FROM m",

@@ -22,7 +22,7 @@ mod sparse;
 use crate::{Error, Result};
 
 pub use decoder::Decoder;
-pub use encoder::Encoder;
+pub use encoder::{Against, Encoder};
 
 /// How the payload of a chunk is encoded. The discriminant is the code stored on disk.
 #[repr(u8)]

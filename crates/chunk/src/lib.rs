@@ -26,7 +26,7 @@ pub mod workers;
 pub mod write;
 
 pub use buffers::Buffers;
-pub use codec::{Codec, Decoder, Encoder};
+pub use codec::{Against, Codec, Decoder, Encoder};
 pub use error::{Error, Result};
 pub use grid::{DEFAULT_CHUNK_BYTES, Grid, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, Piece, grid};
 pub use hash::ChunkHash;

@@ -6,7 +6,7 @@ mod common;
 
 use common::{ALL_DATA, DTYPES, Data, Random, make, range_of};
 use modelstore_chunk::codec::xor_in_place;
-use modelstore_chunk::{ChunkHash, ChunkHead, Codec, Decoder, Encoder, Error, plan_range};
+use modelstore_chunk::{Against, ChunkHash, ChunkHead, Codec, Decoder, Encoder, Error, plan_range};
 use modelstore_tensor::DType;
 use proptest::prelude::*;
 
@@ -157,11 +157,21 @@ fn deltas_whole_and_in_part() {
     let raw = make(Data::Gaussian, DType::F32, BLOCK);
     let other = make(Data::Random, DType::F32, BLOCK);
     let hash = ChunkHash::of(&other);
-    let codec = encoder.encode_with_base(DType::F32, &raw, Some((&other, &hash)), &mut chunk);
+    let codec = encoder.encode_with_base(
+        DType::F32,
+        &raw,
+        Some(Against::any(&other, &hash)),
+        &mut chunk,
+    );
     assert_eq!(codec, Ok(Codec::Planes));
     let short = encoder.encode_delta(DType::F32, &raw, &other[4..], &hash, BLOCK, &mut chunk);
     assert_eq!(short, Ok(false));
-    let codec = encoder.encode_with_base(DType::F32, &raw, Some((&raw, &hash)), &mut chunk);
+    let codec = encoder.encode_with_base(
+        DType::F32,
+        &raw,
+        Some(Against::any(&raw, &hash)),
+        &mut chunk,
+    );
     assert_eq!(codec, Ok(Codec::Delta));
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{DTYPES, Data, Random, entropy, fine_tuned, make, nudge, range_of};
 use modelstore_chunk::codec::xor_in_place;
-use modelstore_chunk::{ChunkHash, ChunkHead, Codec, Decoder, Encoder};
+use modelstore_chunk::{Against, ChunkHash, ChunkHead, Codec, Decoder, Encoder};
 use modelstore_tensor::DType;
 use proptest::prelude::*;
 
@@ -119,7 +119,12 @@ fn a_fine_tune_of_everything_never_costs_more_than_a_chunk_by_itself() {
             encoder.encode(dtype, &raw, &mut alone).expect("encodes");
             for base in [base, make(Data::Random, dtype, 300_000)] {
                 let codec = encoder
-                    .encode_with_base(dtype, &raw, Some((&base, &hash)), &mut with_base)
+                    .encode_with_base(
+                        dtype,
+                        &raw,
+                        Some(Against::any(&base, &hash)),
+                        &mut with_base,
+                    )
                     .expect("encodes");
                 assert!(with_base.len() <= alone.len());
                 assert_eq!(codec == Codec::Delta, with_base.len() < alone.len());

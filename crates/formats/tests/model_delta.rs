@@ -1,7 +1,7 @@
 //! The file of a model delta: what is written reads back, and breaking a rule gives the error of that rule.
 #![allow(clippy::unwrap_used)]
 
-use modelstore_chunk::{ChunkHash, ChunkHead, Codec, Decoder, Encoder, MAX_CHUNK_BYTES};
+use modelstore_chunk::{Against, ChunkHash, ChunkHead, Codec, Decoder, Encoder, MAX_CHUNK_BYTES};
 use modelstore_formats::model_delta::{
     ChunkDelta, Layout, MAX_OVERHEAD_BYTES, Manifest, PREFIX_BYTES, WeightDelta, build_prefix,
     manifest_len, parse_manifest,
@@ -90,7 +90,13 @@ fn publish(weights: &[Weight], piece: usize) -> (Manifest, Vec<u8>, Vec<u8>) {
             let hash = base.map(ChunkHash::of);
             let mut chunk = Vec::new();
             encoder
-                .encode_with_base(DType::U8, raw, base.zip(hash.as_ref()), &mut chunk)
+                .encode_with_base(
+                    DType::U8,
+                    raw,
+                    base.zip(hash.as_ref())
+                        .map(|(raw, hash)| Against::any(raw, hash)),
+                    &mut chunk,
+                )
                 .unwrap();
             chunks.push(ChunkDelta {
                 raw_bytes: raw.len() as u32,

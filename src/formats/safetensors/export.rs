@@ -168,6 +168,15 @@ impl Start {
     }
 }
 
+impl Export {
+    fn wrong_sizes(&self) -> Failure {
+        damaged(format!(
+            "chunks of file \"{}\" do not have the recorded sizes",
+            self.name
+        ))
+    }
+}
+
 impl Parts for Export {
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
         if let Some(header) = self.header.take() {
@@ -179,15 +188,15 @@ impl Parts for Export {
         self.left = match self.left.checked_sub(bytes) {
             Some(left) if part.is_some() || left == 0 => left,
             _ => {
-                return Err(damaged(format!(
-                    "chunks of file \"{}\" do not have the recorded sizes",
-                    self.name
-                )));
+                return Err(self.wrong_sizes());
             }
         };
         let cut = std::mem::take(&mut self.cut);
+        if part.is_some() && cut > bytes {
+            return Err(self.wrong_sizes());
+        }
         Ok(part.map(|mut part| {
-            part.drain(..part.len().min(cut as usize));
+            part.drain(..cut as usize);
             part
         }))
     }

@@ -12,7 +12,7 @@ use crate::tensor_storage::raw_bytes::{RawBytes, raw_bytes};
 use crate::training::checkpoint::WEIGHTS_FILE;
 use modelstore_chunk::StoredTensor;
 use modelstore_chunk::verify::RecordedFile;
-use modelstore_chunk::{ChunkHash, Encoder, Grid, Piece, grid};
+use modelstore_chunk::{Against, ChunkHash, Encoder, Grid, Piece, grid};
 use modelstore_formats::model_delta::{ChunkDelta, Manifest, WeightDelta, build_prefix};
 use modelstore_formats::safetensors::{LENGTH_BYTES, parse_header};
 use std::collections::VecDeque;
@@ -211,7 +211,9 @@ impl Chunks {
         self.encoder.encode_with_base(
             changed.tensor.dtype,
             &self.raw,
-            base_hash.as_ref().map(|hash| (self.base.as_slice(), hash)),
+            base_hash
+                .as_ref()
+                .map(|hash| Against::any(&self.base, hash)),
             &mut encoded,
         )?;
         pgrx::check_for_interrupts!();

@@ -60,7 +60,8 @@ fn begin_run(store: &Store, model: Uuid, run: &Run) -> Result<Uuid> {
     store.execute(
         "INSERT INTO @store@.training_sessions (session_id, model_id, session_name, config, total_steps, loss_metric, host, error,
                                                 created_at, started_at, ended_at)
-         VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, least($9::timestamptz, $12), $10::timestamptz, $11::timestamptz)",
+         VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, least($9::timestamptz, $12), CASE WHEN $10 IS NOT NULL THEN least($10::timestamptz, $12) END,
+                 CASE WHEN $11 IS NOT NULL THEN least($11::timestamptz, $12) END)",
         &[
             uuid(id),
             uuid(model),

@@ -10,6 +10,28 @@ use crate::{ChunkHash, ChunkHead, Codec, Error, MAX_CHUNK_BYTES, Result};
 /// Log2 of the raw bytes in a block of planes, the least that a slice of a few rows reads.
 pub(super) const BLOCK_LOG2: u8 = 15;
 
+/// The base of a possible delta.
+#[derive(Clone, Copy)]
+pub struct Against<'a> {
+    /// Its raw bytes.
+    pub raw: &'a [u8],
+    /// Their hash.
+    pub hash: &'a ChunkHash,
+    /// The delta must be smaller than the chunk without a base divided by this: 1 for any that is smaller.
+    pub share: usize,
+}
+
+impl<'a> Against<'a> {
+    /// A base for any delta that is smaller than the chunk without it.
+    pub fn any(raw: &'a [u8], hash: &'a ChunkHash) -> Against<'a> {
+        Against {
+            raw,
+            hash,
+            share: 1,
+        }
+    }
+}
+
 /// Encodes chunks. Owns its buffers and zstd contexts: keep one per thread.
 pub struct Encoder {
     planes: PlaneEncoder,
@@ -104,13 +126,14 @@ impl Encoder {
         &mut self,
         dtype: DType,
         raw: &[u8],
-        base: Option<(&[u8], &ChunkHash)>,
+        base: Option<Against<'_>>,
         out: &mut Vec<u8>,
     ) -> Result<Codec> {
         let codec = self.encode(dtype, raw, out)?;
-        if let Some((base_raw, base_hash)) = base {
+        if let Some(base) = base {
             let mut delta = std::mem::take(&mut self.delta);
-            let smaller = self.encode_delta(dtype, raw, base_raw, base_hash, out.len(), &mut delta);
+            let limit = out.len() / base.share.max(1);
+            let smaller = self.encode_delta(dtype, raw, base.raw, base.hash, limit, &mut delta);
             if smaller == Ok(true) {
                 std::mem::swap(out, &mut delta);
             }

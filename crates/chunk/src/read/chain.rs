@@ -64,6 +64,11 @@ impl Chain {
         })
     }
 
+    /// Returns the number of deltas: one less than there are chunks.
+    pub fn deltas(&self) -> usize {
+        self.encoded.len().saturating_sub(1)
+    }
+
     /// Returns the chunk itself, encoded.
     pub fn outermost(&self) -> &[u8] {
         self.encoded.first().map_or(&[], Vec::as_slice)

@@ -8,19 +8,33 @@ use crate::port::{ChunkStore, MAX_DELTA_DEPTH, Recorded};
 /// The chain of a possible base, from that chunk down to the root.
 type Path = Vec<(ChunkHash, Recorded)>;
 
-/// Returns, for each possible base of a delta, the base to use, with the number of deltas below it.
+/// The base that a delta may use.
+#[derive(Clone, Copy)]
+pub struct Usable {
+    /// The chunk.
+    pub hash: ChunkHash,
+    /// The number of deltas below it.
+    pub depth: i16,
+    /// The delta must be smaller than a chunk without a base divided by this.
+    pub share: usize,
+}
+
+/// How much smaller than a new root a delta on a root must be that has its share of deltas.
+const CROWDED: usize = 2;
+
+/// Returns, for each possible base of a delta, the base to use.
 ///
 /// That is the chunk itself unless its chain is full. Then it is the nearest chunk below it whose deltas together are
 /// smaller than it is: once they are as large, a new chunk in its place costs no more than they did, and what follows is
-/// nearer to that one. None of the chain, if the root has its share of deltas too: the chunk is stored whole and becomes a
-/// root.
+/// nearer to that one. If the root has its share of deltas too, the chunk becomes a root itself, unless it differs little
+/// from that one: the deltas may be of others, that will not use the new root.
 ///
 /// Also protects the bases from gc; one that no longer exists is not used. At most [`MAX_DELTA_DEPTH`] + 2 calls of the
 /// store.
 pub fn bases<S: ChunkStore>(
     store: &mut S,
     wanted: impl Iterator<Item = ChunkHash>,
-) -> Result<HashMap<ChunkHash, (ChunkHash, i16)>, S::Error> {
+) -> Result<HashMap<ChunkHash, Usable>, S::Error> {
     let wanted: BTreeSet<ChunkHash> = wanted.collect();
     let mut found = HashMap::new();
     // Each with the chunk that its chain goes on with.
@@ -34,8 +48,8 @@ pub fn bases<S: ChunkStore>(
             let Some(&recorded) = recorded.get(&at) else {
                 continue;
             };
-            if path.is_empty() && depth_for_a_delta(&recorded).is_some() {
-                found.extend(depth_for_a_delta(&recorded).map(|depth| (at, (at, depth))));
+            if let (true, Some(base)) = (path.is_empty(), usable(&at, &recorded, 1)) {
+                found.insert(at, base);
                 continue;
             }
             path.push((at, recorded));
@@ -55,11 +69,17 @@ pub fn bases<S: ChunkStore>(
         .collect();
     let deltas = store.bytes_of_deltas(&below.into_iter().collect::<Vec<_>>())?;
     for path in full {
-        let chosen = path.iter().skip(1).find_map(|(hash, recorded)| {
+        let below = path.get(1..).unwrap_or_default();
+        let has_room = |(hash, recorded): &(ChunkHash, Recorded)| {
             let taken = deltas.get(hash).copied().unwrap_or(0);
-            let depth = depth_for_a_delta(recorded)?;
-            (taken < i64::from(recorded.stored_bytes)).then_some((*hash, depth))
-        });
+            let base = usable(hash, recorded, 1)?;
+            (taken < i64::from(recorded.stored_bytes)).then_some(base)
+        };
+        let crowded = || {
+            let (root, recorded) = below.last()?;
+            usable(root, recorded, CROWDED)
+        };
+        let chosen = below.iter().find_map(has_room).or_else(crowded);
         if let (Some((base, _)), Some(chosen)) = (path.first(), chosen) {
             found.insert(*base, chosen);
         }
@@ -67,13 +87,17 @@ pub fn bases<S: ChunkStore>(
     Ok(found)
 }
 
-/// The number of deltas below a chunk that may have one more on it.
-fn depth_for_a_delta(recorded: &Recorded) -> Option<i16> {
+/// A chunk as a base, if its chain has room for one more.
+fn usable(hash: &ChunkHash, recorded: &Recorded, share: usize) -> Option<Usable> {
     let depth = match recorded.base {
         None => 0,
         Some(_) => recorded.delta_depth,
     };
     (0..MAX_DELTA_DEPTH as i16)
         .contains(&depth)
-        .then_some(depth)
+        .then_some(Usable {
+            hash: *hash,
+            depth,
+            share,
+        })
 }

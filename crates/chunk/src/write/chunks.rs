@@ -10,8 +10,8 @@ use modelstore_tensor::DType;
 
 use crate::port::{ChunkStore, NewChunk, Recorded, SMALL_CHUNK, Session, Source};
 use crate::read::Chain;
-use crate::write::bases::bases;
-use crate::write::inserting::{Inserting, chain, is_good, mend};
+use crate::write::bases::{Usable, bases};
+use crate::write::inserting::{Inserting, base_with_chain, chain, is_good, mend};
 use crate::write::task::{Base, Done, Job, Raw, Results, Task, work};
 use crate::{Buffers, ChunkHash, ChunkHead, Decoder, Encoder, Error, Pipeline};
 
@@ -126,7 +126,7 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
         &mut self,
         hashes: &[ChunkHash],
         present: &BTreeMap<ChunkHash, Recorded>,
-        bases: &HashMap<ChunkHash, (ChunkHash, i16)>,
+        bases: &HashMap<ChunkHash, Usable>,
     ) -> Result<Job, S::Error> {
         let few: Vec<ChunkHash> = hashes
             .iter()
@@ -180,13 +180,12 @@ impl<S: ChunkStore, C: Session<Error = S::Error>> SecondPass<'_, '_, '_, S, C> {
     fn base(
         &mut self,
         origin: &Origin<'_>,
-        bases: &HashMap<ChunkHash, (ChunkHash, i16)>,
+        bases: &HashMap<ChunkHash, Usable>,
     ) -> Result<Option<Base>, S::Error> {
-        let Some(&(base, depth)) = origin.base.and_then(|base| bases.get(&base)) else {
-            return Ok(None);
-        };
-        let chain = chain(self.store, self.buffers, &base)?;
-        Ok(chain.map(|chain| (base, depth, chain)))
+        match origin.base.and_then(|base| bases.get(&base)) {
+            Some(base) => base_with_chain(self.store, self.buffers, base),
+            None => Ok(None),
+        }
     }
 
     fn take_next(

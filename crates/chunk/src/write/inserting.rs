@@ -4,7 +4,9 @@ use modelstore_tensor::DType;
 
 use crate::port::{ChunkStore, NewChunk, SMALL_CHUNK};
 use crate::read::Chain;
+use crate::write::bases::Usable;
 use crate::write::chunks::Inserted;
+use crate::write::task::Base;
 use crate::{Buffers, ChunkHash, Decoder, Encoder, ReadError};
 
 /// Encoded bytes and rows of a statement of small ones.
@@ -80,6 +82,19 @@ pub fn chain<S: ChunkStore>(
         Err(ReadError::Store(e)) => Err(e),
         Err(_) => Ok(None),
     }
+}
+
+/// A base as it is stored; `None` when it cannot be read, or has more deltas below it than its row says: one more on it could
+/// not be read.
+pub fn base_with_chain<S: ChunkStore>(
+    store: &mut S,
+    buffers: &Buffers,
+    base: &Usable,
+) -> Result<Option<Base>, S::Error> {
+    let chain = chain(store, buffers, &base.hash)?;
+    Ok(chain
+        .filter(|chain| chain.deltas() <= base.depth as usize)
+        .map(|chain| (*base, chain)))
 }
 
 /// Whether a chunk decodes to its hash.

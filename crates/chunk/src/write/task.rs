@@ -7,10 +7,11 @@ use modelstore_tensor::DType;
 
 use crate::port::NewChunk;
 use crate::read::Chain;
-use crate::{Buffers, ChunkHash, Decoder, Encoder, Error, SMALL_CHUNK};
+use crate::write::bases::Usable;
+use crate::{Against, Buffers, ChunkHash, Decoder, Encoder, Error, SMALL_CHUNK};
 
-/// A base: its hash, the number of deltas below it, and its encoded chain.
-pub type Base = (ChunkHash, i16, Chain);
+/// A base and its encoded chain.
+pub type Base = (Usable, Chain);
 
 /// The bytes of a chunk.
 pub enum Raw {
@@ -115,17 +116,21 @@ fn encode(
         return Ok(Done::Changed);
     }
     // A delta on a base that does not decode to its hash would be unreadable once the base is repaired.
-    let base = base.and_then(|(base, depth, chain)| {
+    let base = base.and_then(|(base, chain)| {
         let decoded = chain.decode(decoder, free, free).ok()?;
-        Some((decoded, base, depth))
+        Some((decoded, base))
     });
     let mut encoded = free.take();
-    let against = base.as_ref().map(|(raw, hash, _)| (raw.as_slice(), hash));
+    let against = base.as_ref().map(|(raw, base)| Against {
+        raw,
+        hash: &base.hash,
+        share: base.share,
+    });
     encoder.encode_with_base(dtype, raw.bytes(), against, &mut encoded)?;
     let raw_bytes = raw.bytes().len() as u32;
     raw.give(free);
-    let delta_depth = base.as_ref().map_or(0, |(.., depth)| depth + 1);
-    if let Some((raw, ..)) = base {
+    let delta_depth = base.as_ref().map_or(0, |(_, base)| base.depth + 1);
+    if let Some((raw, _)) = base {
         free.give(raw);
     }
     if encoded.len() <= SMALL_CHUNK {

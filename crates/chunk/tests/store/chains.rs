@@ -83,6 +83,68 @@ fn long_histories_find_nearer_bases() {
     );
 }
 
+/// A base of many models has its share of deltas. What differs little from it is stored as a difference nevertheless.
+#[test]
+fn a_crowded_root_serves_those_that_come_later() {
+    let mut store = MemoryStore::new();
+    let mut tensor = given(DType::F32, &[65_536], Data::Gaussian);
+    let root = tensor.raw.clone();
+    let mut random = Random(12);
+    let id = |store: &mut MemoryStore, tensor: &Given| {
+        let all = std::slice::from_ref(tensor);
+        write(store, CHUNK, all).expect("stores").tensors[0].id
+    };
+    let mut change = |raw: &mut Vec<u8>, elements: usize| {
+        for _ in 0..elements {
+            let byte = 4 * random.below(raw.len() / 4);
+            raw[byte] ^= random.below(255) as u8 + 1;
+        }
+    };
+    let base = id(&mut store, &tensor);
+    for _ in 0..60 {
+        tensor.raw.clone_from(&root);
+        change(&mut tensor.raw, 2500);
+        tensor.base = Some(base);
+        id(&mut store, &tensor);
+    }
+    let deltas = |store: &MemoryStore| {
+        let of_root = store
+            .chunks
+            .values()
+            .filter(|(r, _)| r.base == Some(ChunkHash::of(&root)));
+        of_root.map(|(r, _)| r.stored_bytes).sum::<i32>()
+    };
+    assert!(deltas(&store) > store.chunks[&ChunkHash::of(&root)].0.stored_bytes);
+    // Each step changes more than the one before, so no chunk of the chain has room.
+    tensor.raw.clone_from(&root);
+    tensor.base = Some(base);
+    for step in 1..12 {
+        change(&mut tensor.raw, 60 * step);
+        tensor.base = Some(id(&mut store, &tensor));
+    }
+    let roots = store.chunks.values().filter(|(r, _)| r.base.is_none());
+    assert_eq!(roots.count(), 1);
+}
+
+/// A row that says less of its chain than there is: a delta more on it could not be read.
+#[test]
+fn a_depth_that_is_too_small_makes_no_chain_too_long() {
+    let mut store = MemoryStore::new();
+    let mut tensor = given(DType::F32, &[10_000], Data::Gaussian);
+    for element in 0..8 {
+        let id = write(&mut store, CHUNK, std::slice::from_ref(&tensor))
+            .expect("stores")
+            .tensors[0]
+            .id;
+        assert_eq!(read(&mut store, id, &tensor).as_ref(), Ok(&tensor.raw));
+        for (recorded, _) in store.chunks.values_mut() {
+            recorded.delta_depth = recorded.delta_depth.min(1);
+        }
+        tensor.base = Some(id);
+        tensor.raw[element * 400] ^= 1;
+    }
+}
+
 /// Chains altered to be too long, or a cycle, end with an error, whole and in part.
 #[test]
 fn endless_chains_are_errors() {

@@ -8,7 +8,7 @@ use crate::port::{Recorded, SMALL_CHUNK, TensorStore};
 use crate::read::Chain;
 use crate::write::bases::bases;
 use crate::write::chunks::{JOB_BYTES, JOB_CHUNKS, is_recorded_right};
-use crate::write::inserting::chain;
+use crate::write::inserting::{base_with_chain, chain};
 use crate::write::task::{Job, Raw, Task};
 
 impl StreamWriter {
@@ -58,10 +58,7 @@ impl StreamWriter {
                 }
                 None => {
                     let base = match wanted.get(hash).and_then(|base| usable.get(base)) {
-                        Some(&(base, depth)) => {
-                            let stored = chain(store, &self.buffers, &base)?;
-                            stored.map(|chain| (base, depth, chain))
-                        }
+                        Some(base) => base_with_chain(store, &self.buffers, base)?,
                         None => None,
                     };
                     Task::Encode {
