@@ -73,5 +73,5 @@ fn find_content(
 fn rows(
     key: Option<Key>,
 ) -> TableIterator<'static, (name!(h_xy, i64), name!(h_yz, i64), name!(h_zm, i64))> {
-    TableIterator::new(key.map(|key| (key.h_xy, key.h_yz, key.h_zm)).into_iter())
+    TableIterator::new(key.map(|key| (key.h_xy, key.h_yz, key.h_zm)))
 }
