@@ -129,10 +129,9 @@ impl ChunkStore for SpiChunks {
             self.store.write(
                 "SELECT b.hash, d.bytes
                  FROM unnest($1) AS b (hash), LATERAL (
-                     SELECT sum(f.stored_bytes) AS bytes
+                     SELECT coalesce(sum(f.stored_bytes), 0)::bigint AS bytes
                      FROM (SELECT stored_bytes FROM @store@.tensor_chunks WHERE base_hash = b.hash LIMIT 256) f
-                 ) d
-                 WHERE d.bytes IS NOT NULL",
+                 ) d",
                 &[hash_array(hashes)],
                 |row| {
                     Ok((

@@ -14,6 +14,7 @@ use crate::transfer::archive::metrics;
 use crate::transfer::archive::part::{Archive, Part};
 use modelstore_archive::tar::Entries;
 use modelstore_archive::{Checkpoint, Error, Manifest, Run, layout};
+use pgrx::datetime::clock_timestamp;
 use uuid::Uuid;
 
 /// Restores the runs and the checkpoints of a model. Times are those of the archive; who imports it has created them.
@@ -60,8 +61,8 @@ fn begin_run(store: &Store, model: Uuid, run: &Run) -> Result<Uuid> {
     store.execute(
         "INSERT INTO @store@.training_sessions (session_id, model_id, session_name, config, total_steps, loss_metric, host, error,
                                                 created_at, started_at, ended_at)
-         VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, least($9::timestamptz, $12), CASE WHEN $10 IS NOT NULL THEN least($10::timestamptz, $12) END,
-                 CASE WHEN $11 IS NOT NULL THEN least($11::timestamptz, $12) END)",
+         VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, least($9::timestamptz, $12), least($10::timestamptz, $13),
+                 least($11::timestamptz, $14))",
         &[
             uuid(id),
             uuid(model),
@@ -75,6 +76,9 @@ fn begin_run(store: &Store, model: Uuid, run: &Run) -> Result<Uuid> {
             maybe_text(run.started_at.as_deref()),
             maybe_text(run.ended_at.as_deref()),
             now(),
+            // Without a time there is none now.
+            run.started_at.as_ref().map(|_| clock_timestamp()).into(),
+            run.ended_at.as_ref().map(|_| clock_timestamp()).into(),
         ],
     )?;
     if let Some(plan) = json(run.gradient_checkpoints.as_ref()) {

@@ -215,17 +215,9 @@ fn insert(store: &Store, run: Uuid, batch: &[Restored]) -> Result<(), Failure> {
     let times: Vec<&str> = batch.iter().map(|r| r.recorded_at.as_str()).collect();
     store.execute(
         "INSERT INTO @store@.training_metrics (session_id, metric_name, step, epoch, value, recorded_at, may_be_lowest)
-         SELECT $1, m.name, m.step, m.epoch, m.value, least(m.recorded_at::timestamptz, $7),
-                (m.before IS NULL OR m.value <= m.before) AND (l.value IS NULL OR (l.value, l.step) > (m.value, m.step))
-         FROM (SELECT *, min(value) OVER (PARTITION BY name ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-               FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS u(name, step, epoch, value, recorded_at, n)) m
-         LEFT JOIN (
-             SELECT n.name, l.value, l.step
-             FROM (SELECT DISTINCT name FROM unnest($2) AS u(name)) n
-             CROSS JOIN LATERAL (
-                 SELECT l.value, l.step FROM @store@.training_metrics l
-                 WHERE l.session_id = $1 AND l.metric_name = n.name AND l.may_be_lowest ORDER BY l.value, l.step LIMIT 1) l
-         ) l ON l.name = m.name",
+         SELECT $1, name, step, epoch, value, least(recorded_at::timestamptz, $7),
+                coalesce(value <= min(value) OVER (PARTITION BY name ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true)
+         FROM unnest($2, $3, $4, $5, $6) WITH ORDINALITY AS u(name, step, epoch, value, recorded_at, n)",
         &[
             uuid(run),
             names.into(),
