@@ -490,7 +490,7 @@ def test_the_log_of_a_run_without_privileges(db, connect, role) -> None:
 
 
 def test_earlier_meta_is_for_its_owner(secured, alice, bob) -> None:
-    """Not what was said of an atom before it became public, nor who said it; and nothing can be added to it for others."""
+    """Others see neither the meta that an atom had before it became public nor who set it, and add nothing to it."""
     key = ingest(alice, HERS)
     say = "SELECT modelstore.set_atom_meta((%s, %s, %s), %s)"
     versions = [alice.execute(say, (*key, meta)).fetchone()[0] for meta in ('{"a": 1}', '{"a": 2}', None, '{"visibility": "public"}', '{"b": 1}')]

@@ -15,6 +15,7 @@ USERS = "its user's: any value is as good as another"
 TIME = "when or by whom, which nothing else knows"
 DERIVED = "derived from names and config for display; nothing reads data by it"
 RUN = "what a run says of itself"
+MARK = "follows from the values; where it is wrong, only the lowest loss that is shown is"
 UPLOAD = "unfinished: checked as a file when it is finished"
 
 FLIP = "set_byte({0}, 3, get_byte({0}, 3) # 4)"
@@ -196,7 +197,7 @@ COLUMNS |= {f"tensor_data.{c}": ("{0} * 1.0000001 + 1e-9", STORE, "{id}") for c 
 for table, why, columns in (
     ("training_sessions", RUN, "session_name status config total_steps loss_metric host error created_at created_by started_at ended_at"),
     ("training_metrics", RUN, "step epoch metric_name value recorded_at"),
-    ("training_metrics", DERIVED, "may_be_lowest"),
+    ("training_metrics", MARK, "may_be_lowest"),
     ("model_checkpoints", RUN, "step epoch sequence metrics rng_state param_groups metadata pinned created_at created_by"),
     ("gradient_checkpoints", "a plan, made again by set_gradient_checkpoints()", "layer_index policy segment kept_bytes recompute_flops"),
     ("ingestion_log", RUN, "ingestion_id modality source_uri batch_id meta large_object source_hash h_xy h_yz h_zm byte_length atoms_created atoms_updated atoms_skipped status error started_at ended_at created_by"),

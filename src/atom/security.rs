@@ -29,7 +29,7 @@ const SECURED: [(&str, &str); 5] = [
     ("atom_parts", "is_public"),
     ("atom_chunks", "is_public"),
     ("ingestion_log", "false"),
-    // Not even those of public atoms: what was said of an atom earlier may not have been public.
+    // Not even those of public atoms: an atom may have been private when it had that meta.
     ("atom_meta_versions", "false"),
 ];
 
